@@ -1,0 +1,210 @@
+"""One `Tracker` protocol for JAX training loops, and whatever records the experiment behind it.
+
+Importing this package is cheap: every name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tracking_core._version import __version__
+
+if TYPE_CHECKING:
+    from tracking_core import errors, naming, testing, values
+    from tracking_core.delivery.report import DeliveryReport, TargetReport
+    from tracking_core.errors import (
+        AdapterConflictError,
+        AdapterError,
+        AdapterVersionError,
+        BatchInterrupted,
+        BrokenAdapterError,
+        DeliveryError,
+        InvalidStepError,
+        InvalidValueError,
+        JournalError,
+        MissingDependencyError,
+        NameNotFoundError,
+        Rejected,
+        RetryLater,
+        RunExistsError,
+        RunNotFoundError,
+        SettingsError,
+        StoreError,
+        TrackingError,
+        UnknownAdapterError,
+    )
+    from tracking_core.fallbacks import log_mixed, replay
+    from tracking_core.hookspecs import AdapterInfo, Finding, RunInfo, hookimpl
+    from tracking_core.opening import open_tracker
+    from tracking_core.protocol import (
+        API_VERSION,
+        ArrayLike,
+        ArtifactLike,
+        ImageLike,
+        ScalarLike,
+        SupportsAlerts,
+        SupportsArtifactUse,
+        SupportsAudio,
+        SupportsConfig,
+        SupportsDelivery,
+        SupportsFigures,
+        SupportsFlush,
+        SupportsSummary,
+        SupportsTables,
+        SupportsText,
+        SupportsVideo,
+        Tracker,
+    )
+    from tracking_core.run import Run
+    from tracking_core.starting import current_run, start_run
+    from tracking_core.store import RunRecord, Series, Store, open_store
+    from tracking_core.targets import Target
+    from tracking_core.values import ArtifactRef, Audio, Figure, Histogram, Image, Record, Table, Text, Video
+    from tracking_core.wrappers import NullTracker, every, multi, scope
+
+#: Where each public name lives; `__getattr__` loads it when it is first used.
+_HOMES: dict[str, tuple[str, ...]] = {
+    "delivery.report": ("DeliveryReport", "TargetReport"),
+    "errors": (
+        "AdapterConflictError",
+        "AdapterError",
+        "AdapterVersionError",
+        "BatchInterrupted",
+        "BrokenAdapterError",
+        "DeliveryError",
+        "InvalidStepError",
+        "InvalidValueError",
+        "JournalError",
+        "MissingDependencyError",
+        "NameNotFoundError",
+        "Rejected",
+        "RetryLater",
+        "RunExistsError",
+        "RunNotFoundError",
+        "SettingsError",
+        "StoreError",
+        "TrackingError",
+        "UnknownAdapterError",
+    ),
+    "fallbacks": ("log_mixed", "replay"),
+    "hookspecs": ("AdapterInfo", "Finding", "RunInfo", "hookimpl"),
+    "opening": ("open_tracker",),
+    "protocol": (
+        "API_VERSION",
+        "ArrayLike",
+        "ArtifactLike",
+        "ImageLike",
+        "ScalarLike",
+        "SupportsAlerts",
+        "SupportsArtifactUse",
+        "SupportsAudio",
+        "SupportsConfig",
+        "SupportsDelivery",
+        "SupportsFigures",
+        "SupportsFlush",
+        "SupportsSummary",
+        "SupportsTables",
+        "SupportsText",
+        "SupportsVideo",
+        "Tracker",
+    ),
+    "run": ("Run",),
+    "starting": ("current_run", "start_run"),
+    "store": ("RunRecord", "Series", "Store", "open_store"),
+    "targets": ("Target",),
+    "values": ("ArtifactRef", "Audio", "Figure", "Histogram", "Image", "Record", "Table", "Text", "Video"),
+    "wrappers": ("NullTracker", "every", "multi", "scope"),
+}
+_MODULES = ("errors", "naming", "testing", "values")
+_LAZY = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "API_VERSION",
+    "AdapterConflictError",
+    "AdapterError",
+    "AdapterInfo",
+    "AdapterVersionError",
+    "ArrayLike",
+    "ArtifactLike",
+    "ArtifactRef",
+    "Audio",
+    "BatchInterrupted",
+    "BrokenAdapterError",
+    "DeliveryError",
+    "DeliveryReport",
+    "Figure",
+    "Finding",
+    "Histogram",
+    "Image",
+    "ImageLike",
+    "InvalidStepError",
+    "InvalidValueError",
+    "JournalError",
+    "MissingDependencyError",
+    "NameNotFoundError",
+    "NullTracker",
+    "Record",
+    "Rejected",
+    "RetryLater",
+    "Run",
+    "RunExistsError",
+    "RunInfo",
+    "RunNotFoundError",
+    "RunRecord",
+    "ScalarLike",
+    "Series",
+    "SettingsError",
+    "Store",
+    "StoreError",
+    "SupportsAlerts",
+    "SupportsArtifactUse",
+    "SupportsAudio",
+    "SupportsConfig",
+    "SupportsDelivery",
+    "SupportsFigures",
+    "SupportsFlush",
+    "SupportsSummary",
+    "SupportsTables",
+    "SupportsText",
+    "SupportsVideo",
+    "Table",
+    "Target",
+    "TargetReport",
+    "Text",
+    "Tracker",
+    "TrackingError",
+    "UnknownAdapterError",
+    "Video",
+    "__version__",
+    "current_run",
+    "errors",
+    "every",
+    "hookimpl",
+    "log_mixed",
+    "multi",
+    "naming",
+    "open_store",
+    "open_tracker",
+    "replay",
+    "scope",
+    "start_run",
+    "testing",
+    "values",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _LAZY:
+        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

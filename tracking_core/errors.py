@@ -1,0 +1,140 @@
+"""Everything tracking-core raises, in one tree.
+
+```
+TrackingError
+├── SettingsError                  a setting, a target or an argument is wrong (ValueError)
+│   └── AdapterError               something about an adapter
+│       ├── UnknownAdapterError        nothing installed answers to that name
+│       ├── AdapterConflictError       two distributions claim one name
+│       ├── AdapterVersionError        built for another version of the adapter API
+│       ├── BrokenAdapterError         importing or registering it failed
+│       └── MissingDependencyError     it needs a package that is not installed (ImportError)
+├── InvalidValueError              a value that cannot be logged (ValueError, TypeError)
+│   └── InvalidStepError               a step that is no integer
+├── StoreError                     the run store cannot do what was asked
+│   ├── RunNotFoundError               no such run under this root (KeyError)
+│   ├── RunExistsError                 the id is taken and resume="never"
+│   ├── NameNotFoundError              the run has no series, image, … of that name (KeyError)
+│   └── JournalError                   a journal line is damaged or of an unknown format
+└── DeliveryError                  raised by adapters while records are delivered
+    ├── RetryLater                     it may pass: try this record again
+    ├── Rejected                       it will not pass: go on without this record
+    └── BatchInterrupted               `deliver` took the first n records of a batch, then failed
+```
+
+Settings errors are raised when a run is started. After that nothing here reaches the training loop unless
+`strict=True` was asked for.
+"""
+
+from __future__ import annotations
+
+
+class TrackingError(Exception):
+    """Base of all errors of this package."""
+
+
+class SettingsError(TrackingError, ValueError):
+    """A setting, a target or an argument of `start_run` is wrong; the message says where it came from."""
+
+
+class AdapterError(SettingsError):
+    """Something about an adapter keeps it from being used."""
+
+
+class UnknownAdapterError(AdapterError):
+    """No installed distribution provides an adapter of that name."""
+
+
+class AdapterConflictError(AdapterError):
+    """Two installed distributions provide an adapter of the same name."""
+
+
+class AdapterVersionError(AdapterError):
+    """The adapter was built for another version of the adapter API."""
+
+
+class BrokenAdapterError(AdapterError):
+    """The adapter's module cannot be imported, or does not hold the hooks it should."""
+
+
+class MissingDependencyError(AdapterError, ImportError):
+    """A package that is needed for this is not installed; the message holds the install command."""
+
+
+class InvalidValueError(TrackingError, ValueError, TypeError):
+    """A value that cannot be logged; the message names the key, the type, the shape and the remedy."""
+
+
+class InvalidStepError(InvalidValueError):
+    """A step, or a step axis, that cannot be used."""
+
+
+class StoreError(TrackingError):
+    """The run store cannot do what was asked."""
+
+
+class RunNotFoundError(StoreError, KeyError):
+    """There is no run of that id under this root."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of the message.
+        return str(self.args[0]) if self.args else ""
+
+
+class RunExistsError(StoreError):
+    """The run id is taken already, and `resume="never"`."""
+
+
+class NameNotFoundError(StoreError, KeyError):
+    """The run has recorded nothing of that name and kind."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class JournalError(StoreError):
+    """A line of a journal is damaged, or its format is newer than this version knows."""
+
+
+class DeliveryError(TrackingError):
+    """Base of what an adapter raises on purpose while records are delivered to it."""
+
+
+class RetryLater(DeliveryError):  # noqa: N818 - an instruction to the worker, named for what it asks
+    """The backend cannot take this record now, but may later: the worker waits and tries it again.
+
+    Args:
+        message: What happened.
+        after: Seconds to wait before the next try; None leaves it to the worker's backoff.
+    """
+
+    def __init__(self, message: str = "the backend asked to retry later", *, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Rejected(DeliveryError):  # noqa: N818 - an instruction to the worker, named for what it says
+    """The backend will never take this record: the worker counts it as failed and goes on.
+
+    Args:
+        key: The name that was refused, if one in particular was.
+        reason: Why.
+    """
+
+    def __init__(self, reason: str = "the backend refused the record", *, key: str | None = None) -> None:
+        super().__init__(f"{key}: {reason}" if key else reason)
+        self.key = key
+        self.reason = reason
+
+
+class BatchInterrupted(DeliveryError):  # noqa: N818 - an instruction to the worker, named for what happened
+    """Raised by `deliver(records)` from the error that stopped it in the middle of a batch.
+
+    Args:
+        taken: How many records from the start of the batch the backend has taken. The worker treats record
+            number `taken` by the cause (`__cause__`) and goes on after it, so that nothing is sent twice.
+    """
+
+    def __init__(self, taken: int) -> None:
+        super().__init__(f"the batch was interrupted after {taken} records")
+        self.taken = taken

@@ -1,0 +1,290 @@
+"""Functions that log anything to any tracker: what it lacks a method for becomes what it has.
+
+| kind | with the capability | without it |
+|---|---|---|
+| table | `log_table` | an artifact of type "table", one JSON file |
+| video | `log_video` | a strip of up to 16 frames, as an image |
+| audio | `log_audio` | an artifact of type "audio", one WAV file |
+| text | `log_text` | an artifact of type "text", one file |
+| figure | `log_figure` | an image; a plotly figure becomes an artifact of type "figure" |
+| config, summary | `log_config`, `log_summary` | an artifact of that type, one JSON file |
+| alert, use of an artifact | `log_alert`, `use_artifact` | nothing: there is no place for it |
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from tracking_core.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from tracking_core.protocol import Tracker
+    from tracking_core.values import Record
+
+_STRIP = 16
+
+
+def call(method: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    """Call a method with those of the keywords that its signature takes.
+
+    Later versions of the protocol may add keywords; an adapter built for this one must go on working.
+    """
+    known = _keywords(getattr(method, "__func__", method))
+    if known is not None:
+        keywords = {key: value for key, value in keywords.items() if key in known}
+    return method(*args, **keywords)
+
+
+@lru_cache(maxsize=512)
+def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
+    """The keywords a function takes; None for all."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
+
+
+def replay(record: Record, tracker: Tracker, *, on_fallback: Callable[[str], None] | None = None) -> None:
+    """Send one record to a tracker, through its own methods or the fallbacks.
+
+    Args:
+        record: What was recorded; "finish" records are not sent, since closing is up to whoever opened.
+        tracker: Any tracker.
+        on_fallback: Called with the kind when the tracker has no method for it.
+    """
+    data = record.data
+    when: dict[str, Any] = {"step": record.step, "step_axis": record.axis, "wall_time": record.time}
+    match record.kind:
+        case "scalars":
+            call(tracker.log_scalars, data, **when)
+        case "images":
+            call(tracker.log_images, data, **when)
+        case "histogram":
+            call(tracker.log_histogram, data["name"], data["value"], **when)
+        case "artifact":
+            call(
+                tracker.log_artifact,
+                data["artifact"],
+                name=data["name"],
+                type=data["type"],
+                metadata=data["metadata"],
+                aliases=data["aliases"],
+                version=data.get("version"),
+                wall_time=record.time,
+            )
+        case "table" | "video" | "audio" | "text" | "figure":
+            _media(record.kind, tracker, data["name"], data["value"], when, on_fallback)
+        case "config" | "summary":
+            _facts(record.kind, tracker, data, on_fallback)
+        case "alert":
+            method = getattr(tracker, "log_alert", None)
+            if method is not None:
+                call(method, data["title"], data["text"], level=data["level"], wall_time=record.time)
+            elif on_fallback:
+                on_fallback("alert")
+        case "use_artifact":
+            method = getattr(tracker, "use_artifact", None)
+            if method is not None:
+                call(method, data["artifact"])
+            elif on_fallback:
+                on_fallback("use_artifact")
+        case _:
+            # A kind of a later version, or "finish": nothing a tracker of this version could do with it.
+            pass
+
+
+def log_table(tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step") -> None:
+    """Log a table to any tracker."""
+    from tracking_core.values import to_table
+
+    _media("table", tracker, name, to_table(value), {"step": step, "step_axis": step_axis}, None)
+
+
+def log_video(
+    tracker: Tracker,
+    name: str,
+    value: Any,
+    *,
+    step: int,
+    step_axis: str = "step",
+    fps: float = 8.0,
+    value_range: tuple[float, float] | None = None,
+) -> None:
+    """Log a video to any tracker."""
+    from tracking_core.values import to_video
+
+    video = to_video(value, fps=fps, value_range=value_range)
+    _media("video", tracker, name, video, {"step": step, "step_axis": step_axis}, None)
+
+
+def log_audio(
+    tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step", sample_rate: int = 16000
+) -> None:
+    """Log audio to any tracker."""
+    from tracking_core.values import to_audio
+
+    audio = to_audio(value, sample_rate=sample_rate)
+    _media("audio", tracker, name, audio, {"step": step, "step_axis": step_axis}, None)
+
+
+def log_text(tracker: Tracker, name: str, value: str, *, step: int, step_axis: str = "step") -> None:
+    """Log text to any tracker."""
+    from tracking_core.values import to_text
+
+    _media("text", tracker, name, to_text(value), {"step": step, "step_axis": step_axis}, None)
+
+
+def log_figure(tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step") -> None:
+    """Log a figure to any tracker."""
+    from tracking_core.values import to_figure
+
+    _media("figure", tracker, name, to_figure(value), {"step": step, "step_axis": step_axis}, None)
+
+
+def log_config(tracker: Tracker, config: Mapping[str, Any]) -> None:
+    """Log configuration to any tracker."""
+    _facts("config", tracker, config, None)
+
+
+def log_summary(tracker: Tracker, summary: Mapping[str, Any]) -> None:
+    """Log a summary to any tracker."""
+    _facts("summary", tracker, summary, None)
+
+
+def log_mixed(tracker: Tracker, values: Mapping[str, Any], *, step: int, step_axis: str = "step") -> None:
+    """Log a mixture of values by key, each as what it is: the loop that logged one dict goes on logging it.
+
+    Args:
+        tracker: Any tracker.
+        values: Names to numbers, `Image`, `Histogram`, `Table`, `Video`, `Audio`, `Figure`, `Text`, str (text), PIL
+            images, figures, lists of images, or arrays: size 1 is a scalar; uint8 of 2 to 4 dimensions an image;
+            anything else real a histogram. Mappings nest.
+        step: Position on `step_axis`.
+        step_axis: Which axis `step` counts on.
+
+    Raises:
+        InvalidValueError: A value is none of these, from trackers that raise.
+    """
+    from tracking_core.values import flatten_scalars
+
+    when: dict[str, Any] = {"step": step, "step_axis": step_axis}
+    scalars: dict[str, Any] = {}
+    images: dict[str, Any] = {}
+    for name, value in flatten_scalars(values):
+        kind = kind_of(value)
+        if kind == "scalar":
+            scalars[name] = value
+        elif kind == "image":
+            images[name] = value
+        elif kind == "histogram":
+            tracker.log_histogram(name, value, **when)
+        else:
+            _MIXED[kind](tracker, name, value, **when)
+    if scalars:
+        tracker.log_scalars(scalars, **when)
+    if images:
+        tracker.log_images(images, **when)
+
+
+_MIXED: dict[str, Callable[..., None]] = {
+    "table": log_table,
+    "video": log_video,
+    "audio": log_audio,
+    "text": log_text,
+    "figure": log_figure,
+}
+
+
+def kind_of(value: Any) -> str:
+    """The kind `log_mixed` sees: "scalar", "image", "histogram", "table", "video", "audio", "text" or "figure"."""
+    from tracking_core.values import Audio, Figure, Histogram, Image, Table, Video
+
+    classes = {Image: "image", Histogram: "histogram", Table: "table", Video: "video", Audio: "audio", Figure: "figure"}
+    for cls, kind in classes.items():
+        if isinstance(value, cls):
+            return kind
+    if isinstance(value, str):
+        return "text"
+    if hasattr(value, "getbands"):
+        return "image"
+    if hasattr(value, "savefig") or hasattr(value, "to_plotly_json"):
+        return "figure"
+    if (
+        isinstance(value, (list, tuple))
+        and value
+        and all(kind_of(part) == "image" for part in cast("list[Any]", value))
+    ):
+        return "image"
+    size, dtype = getattr(value, "size", None), getattr(value, "dtype", None)
+    if isinstance(size, int) and size > 1 and dtype is not None:
+        return "image" if str(dtype) == "uint8" and 2 <= getattr(value, "ndim", 0) <= 4 else "histogram"
+    return "scalar"
+
+
+def _media(
+    kind: str,
+    tracker: Tracker,
+    name: str,
+    value: Any,
+    when: Mapping[str, Any],
+    on_fallback: Callable[[str], None] | None,
+) -> None:
+    method = getattr(tracker, f"log_{kind}", None)
+    if method is not None:
+        call(method, name, value, **when)
+        return
+    if on_fallback:
+        on_fallback(kind)
+    if kind == "video" and value.frames is not None:
+        call(tracker.log_images, {name: _strip(value.frames)}, **when)
+    elif kind == "figure" and value.image is not None:
+        call(tracker.log_images, {name: [value.image]}, **when)
+    else:
+        suffix, payload = _file(kind, value)
+        _artifact(tracker, kind, f"{name}-{when['step_axis']}-{when['step']}", f"value{suffix}", payload, when)
+
+
+def _strip(frames: Any) -> Any:
+    from tracking_core.values import Image, image_grid
+
+    shown = frames[:: max(1, -(-len(frames) // _STRIP))]
+    return image_grid([Image.from_pixels(frame) for frame in shown], columns=len(shown))
+
+
+def _file(kind: str, value: Any) -> tuple[str, bytes]:
+    if kind == "table":
+        rows = [dict(zip(value.columns, row, strict=True)) for row in value.rows]
+        return ".json", json.dumps({"columns": value.columns, "rows": rows}).encode("utf-8", "surrogatepass")
+    if kind == "audio":
+        return ".wav", value.wav()
+    if kind == "text":
+        return ".md", value.encode("utf-8", "surrogatepass")
+    if kind == "video":
+        return f".{value.format}", value.encoded
+    if kind == "figure":
+        return ".plotly.json", value.plotly.encode("utf-8", "surrogatepass")
+    raise InvalidValueError(f"there is no fallback for a {kind}")
+
+
+def _facts(kind: str, tracker: Tracker, facts: Mapping[str, Any], on_fallback: Callable[[str], None] | None) -> None:
+    method = getattr(tracker, f"log_{kind}", None)
+    if method is not None:
+        call(method, facts)
+        return
+    if on_fallback:
+        on_fallback(kind)
+    payload = json.dumps(dict(facts), default=str, sort_keys=True).encode("utf-8", "surrogatepass")
+    _artifact(tracker, kind, kind, f"{kind}.json", payload, {})
+
+
+def _artifact(tracker: Tracker, kind: str, name: str, file: str, payload: bytes, when: Mapping[str, Any]) -> None:
+    metadata = {key: value for key, value in when.items() if key != "wall_time"}
+    aliases: Sequence[str] = ()
+    call(tracker.log_artifact, {file: payload}, name=name, type=kind, metadata=metadata, aliases=aliases)

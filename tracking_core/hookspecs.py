@@ -1,0 +1,151 @@
+"""The hooks an adapter implements, and the few types they exchange.
+
+An adapter is a module (or any object) named by an entry point of the group `tracking_core.adapters`:
+
+```python
+import tracking_core as tracking
+
+@tracking.hookimpl
+def tracking_adapter():
+    return tracking.AdapterInfo(name="csv", api_version=1)
+
+@tracking.hookimpl
+def open_tracker(target, run):
+    from mypackage.csv_tracker import CsvTracker
+    return CsvTracker(target.path)
+```
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+if TYPE_CHECKING:
+    from tracking_core.protocol import Tracker
+    from tracking_core.targets import Target
+
+GROUP = "tracking_core.adapters"
+"""The entry-point group; the name of the entry point is what TRACKING_BACKEND says."""
+
+hookspec = pluggy.HookspecMarker("tracking_core")
+hookimpl = pluggy.HookimplMarker("tracking_core")
+"""Marks a function of an adapter as one of the hooks."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """What an adapter says of itself, without importing its backend.
+
+    Args:
+        name: The name of the entry point.
+        api_version: The version of the adapter API it was built for.
+        capabilities: What it can show or keep: "scalars", "images", "histograms", "artifacts", "resume", and the
+            optional capabilities of the protocol ("tables", "video", …). None: whatever methods its tracker has.
+            A kind it lacks is not sent to it.
+        options: Its options, name to one line of help. None: any option is passed on unchecked.
+        extra: What installs what it needs, such as "tracking-core[wandb]".
+        requires: The modules it cannot work without; looked up without importing them.
+        precision: "float64" when scalars come back exactly; "float32" when they are rounded.
+        guarantee: How often a record arrives when delivery is interrupted and repeated: "exactly once",
+            "at least once", or what is true of it, in words.
+        stores_wall_time: Whether the original time of a record is kept.
+        description: One line for `tracking backends`.
+    """
+
+    name: str
+    api_version: int
+    capabilities: frozenset[str] | None = None
+    options: Mapping[str, str] | None = None
+    extra: str | None = None
+    requires: tuple[str, ...] = ()
+    precision: Literal["float64", "float32"] = "float64"
+    guarantee: str = "at least once"
+    stores_wall_time: bool = True
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.capabilities is not None and not isinstance(self.capabilities, frozenset):
+            object.__setattr__(self, "capabilities", frozenset(self.capabilities))
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What an adapter is told of the run it records.
+
+    Args:
+        id: Identity of the run; safe as a file name and as an id of W&B.
+        name: The name people read.
+        project: The project it belongs to; any str.
+        config: The configuration, plain JSON values.
+        tags: Labels.
+        group: Name of the group of runs it belongs to, if any.
+        job_type: Kind of job, such as "train" or "eval", if any.
+        notes: Longer description, if any.
+        resumed: Whether this run was opened before and is continued.
+        dir: Directory of the run, where an adapter may keep files of its own under its name; None when there is no
+            run around the tracker.
+        state: A small durable mapping of JSON values per target. What it holds when records are confirmed is what
+            it holds when the run is opened again.
+        environment: Where the run runs: program, host, git and so on, as the store recorded it; may be incomplete.
+        started: Seconds since the epoch.
+    """
+
+    id: str
+    name: str
+    project: str = "default"
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tags: tuple[str, ...] = ()
+    group: str | None = None
+    job_type: str | None = None
+    notes: str | None = None
+    resumed: bool = False
+    dir: Path | None = None
+    state: MutableMapping[str, Any] = field(default_factory=dict[str, Any])
+    environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    started: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a diagnosis found.
+
+    Args:
+        level: "ok", "warning" or "error".
+        message: What was found.
+        remedy: What to do about it.
+    """
+
+    level: Literal["ok", "warning", "error"]
+    message: str
+    remedy: str = ""
+
+
+class AdapterSpec:
+    """The hooks. The first two are required."""
+
+    @hookspec(firstresult=True)
+    def tracking_adapter(self) -> AdapterInfo | None:
+        """Say what this adapter is. Imports no backend."""
+
+    @hookspec(firstresult=True)
+    def open_tracker(self, target: Target, run: RunInfo) -> Tracker | None:
+        """Open the backend for one run. Heavy imports happen here.
+
+        Args:
+            target: What the user named: path, authority, options.
+            run: The run that is recorded.
+        """
+
+    @hookspec(firstresult=True)
+    def diagnose(self, target: Target) -> Sequence[Finding] | None:
+        """Look whether the backend could be used: reachable, logged in, writable. Returns within 5 s."""
+
+    @hookspec(firstresult=True)
+    def tracking_harness(self) -> Any:
+        """Give the `tracking_core.testing.AdapterHarness` with which this adapter is checked."""

@@ -1,0 +1,199 @@
+r"""The grammar of `TRACKING_BACKEND`: which backends a run goes to, each with where and how.
+
+```
+targets = target, ["," target]…
+target  = name [":" path | "://" authority ["/" path]] ["?" key=value ["&" key=value]…]
+```
+
+A literal comma, question mark or ampersand is percent-encoded (`%2C`, `%3F`, `%26`). `C:\runs` is a path, and
+`:///runs` the absolute path `/runs`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
+
+from tracking_core.errors import SettingsError
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_SECRET_VALUE = re.compile(r"^(?:[0-9a-f]{40}|sk-\w{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|AKIA\w{12,}|wandb_v1_\w+)$")
+
+#: Options that any target takes, with their help; what is left is the adapter's own.
+COMMON_OPTIONS: Mapping[str, str] = {
+    "include": "only names that match one of these patterns (separated by |) go to this target",
+    "exclude": "names that match one of these patterns (separated by |) do not go to this target",
+    "every": "of each scalar, only steps that are a multiple of this number go to this target",
+    "media": "off: neither images nor histograms, tables, video, audio, text and figures go to this target",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One backend of a run, as the user named it.
+
+    Args:
+        name: Name of the adapter.
+        path: What follows `:` or the authority; "" where nothing does.
+        authority: What stands between `://` and the next `/`; "" where nothing does.
+        options: The adapter's own options, as text.
+        filters: The options every target takes: include, exclude, every, media.
+
+    Example:
+        >>> parse_targets("wandb://team/digits?mode=offline")[0].options["mode"]
+        'offline'
+    """
+
+    name: str
+    path: str = ""
+    authority: str = ""
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    filters: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __str__(self) -> str:
+        """The target in canonical form: parsing it gives an equal target."""
+        text = self.name
+        if self.authority:
+            text += f"://{_quote(self.authority)}" + (f"/{_quote(self.path)}" if self.path else "")
+        elif self.path:
+            text += f":{_quote(self.path)}"
+        pairs = sorted({**self.options, **self.filters}.items())
+        if pairs:
+            text += "?" + "&".join(f"{key}={_quote(value)}" for key, value in pairs)
+        return text
+
+    @property
+    def key(self) -> str:
+        """Identity of the target for cursors and leases: changing a filter does not change where things go."""
+        bare = Target(self.name, self.path, self.authority, self.options)
+        return f"{self.name}-{hashlib.sha256(str(bare).encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+    def takes(self, kind: str, name: str | None, step: int | None) -> bool:
+        """Whether the filters let a value through.
+
+        Args:
+            kind: Kind of the record.
+            name: Name of the value; None for records without names.
+            step: Its step; None for records without steps.
+        """
+        filters = self.filters
+        if not filters:
+            return True
+        if filters.get("media") == "off" and kind not in {
+            "scalars",
+            "config",
+            "summary",
+            "artifact",
+            "use_artifact",
+            "alert",
+        }:
+            return False
+        if name is not None and kind not in {"artifact", "use_artifact", "config", "summary", "alert"}:
+            if "include" in filters and not _matches(name, filters["include"]):
+                return False
+            if "exclude" in filters and _matches(name, filters["exclude"]):
+                return False
+        return not (kind == "scalars" and step is not None and "every" in filters and step % int(filters["every"]))
+
+
+def parse_targets(text: str, *, origin: str = "TRACKING_BACKEND") -> list[Target]:
+    """Parse targets joined by commas.
+
+    Args:
+        text: What the user wrote.
+        origin: Where it was written, for the error message.
+
+    Raises:
+        SettingsError: It does not follow the grammar, or holds a secret.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    targets = [parse_target(part, origin=origin) for part in parts if part]
+    if not targets:
+        raise SettingsError(f"{origin}: names no backend; leave it out for the local store, or say 'none' for nothing")
+    return targets
+
+
+def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
+    """Parse one target; see `parse_targets`."""
+    match = _NAME.match(text)
+    if not match:
+        raise SettingsError(
+            f"{origin}: {_shown(text)} does not start with the name of a backend, such as 'tensorboard:./tb'"
+        )
+    name, rest = match.group().lower(), text[match.end() :]
+    rest, _, query = rest.partition("?")
+    authority = path = ""
+    if rest.startswith("://"):
+        authority, slash, path = rest[3:].partition("/")
+        if not authority:
+            path = slash + path
+        if "@" in authority:
+            raise SettingsError(f"{origin}: the target {name!r} holds a user or password; {_REMEDY}")
+    elif rest.startswith(":"):
+        path = rest[1:]
+    elif rest:
+        raise SettingsError(
+            f"{origin}: after {name!r} expected ':path', '://authority/path' or '?option=value', got {_shown(rest)}"
+        )
+    options, filters = _options(name, query, origin)
+    return Target(name, _unquote(path), _unquote(authority), options, filters)
+
+
+_REMEDY = "keys come from the backend's own environment variables or login, never from a target"
+
+
+def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Split options into the adapter's own and the filters; refuse secrets and filters that make no sense."""
+    from tracking_core.redaction import is_secret_name
+
+    own: dict[str, str] = {}
+    filters: dict[str, str] = {}
+    for key, value in options.items():
+        if is_secret_name(key) or _SECRET_VALUE.match(value):
+            raise SettingsError(f"{origin}: the option {key!r} of the target {name!r} looks like a secret; {_REMEDY}")
+        (filters if key in COMMON_OPTIONS else own)[key] = value
+    every = filters.get("every")
+    if every is not None and not (every.isdigit() and int(every) > 0):
+        raise SettingsError(f"{origin}: {name}?every={every}: expected a positive whole number of steps")
+    media = filters.get("media")
+    if media is not None and media not in {"on", "off"}:
+        raise SettingsError(f"{origin}: {name}?media={media}: expected 'on' or 'off'")
+    return own, filters
+
+
+def _options(name: str, query: str, origin: str) -> tuple[dict[str, str], dict[str, str]]:
+    pairs: dict[str, str] = {}
+    for part in query.split("&"):
+        if not part:
+            continue
+        key, equals, value = part.partition("=")
+        key = _unquote(key).strip()
+        if not equals or not key:
+            raise SettingsError(f"{origin}: options of {name!r} are written key=value, got {_shown(part)}")
+        if key in pairs:
+            raise SettingsError(f"{origin}: the option {key!r} of {name!r} is there twice")
+        pairs[key] = _unquote(value)
+    return check_options(name, pairs, origin=origin)
+
+
+def _matches(name: str, patterns: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split("|"))
+
+
+def _quote(text: str) -> str:
+    return quote(text, safe="/:\\~@!$'()*+;= ", errors="surrogatepass")
+
+
+def _unquote(text: str) -> str:
+    return unquote(text, errors="surrogatepass")
+
+
+def _shown(text: str) -> str:
+    # Only its start: what cannot be parsed may hold anything, a key included.
+    from tracking_core.redaction import redact_text
+
+    return repr(redact_text(text)[:60])

@@ -1,0 +1,94 @@
+"""From whatever holds numbers to a numpy array that is ours: one place that knows JAX arrays, duck-typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracking_core.errors import InvalidValueError
+
+#: numpy's own real kinds. The `ml_dtypes` (bfloat16, float8_*, int4) report kind "V" and are known by name.
+_REAL_KINDS = frozenset("biuf")
+_EXTENSION_PREFIXES = ("bfloat", "float", "int", "uint")
+
+
+def describe(value: object) -> str:
+    """Type, dtype and shape of a value for an error message; never raises, whatever the object does."""
+    kind = type(value)
+    text = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+        if shape is not None and dtype is not None:
+            return f"{text} of shape {tuple(shape)} and dtype {dtype}"
+    except Exception:  # noqa: BLE001 - a hostile object must not break the message about it
+        return text
+    return text
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of this dtype hold real numbers (bool, integers, floats, and JAX's extension types)."""
+    return dtype.kind in _REAL_KINDS or (dtype.kind == "V" and dtype.name.startswith(_EXTENSION_PREFIXES))
+
+
+def to_host(value: Any, key: str, *, copy: bool = False) -> np.ndarray[Any, Any]:
+    """Bring an array-like of real numbers to the host.
+
+    Args:
+        value: numpy or JAX array of any shape, number, nested sequence, or anything with `__array__`.
+        key: The name it is logged under, for the error message.
+        copy: Whether the result must not share memory with `value`. JAX arrays are always copied: on CPU
+            `numpy.asarray` gives a view of a buffer that may be donated to the next step.
+
+    Returns:
+        An array of a real dtype and the same shape.
+
+    Raises:
+        InvalidValueError: It holds no real numbers, was deleted by donation, is a tracer, or lives elsewhere.
+    """
+    array = _convert(value, key, copy=copy) if type(value) is not np.ndarray or copy else value
+    if not is_real(array.dtype):
+        msg = f"{key!r}: expected real numbers, got {describe(value)}"
+        if array.dtype.kind == "c":
+            msg += "; log its real part, imaginary part or magnitude"
+        raise InvalidValueError(msg)
+    return array
+
+
+def _convert(value: Any, key: str, *, copy: bool) -> np.ndarray[Any, Any]:
+    is_jax = hasattr(value, "is_fully_addressable") and hasattr(value, "sharding")
+    try:
+        if is_jax:
+            return np.array(value if value.is_fully_addressable else _local(value, key), copy=True)
+        return np.array(value, copy=True) if copy else np.asarray(value)
+    except InvalidValueError:
+        raise
+    except Exception as error:
+        raise InvalidValueError(f"{key!r}: {_reason(value, error)}") from error
+
+
+def _local(value: Any, key: str) -> Any:
+    if not value.is_fully_replicated:
+        raise InvalidValueError(
+            f"{key!r}: {describe(value)} is spread over several processes; reduce or gather it first "
+            "(jax.experimental.multihost_utils.process_allgather)"
+        )
+    return value.addressable_data(0)
+
+
+def _reason(value: object, error: Exception) -> str:
+    text = describe(value)
+    name = type(error).__name__
+    if "Tracer" in name or "Tracer" in type(value).__name__:
+        return f"{text} is traced: the log call is inside jit; return the value from the jitted function, and log that"
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - the exception may be as hostile as the object
+        message = ""
+    if "deleted" in message or "donated" in message:
+        return (
+            f"{text} was deleted, because it was donated to a jitted call; log it before that call, or log its result"
+        )
+    if "key" in message and "dtype" in text:
+        return f"{text} is a PRNG key; log jax.random.key_data(key) if you need its numbers"
+    return f"cannot read {text} as numbers ({name}: {message[:200]})"

@@ -1,0 +1,111 @@
+"""Artifacts: what is to be stored, and the reference one gets for it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tracking_core.errors import InvalidValueError
+from tracking_core.values.arrays import describe
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRef:
+    """Which version of which artifact.
+
+    Args:
+        name: Name of the artifact.
+        type: Its kind, such as "model".
+        version: Number of the version, counted from 0; None where the backend has not said yet.
+        digest: sha256 over the sorted (path, content digest) pairs, hex; "" where it is not known.
+        aliases: Further names of this version.
+    """
+
+    name: str
+    type: str = "file"
+    version: int | None = None
+    digest: str = ""
+    aliases: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name if self.version is None else f"{self.name}:v{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """One file of an artifact: its relative POSIX path inside, and where its bytes are."""
+
+    path: str
+    source: Path | bytes
+
+    def read(self) -> bytes:
+        """The bytes of the file."""
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+
+def artifact_files(artifact: Any, name: str | None = None) -> tuple[str, list[ArtifactFile]]:
+    """List the files of what was handed to `log_artifact`.
+
+    Args:
+        artifact: A file, a directory, or a mapping of relative names to paths or bytes.
+        name: Name of the artifact; None takes the file's or directory's own.
+
+    Returns:
+        The artifact's name, and its files sorted by path. Links that lead out of a directory are followed as
+        what they point to; sockets and devices are refused.
+
+    Raises:
+        InvalidValueError: Nothing there, nothing in it, a name is missing, or a path leaves the artifact.
+    """
+    if isinstance(artifact, Mapping):
+        if not name:
+            raise InvalidValueError("log_artifact: a mapping of files needs name=…")
+        files = [ArtifactFile(_inside(key), _source(key, value)) for key, value in artifact.items()]
+    elif isinstance(artifact, (str, os.PathLike)):
+        root = Path(artifact)
+        name = name or root.resolve().name
+        if root.is_dir():
+            files = [
+                ArtifactFile(path.relative_to(root).as_posix(), path)
+                for path in sorted(root.rglob("*"))
+                if path.is_file()
+            ]
+        elif root.is_file():
+            files = [ArtifactFile(root.name, root)]
+        else:
+            raise InvalidValueError(f"log_artifact {name!r}: there is no file or directory {str(artifact)!r}")
+    else:
+        raise InvalidValueError(
+            f"log_artifact: expected a path or a mapping of names to paths or bytes, got {describe(artifact)}"
+        )
+    if not files:
+        raise InvalidValueError(f"log_artifact {name!r}: there are no files in it")
+    files.sort(key=lambda file: file.path)
+    doubles = {file.path for file, other in itertools.pairwise(files) if file.path == other.path}
+    if doubles:
+        raise InvalidValueError(f"log_artifact {name!r}: the path {min(doubles)!r} is there twice")
+    return name, files
+
+
+def _inside(key: Any) -> str:
+    if not isinstance(key, str) or not key or "\0" in key:
+        raise InvalidValueError(f"log_artifact: expected a relative path, got {key!r:.80}")
+    path = PurePosixPath(key.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
+        raise InvalidValueError(f"log_artifact: the path {key!r:.80} leads out of the artifact; give a relative one")
+    return path.as_posix()
+
+
+def _source(key: Any, value: Any) -> Path | bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, (str, os.PathLike)):
+        path = Path(value)
+        if path.is_file():
+            return path
+        raise InvalidValueError(f"log_artifact: {key!r:.80} should come from {str(value)!r:.200}, which is no file")
+    raise InvalidValueError(f"log_artifact: {key!r:.80}: expected a path or bytes, got {describe(value)}")

@@ -1,0 +1,151 @@
+"""Histograms: counts over edges, with what does not fit into bins kept beside them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tracking_core.errors import InvalidValueError
+from tracking_core.values.arrays import describe, to_host
+
+MAX_BINS = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """A distribution as counts between edges.
+
+    Args:
+        counts: `[B]` non-negative numbers; ints, or floats for weighted counts.
+        edges: `[B + 1]` finite, increasing floats.
+        nan: How many values were NaN.
+        posinf: How many were +Inf.
+        neginf: How many were -Inf.
+        min: Smallest finite value; NaN where unknown or there is none.
+        max: Largest finite value.
+        mean: Mean of the finite values.
+        std: Standard deviation (population) of the finite values.
+
+    Raises:
+        InvalidValueError: Lengths do not fit, edges do not increase, counts are negative.
+
+    Example:
+        >>> Histogram([1, 2], [0.0, 0.5, 1.0]).count
+        3
+    """
+
+    counts: np.ndarray[Any, Any]
+    edges: np.ndarray[Any, Any]
+    nan: int = 0
+    posinf: int = 0
+    neginf: int = 0
+    min: float = math.nan
+    max: float = math.nan
+    mean: float = math.nan
+    std: float = math.nan
+
+    def __post_init__(self) -> None:
+        counts, edges = to_host(self.counts, "counts", copy=True), to_host(self.edges, "edges", copy=True)
+        edges = edges.astype(np.float64)
+        if counts.ndim != 1 or edges.ndim != 1 or len(edges) != len(counts) + 1 or not len(counts):
+            raise InvalidValueError(
+                f"a histogram needs counts of shape [B] and edges of [B + 1], got {counts.shape} and {edges.shape}"
+            )
+        if not np.all(np.isfinite(edges)) or np.any(np.diff(edges) <= 0):
+            raise InvalidValueError("the edges of a histogram must be finite and increase")
+        if counts.dtype.kind not in "iub":
+            counts = counts.astype(np.float64)
+            if np.all(np.isfinite(counts)) and np.all(counts == np.floor(counts)) and np.all(counts < 2**53):
+                counts = counts.astype(np.int64)
+        else:
+            counts = counts.astype(np.int64)
+        if not np.all(np.isfinite(counts)) or np.any(counts < 0):
+            raise InvalidValueError("the counts of a histogram must be finite and not negative")
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "edges", edges)
+
+    @property
+    def count(self) -> int | float:
+        """How many finite values it holds."""
+        return self.counts.sum().item()
+
+    @classmethod
+    def from_values(cls, values: Any, *, bins: int = 64, key: str = "values") -> Histogram:
+        """Count values into equal bins between the smallest and the largest finite one.
+
+        Args:
+            values: Real numbers of any shape.
+            bins: Number of bins, 1 to 4096.
+            key: The name for error messages.
+        """
+        if not isinstance(bins, int) or not 1 <= bins <= MAX_BINS:
+            raise InvalidValueError(f"{key!r}: bins must be an int between 1 and {MAX_BINS}, got {bins!r:.80}")
+        flat = to_host(values, key).reshape(-1)
+        kept = flat.astype(np.float64)
+        finite = np.isfinite(kept)
+        lost = {"nan": 0, "posinf": 0, "neginf": 0}
+        if not finite.all():
+            lost["nan"] = int(np.isnan(kept).sum())
+            lost["posinf"] = int(np.isposinf(kept).sum())
+            lost["neginf"] = int(np.isneginf(kept).sum())
+            kept = kept[finite]
+        if not kept.size:
+            return cls(np.zeros(bins, np.int64), np.linspace(0.0, 1.0, bins + 1), **lost)
+        low, high = float(kept.min()), float(kept.max())
+        counts, edges = _count(kept, low, high, bins)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = float(kept.mean()), float(kept.std())
+        return cls(counts, edges, **lost, min=low, max=high, mean=mean, std=std)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Histogram):
+            return NotImplemented
+        mine, theirs = self._numbers(), other._numbers()
+        return (
+            np.array_equal(self.counts, other.counts)
+            and np.array_equal(self.edges, other.edges)
+            and all(a == b or (a != a and b != b) for a, b in zip(mine, theirs, strict=True))  # noqa: PLR0124 - NaN equals NaN
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.counts.tobytes(), self.edges.tobytes()))
+
+    def _numbers(self) -> tuple[float, ...]:
+        return (self.nan, self.posinf, self.neginf, self.min, self.max, self.mean, self.std)
+
+
+def _count(
+    kept: np.ndarray[Any, Any], low: float, high: float, bins: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Counts and edges; a spread too small or too large for `bins` equal bins gets wider or fewer bins."""
+    if low == high:
+        margin = max(0.5, abs(low) * 1e-6)
+        if math.isinf(high + margin) or math.isinf(low - margin):
+            margin = -margin
+            low, high = sorted((low, low + margin * math.copysign(1, low)))
+        else:
+            low, high = low - margin, high + margin
+    halved = 2.0 if math.isinf(high - low) else 1.0
+    edges = np.linspace(low / halved, high / halved, bins + 1) * halved
+    edges[0], edges[-1] = low, high
+    if np.any(np.diff(edges) <= 0):
+        # Fewer representable numbers than bins: keep the edges that differ.
+        edges = np.unique(edges)
+    counts, edges = np.histogram(kept, bins=edges)
+    return counts.astype(np.int64), edges
+
+
+def to_histogram(values: Any, *, bins: int = 64, key: str = "values") -> Histogram:
+    """A `Histogram` as it is, a ready-made `(counts, edges)` tuple checked, anything else counted into `bins`."""
+    if isinstance(values, Histogram):
+        return values
+    if isinstance(values, tuple) and len(values) == 2 and all(np.ndim(part) == 1 for part in values):
+        counts, edges = values
+        if len(edges) == len(counts) + 1:
+            return Histogram(counts, edges)
+    if isinstance(values, (str, bytes, dict)) or values is None:
+        raise InvalidValueError(f"{key!r}: expected numbers, got {describe(values)}")
+    return Histogram.from_values(values, bins=bins, key=key)

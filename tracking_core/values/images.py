@@ -1,0 +1,328 @@
+"""Images: from arrays of many shapes and ranges to uint8 pixels, and to PNG."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tracking_core.errors import InvalidValueError
+from tracking_core.values.arrays import describe, to_host
+from tracking_core.values.scalars import to_name
+
+CHANNELS = (1, 3, 4)
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+#: Values up to one grey level outside the range are rounding (bfloat16 has 8 bits of mantissa), and clipped.
+_OVERSHOOT = 1.0 / 128
+
+
+class Image:
+    """One image, or a batch, with its caption.
+
+    Args:
+        data: uint8 or float array of shape `[H, W]`, `[H, W, 1|3|4]`, `[N, H, W]` or `[N, H, W, C]`; a PIL image;
+            or a path to, or the bytes of, a PNG file.
+        caption: Shown with the image; for a batch, one per image.
+        value_range: `(lo, hi)` that float values are scaled from; None means `[0, 1]`.
+
+    Raises:
+        InvalidValueError: By `to_images`, when the shape or the values cannot be an image.
+
+    Example:
+        >>> import numpy as np
+        >>> image = to_images("x", Image(np.zeros((2, 3)), caption="black"))[0]
+        >>> image.pixels.shape, image.caption
+        ((2, 3, 1), 'black')
+    """
+
+    __slots__ = ("_data", "_pixels", "_png", "caption", "clipped", "value_range")
+
+    def __init__(
+        self,
+        data: Any,
+        caption: str | Sequence[str | None] | None = None,
+        *,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        self._data = data
+        self._pixels: np.ndarray[Any, Any] | None = None
+        self._png: bytes | Path | None = None
+        self.caption = caption
+        self.value_range = value_range
+        self.clipped = 0
+        """How many values were outside the range by rounding, and clipped."""
+
+    @classmethod
+    def from_pixels(cls, pixels: np.ndarray[Any, Any], caption: str | None = None, clipped: int = 0) -> Image:
+        """An image over uint8 pixels of shape `[H, W, 1|3|4]`, which are not copied."""
+        image = cls(None, caption)
+        image._pixels = pixels
+        image.clipped = clipped
+        return image
+
+    @classmethod
+    def from_png(cls, png: bytes | Path, caption: str | None = None) -> Image:
+        """An image over the bytes of a PNG file, or its path; decoded when the pixels are asked for."""
+        image = cls(None, caption)
+        image._png = png
+        return image
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether this is one image with known pixels or PNG bytes, as `to_images` makes it."""
+        return self._pixels is not None or self._png is not None
+
+    @property
+    def pixels(self) -> np.ndarray[Any, Any]:
+        """uint8 array of shape `[H, W, 1|3|4]`."""
+        if self._pixels is None:
+            if self._png is None:
+                single = to_images("image", self)
+                if len(single) != 1:
+                    raise InvalidValueError("this Image holds a batch; to_images gives its images one by one")
+                return single[0].pixels
+            self._pixels = _decode(self.png())
+        return self._pixels
+
+    def png(self) -> bytes:
+        """The image as a PNG file."""
+        if isinstance(self._png, Path):
+            return self._png.read_bytes()
+        if self._png is None:
+            self._png = _encode(self.pixels)
+        return self._png
+
+    @property
+    def data(self) -> Any:
+        """What the image was made from."""
+        return self._data
+
+    def digest(self) -> str:
+        """sha256 over shape and pixels, hex: two images with one digest look the same."""
+        pixels = self.pixels
+        return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Image):
+            return NotImplemented
+        return self.caption == other.caption and np.array_equal(self.pixels, other.pixels)
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+    def __repr__(self) -> str:
+        if self._pixels is not None:
+            return f"Image({'x'.join(map(str, self._pixels.shape))}, caption={self.caption!r})"
+        return f"Image(<{'png' if self._png is not None else describe(self._data)}>, caption={self.caption!r})"
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+
+def to_images(
+    key: str, value: Any, *, value_range: tuple[float, float] | None = None, copy: bool = False
+) -> list[Image]:
+    """Turn what is image-like into images over uint8 pixels.
+
+    Args:
+        key: The name it is logged under, for error messages.
+        value: See `Image`; or a sequence of such.
+        value_range: `(lo, hi)` that float values are scaled from; None means `[0, 1]`.
+        copy: Whether the pixels must not share memory with `value`.
+
+    Returns:
+        At least one image; `pixels` is `[H, W, 1|3|4]`, uint8.
+
+    Raises:
+        InvalidValueError: Wrong type, shape or range; the message has the remedy.
+    """
+    if isinstance(value, Image):
+        return _from_image(key, value, value_range, copy=copy)
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise InvalidValueError(f"{key!r}: an empty sequence of images")
+        if all(isinstance(part, (int, float)) for part in value):
+            raise InvalidValueError(f"{key!r}: expected images, got a sequence of numbers")
+        if not isinstance(value[0], (list, tuple)):
+            return [
+                image
+                for number, part in enumerate(value)
+                for image in to_images(f"{key}[{number}]", part, value_range=value_range, copy=copy)
+            ]
+    if isinstance(value, (bytes, Path)):
+        return [_from_file(key, value, None)]
+    if isinstance(value, (str, dict)) or value is None:
+        raise InvalidValueError(f"{key!r}: expected an image, got {describe(value)}")
+    if hasattr(value, "getbands") and hasattr(value, "convert"):
+        value = _from_pil(value)
+    array = to_host(value, key)
+    pixels, clipped = _to_uint8(key, _batched(key, array), value_range)
+    if copy and np.shares_memory(pixels, array):
+        pixels = pixels.copy()
+    return [Image.from_pixels(one, clipped=clipped if not number else 0) for number, one in enumerate(pixels)]
+
+
+def to_image_mapping(
+    images: Mapping[str, Any], *, value_range: tuple[float, float] | None = None, copy: bool = False
+) -> dict[str, list[Image]]:
+    """`to_images` for every entry of what `log_images` is given."""
+    if not isinstance(images, Mapping):
+        raise InvalidValueError(f"log_images: expected a mapping of names to images, got {describe(images)}")
+    return {to_name(key): to_images(key, value, value_range=value_range, copy=copy) for key, value in images.items()}
+
+
+def image_grid(images: Sequence[Image], columns: int | None = None) -> Image:
+    """Lay images out in one, row by row; smaller ones are padded with black at the right and the bottom."""
+    arrays = [image.pixels for image in images]
+    columns = columns or math.ceil(math.sqrt(len(arrays)))
+    rows = math.ceil(len(arrays) / columns)
+    height, width = max(a.shape[0] for a in arrays), max(a.shape[1] for a in arrays)
+    depth = max(a.shape[2] for a in arrays)
+    canvas = np.zeros((rows * height, columns * width, depth), np.uint8)
+    for number, array in enumerate(arrays):
+        top, left = number // columns * height, number % columns * width
+        part = canvas[top : top + array.shape[0], left : left + array.shape[1]]
+        if array.shape[2] == depth:
+            part[...] = array
+        else:
+            part[..., :3] = array[..., :3]
+            if depth == CHANNELS[-1]:
+                part[..., 3] = 255
+    return Image.from_pixels(canvas)
+
+
+def _from_image(key: str, value: Image, value_range: tuple[float, float] | None, *, copy: bool) -> list[Image]:
+    if value.is_normal:
+        return [value]
+    data, caption = value.data, value.caption
+    if isinstance(data, (bytes, Path, str)):
+        one = _from_file(key, Path(data) if isinstance(data, str) else data, None)
+        images = [one]
+    else:
+        images = to_images(key, data, value_range=value.value_range or value_range, copy=copy)
+    if isinstance(caption, str) or caption is None:
+        captions: Sequence[str | None] = [caption] * len(images)
+    else:
+        captions = list(caption)
+        if len(captions) != len(images):
+            raise InvalidValueError(f"{key!r}: {len(captions)} captions for {len(images)} images")
+    for image, text in zip(images, captions, strict=True):
+        if text is not None:
+            image.caption = str(text)
+    return images
+
+
+def _from_file(key: str, source: bytes | Path, caption: str | None) -> Image:
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise InvalidValueError(f"{key!r}: cannot read the image file: {error}") from error
+    try:
+        pixels = _decode(data)
+    except Exception as error:
+        raise InvalidValueError(f"{key!r}: these bytes are no image file that Pillow can read") from error
+    if data.startswith(_PNG_MAGIC) and pixels.dtype == np.uint8:
+        return Image.from_png(data, caption)
+    return Image.from_pixels(pixels, caption)
+
+
+def _batched(key: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """View as `[N, H, W, C]`."""
+    shape = array.shape
+    if array.ndim == 2:
+        batch = array[None, :, :, None]
+    elif array.ndim == 3 and shape[-1] in CHANNELS:
+        batch = array[None]
+    elif array.ndim == 3:
+        if shape[0] == 3:
+            raise InvalidValueError(
+                f"{key!r}: shape {shape} looks like channels first, expected [H, W, C]: use x.transpose(1, 2, 0); "
+                "if these are 3 gray images, use x[..., None]"
+            )
+        batch = array[..., None]
+    elif array.ndim == 4 and shape[-1] in CHANNELS:
+        batch = array
+    elif array.ndim == 4 and shape[1] in CHANNELS:
+        raise InvalidValueError(
+            f"{key!r}: shape {shape} looks like channels first, expected [N, H, W, C]: use x.transpose(0, 2, 3, 1)"
+        )
+    else:
+        raise InvalidValueError(
+            f"{key!r}: shape {shape} is no image; expected [H, W], [H, W, 1|3|4], [N, H, W] or [N, H, W, 1|3|4]"
+        )
+    if 0 in batch.shape:
+        raise InvalidValueError(f"{key!r}: shape {shape} holds no pixels")
+    return batch
+
+
+def _to_uint8(
+    key: str, array: np.ndarray[Any, Any], value_range: tuple[float, float] | None
+) -> tuple[np.ndarray[Any, Any], int]:
+    if array.dtype == np.uint8:
+        return array, 0
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255), 0
+    integral = array.dtype.kind in "iu"
+    if integral and value_range is None:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high > 255:
+            raise InvalidValueError(
+                f"{key!r}: {array.dtype} pixels between {low} and {high}; expected 0 to 255, or pass "
+                f"value_range=({min(low, 0)}, {high})"
+            )
+        return array.astype(np.uint8), 0
+    lo, hi = _checked_range(key, value_range)
+    values = array.astype(np.float64 if array.dtype.itemsize > 4 or integral else np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = int((~np.isfinite(values)).sum())
+        raise InvalidValueError(f"{key!r}: {bad} pixels are not finite; use jnp.nan_to_num to show them all the same")
+    margin = (hi - lo) * _OVERSHOOT
+    if low < lo - margin or high > hi + margin:
+        raise InvalidValueError(
+            f"{key!r}: {array.dtype} pixels between {low:.6g} and {high:.6g}; expected {lo:g} to {hi:g}: pass "
+            f"value_range=({low:.6g}, {high:.6g}), or clip them"
+        )
+    clipped = int(((values < lo) | (values > hi)).sum()) if low < lo or high > hi else 0
+    scaled = (values - values.dtype.type(lo)) * values.dtype.type(255.0 / (hi - lo))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), clipped
+
+
+def _checked_range(key: str, value_range: tuple[float, float] | None) -> tuple[float, float]:
+    if value_range is None:
+        return 0.0, 1.0
+    try:
+        lo, hi = float(value_range[0]), float(value_range[1])
+    except (TypeError, ValueError, IndexError) as error:
+        raise InvalidValueError(f"{key!r}: value_range must be (lo, hi), got {value_range!r:.80}") from error
+    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+        raise InvalidValueError(f"{key!r}: value_range must be (lo, hi) with lo < hi, got {value_range!r:.80}")
+    return lo, hi
+
+
+def _from_pil(image: Any) -> np.ndarray[Any, Any]:
+    if image.mode not in {"L", "RGB", "RGBA"}:
+        image = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
+    return np.array(image)
+
+
+def _decode(png: bytes) -> np.ndarray[Any, Any]:
+    from PIL import Image as Pillow
+
+    with Pillow.open(io.BytesIO(png)) as image:
+        array = _from_pil(image)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _encode(pixels: np.ndarray[Any, Any]) -> bytes:
+    from PIL import Image as Pillow
+
+    out = io.BytesIO()
+    squeezed = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    Pillow.fromarray(np.ascontiguousarray(squeezed)).save(out, format="PNG", compress_level=3)
+    return out.getvalue()

@@ -1,0 +1,239 @@
+"""Video, audio, text and figures: small values that know how to become bytes."""
+
+from __future__ import annotations
+
+import io
+import math
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tracking_core.errors import InvalidValueError
+from tracking_core.values.arrays import describe, to_host
+from tracking_core.values.images import Image, to_images
+
+
+class Video:
+    """A video: frames, or a file that is one already.
+
+    Args:
+        data: Frames of shape `[T, H, W]` or `[T, H, W, 1|3|4]` (uint8, or floats in `value_range`), a sequence of
+            images of one size, or a path to (or, for GIF, the bytes of) an encoded file.
+        fps: Frames a second.
+        value_range: `(lo, hi)` that float values are scaled from; None means `[0, 1]`.
+    """
+
+    def __init__(self, data: Any, fps: float = 8.0, *, value_range: tuple[float, float] | None = None) -> None:
+        self.fps = float(fps)
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise InvalidValueError(f"a video needs a positive number of frames a second, got {fps!r:.80}")
+        self.frames: np.ndarray[Any, Any] | None = None
+        """uint8 array of shape `[T, H, W, 1|3|4]`; None for an encoded file."""
+        self.encoded: bytes | None = None
+        """The bytes of an encoded file; None when there are frames."""
+        self.format = "gif"
+        """File name ending of the encoded form."""
+        if isinstance(data, (str, Path)):
+            path = Path(data)
+            if not path.is_file():
+                raise InvalidValueError(f"there is no video file {str(data)!r:.200}")
+            self.encoded, self.format = path.read_bytes(), path.suffix.lstrip(".").lower() or "gif"
+        elif isinstance(data, bytes):
+            if not data.startswith(b"GIF8"):
+                raise InvalidValueError("video bytes must be a GIF file; give other formats as a path")
+            self.encoded = data
+        else:
+            self.frames = _frames(data, value_range)
+
+    def gif(self) -> bytes:
+        """The video as an animated GIF (256 colours a frame), looping.
+
+        Raises:
+            InvalidValueError: It is an encoded file of another format.
+        """
+        if self.encoded is not None:
+            if self.format != "gif":
+                raise InvalidValueError(f"this video is a {self.format} file, and is not decoded")
+            return self.encoded
+        from PIL import Image as Pillow
+
+        assert self.frames is not None
+        # GIF counts in 1/100 s, and viewers slow down what is faster than 2/100 s.
+        delay = max(20, round(1000 / self.fps / 10) * 10)
+        shown = self.frames[..., 0] if self.frames.shape[-1] == 1 else self.frames[..., :3]
+        images = [Pillow.fromarray(np.ascontiguousarray(frame)) for frame in shown]
+        out = io.BytesIO()
+        images[0].save(out, format="GIF", save_all=True, append_images=images[1:], duration=delay, loop=0)
+        return out.getvalue()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Video):
+            return NotImplemented
+        if self.encoded is not None or other.encoded is not None:
+            return self.encoded == other.encoded
+        assert self.frames is not None
+        assert other.frames is not None
+        return self.fps == other.fps and np.array_equal(self.frames, other.frames)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        inside = f"{self.format} file" if self.frames is None else "x".join(map(str, self.frames.shape))
+        return f"Video({inside}, fps={self.fps:g})"
+
+
+class Audio:
+    """Sound.
+
+    Args:
+        samples: `[T]` or `[T, channels]`: floats in [-1, 1], or int16.
+        sample_rate: Samples a second, in Hz.
+        caption: Shown with it.
+    """
+
+    def __init__(self, samples: Any, sample_rate: int = 16000, caption: str | None = None) -> None:
+        array = to_host(samples, "audio", copy=True)
+        if array.ndim == 1:
+            array = array[:, None]
+        if array.ndim != 2 or not array.size:
+            raise InvalidValueError(f"audio must have shape [T] or [T, channels], got {array.shape}")
+        if array.shape[1] > array.shape[0] and array.shape[0] <= 8:
+            raise InvalidValueError(f"audio of shape {array.shape} looks like channels first: use x.T")
+        if not isinstance(sample_rate, int) or not 0 < sample_rate < 2**31:
+            raise InvalidValueError(f"sample_rate must be a positive int (Hz), got {sample_rate!r:.80}")
+        if array.dtype == np.int16:
+            self.samples = array
+        else:
+            if array.dtype.kind in "iu":
+                raise InvalidValueError(f"audio of dtype {array.dtype}: expected floats in [-1, 1] or int16")
+            floats = array.astype(np.float64)
+            peak = float(np.abs(floats).max())
+            if not math.isfinite(peak) or peak > 1.0 + 1 / 128:
+                raise InvalidValueError(f"audio reaches {peak:g}: expected floats in [-1, 1]; divide by the peak")
+            self.samples = np.clip(np.rint(floats * 32767.0), -32767, 32767).astype(np.int16)
+        self.sample_rate = sample_rate
+        self.caption = caption
+
+    def wav(self) -> bytes:
+        """The sound as a WAV file, 16-bit PCM."""
+        out = io.BytesIO()
+        with wave.open(out, "wb") as file:
+            file.setnchannels(self.samples.shape[1])
+            file.setsampwidth(2)
+            file.setframerate(self.sample_rate)
+            file.writeframes(self.samples.astype("<i2").tobytes())
+        return out.getvalue()
+
+    @classmethod
+    def from_wav(cls, data: bytes, caption: str | None = None) -> Audio:
+        """Read a 16-bit PCM WAV file, as `wav` writes it."""
+        with wave.open(io.BytesIO(data), "rb") as file:
+            if file.getsampwidth() != 2:
+                raise InvalidValueError("expected a WAV file of 16-bit PCM")
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
+            return cls(samples.astype(np.int16), file.getframerate(), caption)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Audio):
+            return NotImplemented
+        same = (self.sample_rate, self.caption) == (other.sample_rate, other.caption)
+        return same and np.array_equal(self.samples, other.samples)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Audio({'x'.join(map(str, self.samples.shape))}, sample_rate={self.sample_rate})"
+
+
+class Text(str):
+    """Text, shown as Markdown where the backend can."""
+
+    __slots__ = ()
+
+
+class Figure:
+    """A figure: a picture of it, and the figure itself where it has a portable form.
+
+    Args:
+        figure: A matplotlib figure (has `savefig`), a plotly figure (has `to_json`), or PNG bytes.
+    """
+
+    def __init__(self, figure: Any) -> None:
+        self.image: Image | None = None
+        """The picture; None for a plotly figure."""
+        self.plotly: str | None = None
+        """Plotly's JSON; None for others."""
+        if isinstance(figure, bytes):
+            self.image = to_images("figure", figure)[0]
+        elif hasattr(figure, "savefig"):
+            out = io.BytesIO()
+            figure.savefig(out, format="png", bbox_inches="tight")
+            self.image = Image.from_png(out.getvalue())
+        elif hasattr(figure, "to_plotly_json") and hasattr(figure, "to_json"):
+            self.plotly = str(figure.to_json())
+        else:
+            raise InvalidValueError(f"expected a matplotlib or plotly figure, got {describe(figure)}")
+
+    @classmethod
+    def from_plotly(cls, text: str) -> Figure:
+        """A figure over plotly's JSON."""
+        figure = cls.__new__(cls)
+        figure.image, figure.plotly = None, text
+        return figure
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Figure):
+            return NotImplemented
+        return self.plotly == other.plotly and self.image == other.image
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Figure({'plotly' if self.plotly is not None else self.image!r})"
+
+
+def to_video(value: Any, *, fps: float = 8.0, value_range: tuple[float, float] | None = None) -> Video:
+    """A `Video` as it is; anything else becomes one."""
+    return value if isinstance(value, Video) else Video(value, fps, value_range=value_range)
+
+
+def to_audio(value: Any, *, sample_rate: int = 16000) -> Audio:
+    """An `Audio` as it is; samples become one."""
+    return value if isinstance(value, Audio) else Audio(value, sample_rate)
+
+
+def to_text(value: Any) -> Text:
+    """A `Text` as it is; a str becomes one.
+
+    Raises:
+        InvalidValueError: It is no str.
+    """
+    if isinstance(value, Text):
+        return value
+    if isinstance(value, str):
+        return Text(value)
+    raise InvalidValueError(f"log_text: expected a str, got {describe(value)}")
+
+
+def to_figure(value: Any) -> Figure:
+    """A `Figure` as it is; a matplotlib or plotly figure becomes one."""
+    return value if isinstance(value, Figure) else Figure(value)
+
+
+def _frames(data: Any, value_range: tuple[float, float] | None) -> np.ndarray[Any, Any]:
+    if not isinstance(data, (list, tuple)):
+        array = to_host(data, "video")
+        if array.ndim == 3:
+            # Three dimensions are time, height and width here, whatever the last one's size.
+            data = array[..., None]
+        elif array.ndim != 4:
+            raise InvalidValueError(f"a video must have shape [T, H, W] or [T, H, W, 1|3|4], got {array.shape}")
+        else:
+            data = array
+    images: Sequence[Image] = to_images("video", data, value_range=value_range, copy=True)
+    if len({image.pixels.shape for image in images}) != 1:
+        raise InvalidValueError("the frames of a video must have one size")
+    return np.stack([image.pixels for image in images])

@@ -1,0 +1,166 @@
+"""Scalars, steps and names."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from tracking_core.errors import InvalidStepError, InvalidValueError
+from tracking_core.values.arrays import describe, to_host
+
+Scalar: TypeAlias = bool | int | float
+"""What a scalar is once it is on the host."""
+
+_PLAIN = frozenset({float, int, bool})
+_STEP_LIMIT = 2**63
+_MAX_DEPTH = 32
+
+
+def to_scalar(value: Any, key: str) -> Scalar:
+    """Turn one value into a bool, an int or a float, exactly.
+
+    Args:
+        value: bool, int, float, or a size-1 array of a real dtype, bfloat16 and float8 included.
+        key: The name it is logged under, for the error message.
+
+    Raises:
+        InvalidValueError: Not a real number, or more than one.
+
+    Example:
+        >>> import numpy as np
+        >>> to_scalar(np.float32(0.5), "loss")
+        0.5
+    """
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, (str, bytes)) or value is None:
+        hint = "; text goes to log_text" if isinstance(value, (str, bytes)) else ""
+        raise InvalidValueError(f"{key!r}: expected a number, got {describe(value)}{hint}")
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int):
+        return int.__index__(value)
+    if not hasattr(value, "dtype") and not hasattr(value, "__array__"):
+        raise InvalidValueError(f"{key!r}: expected a number or an array of size 1, got {describe(value)}")
+    array = to_host(value, key)
+    if array.size != 1:
+        raise InvalidValueError(f"{key!r}: {_many(array.shape, describe(value))}")
+    item = array.reshape(())[()]
+    kind = array.dtype.kind
+    if kind == "b":
+        return bool(item)
+    if kind in "iu" or (kind == "V" and "int" in array.dtype.name):
+        return int(item)
+    return float(item)
+
+
+def _many(shape: tuple[int, ...], text: str) -> str:
+    if len(shape) == 1:
+        return f"expected one number, got {text}; reduce it (x.mean()), or log x[0] where the axis is a replica axis"
+    return f"expected one number, got {text}; reduce it (x.mean()), or use log_histogram or log_images"
+
+
+def to_step(step: Any) -> int:
+    """Turn a step into an int of 64 bits.
+
+    Args:
+        step: An int, a float without fraction, or a 0-d (size-1) integer array.
+
+    Raises:
+        InvalidStepError: It is no whole number, or does not fit into 64 bits.
+    """
+    if type(step) is int:
+        value = step
+    elif isinstance(step, bool) or step is None or isinstance(step, (str, bytes)):
+        raise InvalidStepError(f"step: expected an integer, got {describe(step)}")
+    else:
+        try:
+            value = operator.index(step)
+        except Exception:  # noqa: BLE001 - arrays of size 1 that are not 0-d, floats, and anything else come here
+            value = _whole(step)
+    if not -_STEP_LIMIT <= value < _STEP_LIMIT:
+        raise InvalidStepError(f"step: {value} does not fit into 64 bits")
+    return value
+
+
+def _whole(step: Any) -> int:
+    try:
+        number = to_scalar(step, "step")
+    except InvalidValueError as error:
+        raise InvalidStepError(str(error)) from error
+    if isinstance(number, float) and not number.is_integer():
+        raise InvalidStepError(f"step: expected a whole number, got {number!r}")
+    return int(number)
+
+
+def to_name(name: Any) -> str:
+    """Check that a name is a str (any str: adapters encode what their backend cannot hold)."""
+    if isinstance(name, str):
+        return name if type(name) is str else str.__str__(name)
+    raise InvalidValueError(f"a name must be a str, got {describe(name)}")
+
+
+def to_axis(axis: Any) -> str:
+    """Check the name of a step axis."""
+    if not isinstance(axis, str) or not axis:
+        raise InvalidStepError(f"step_axis: expected a non-empty str, got {axis!r:.80}")
+    return axis
+
+
+def flatten_scalars(scalars: Mapping[str, Any], prefix: str = "", _depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield (name, raw value) with nested mappings joined by "/"; anything that is no mapping is a leaf.
+
+    Raises:
+        InvalidValueError: A key is no str, or mappings are nested more than 32 deep.
+    """
+    if _depth > _MAX_DEPTH:
+        raise InvalidValueError(f"{prefix[:80]!r}…: nested more than {_MAX_DEPTH} deep; is there a cycle?")
+    for key, value in scalars.items():
+        name = key if type(key) is str else to_name(key)
+        if prefix:
+            name = f"{prefix}/{name}"
+        if isinstance(value, Mapping):
+            yield from flatten_scalars(value, name, _depth + 1)
+        else:
+            yield name, value
+
+
+def to_scalars(
+    scalars: Mapping[str, Any], on_error: Callable[[str, InvalidValueError], None] | None = None
+) -> dict[str, Scalar]:
+    """Turn a (nested) mapping of values into a flat dict of host numbers.
+
+    Args:
+        scalars: Names to values as `to_scalar` takes them; nested mappings are joined with "/".
+        on_error: Called with (name, error) for what cannot be taken, which is then left out; None raises.
+
+    Raises:
+        InvalidValueError: A value is no number and `on_error` is None; or `scalars` is no mapping.
+    """
+    if not isinstance(scalars, Mapping):
+        raise InvalidValueError(f"log_scalars: expected a mapping of names to numbers, got {describe(scalars)}")
+    plain: dict[str, Scalar] = {}
+    for key, value in scalars.items():
+        if type(value) in _PLAIN and type(key) is str:
+            plain[key] = value
+            continue
+        try:
+            for name, leaf in flatten_scalars({key: value}):
+                _take(plain, name, leaf, on_error)
+        except InvalidValueError as error:
+            if on_error is None:
+                raise
+            on_error(key if isinstance(key, str) else type(key).__name__, error)
+    return plain
+
+
+def _take(
+    plain: dict[str, Scalar], name: str, leaf: Any, on_error: Callable[[str, InvalidValueError], None] | None
+) -> None:
+    try:
+        plain[name] = to_scalar(leaf, name)
+    except InvalidValueError as error:
+        if on_error is None:
+            raise
+        on_error(name, error)

@@ -1,0 +1,105 @@
+"""Tables: named columns, rows of plain cells."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracking_core.errors import InvalidValueError
+from tracking_core.values.arrays import describe, to_host
+from tracking_core.values.scalars import to_scalar
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Rows under named columns.
+
+    Args:
+        columns: Distinct names.
+        rows: One sequence a row, as long as `columns`. Cells are None, bool, int, float, str; size-1 arrays,
+            dates and small lists become such.
+
+    Raises:
+        InvalidValueError: A row has another length, a name is there twice, or a cell is no plain value.
+
+    Example:
+        >>> Table(["digit", "right"], [[3, True], [7, False]]).rows[1]
+        (7, False)
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __init__(self, columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> None:
+        names = tuple(str(column) for column in columns)
+        if len(set(names)) != len(names):
+            raise InvalidValueError(f"a table has the columns {list(names)!r:.200}: each name once, please")
+        plain: list[tuple[Any, ...]] = []
+        for number, row in enumerate(rows):
+            if len(row) != len(names):
+                raise InvalidValueError(f"row {number} of a table has {len(row)} cells for {len(names)} columns")
+            plain.append(tuple(_cell(cell, number, name) for name, cell in zip(names, row, strict=True)))
+        object.__setattr__(self, "columns", names)
+        object.__setattr__(self, "rows", tuple(plain))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Table):
+            return NotImplemented
+        return self.columns == other.columns and repr(self.rows) == repr(other.rows)
+
+    def __hash__(self) -> int:
+        return hash((self.columns, repr(self.rows)))
+
+
+def to_table(value: Any) -> Table:
+    """A `Table` as it is; made from a mapping of columns, a sequence of row mappings, or a data frame.
+
+    Args:
+        value: `Table`; `{"column": [cells…]}`; `[{"column": cell}, …]` (missing cells are None); or anything with
+            `columns` and `to_dict("split")`, as pandas has.
+
+    Raises:
+        InvalidValueError: None of these.
+    """
+    if isinstance(value, Table):
+        return value
+    if isinstance(value, Mapping):
+        columns = {str(name): list(cells) for name, cells in value.items() if not isinstance(cells, str)}
+        if len(columns) != len(value) or len({len(cells) for cells in columns.values()}) > 1:
+            raise InvalidValueError("a table from a mapping needs columns of one length")
+        return Table(list(columns), list(zip(*columns.values(), strict=True)))
+    if hasattr(value, "columns") and hasattr(value, "to_dict"):
+        split = value.to_dict("split") if hasattr(value, "iloc") else None
+        if split is not None:
+            return Table(split["columns"], split["data"])
+        return to_table(value.to_dict(as_series=False))
+    if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value):
+        names = list(dict.fromkeys(name for row in value for name in row))
+        return Table(names, [[row.get(name) for name in names] for row in value])
+    raise InvalidValueError(
+        f"log_table: expected a Table, columns, row mappings or a data frame, got {describe(value)}"
+    )
+
+
+def _cell(cell: Any, row: int, column: str) -> Any:
+    if cell is None or type(cell) in (bool, int, float, str):
+        return cell
+    if isinstance(cell, str):
+        return str(cell)
+    if isinstance(cell, (datetime.datetime, datetime.date)):
+        return cell.isoformat()
+    if isinstance(cell, (list, tuple)):
+        return [_cell(part, row, column) for part in cell]
+    try:
+        array = to_host(cell, column)
+        if array.size == 1 and array.ndim == 0:
+            return to_scalar(array, column)
+        if array.size <= 1024:
+            return _cell(array.astype(float).tolist() if array.dtype.kind == "V" else array.tolist(), row, column)
+    except InvalidValueError as error:
+        raise InvalidValueError(
+            f"row {row}, column {column!r} of a table: no plain value ({describe(cell)})"
+        ) from error
+    raise InvalidValueError(f"row {row}, column {column!r} of a table: {describe(cell)} is too large for a cell")
