@@ -158,7 +158,14 @@ def log_summary(tracker: Tracker, summary: Mapping[str, Any]) -> None:
     _facts("summary", tracker, summary, None)
 
 
-def log_mixed(tracker: Tracker, values: Mapping[str, Any], *, step: int, step_axis: str = "step") -> None:
+def log_mixed(
+    tracker: Tracker,
+    values: Mapping[str, Any],
+    *,
+    step: int,
+    step_axis: str = "step",
+    on_error: Callable[[str, Exception], None] | None = None,
+) -> None:
     """Log a mixture of values by key, each as what it is: the loop that logged one dict goes on logging it.
 
     Args:
@@ -168,25 +175,34 @@ def log_mixed(tracker: Tracker, values: Mapping[str, Any], *, step: int, step_ax
             anything else real a histogram. Mappings nest.
         step: Position on `step_axis`.
         step_axis: Which axis `step` counts on.
+        on_error: Called with (key, error) for what cannot be told apart or logged, which is left out; None raises.
 
     Raises:
         InvalidValueError: A value is none of these, from trackers that raise.
     """
     from tracking_core.values import flatten_scalars
 
+    if not isinstance(values, Mapping):
+        raise InvalidValueError(f"log: expected a mapping of names to values, got {type(values).__name__}")
     when: dict[str, Any] = {"step": step, "step_axis": step_axis}
     scalars: dict[str, Any] = {}
     images: dict[str, Any] = {}
-    for name, value in flatten_scalars(values):
-        kind = kind_of(value)
-        if kind == "scalar":
-            scalars[name] = value
-        elif kind == "image":
-            images[name] = value
-        elif kind == "histogram":
-            tracker.log_histogram(name, value, **when)
-        else:
-            _MIXED[kind](tracker, name, value, **when)
+    for key, part in values.items():
+        try:
+            for name, value in flatten_scalars({key: part}):
+                kind = kind_of(value)
+                if kind == "scalar":
+                    scalars[name] = value
+                elif kind == "image":
+                    images[name] = value
+                elif kind == "histogram":
+                    tracker.log_histogram(name, value, **when)
+                else:
+                    _MIXED[kind](tracker, name, value, **when)
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(key if isinstance(key, str) else type(key).__name__, error)
     if scalars:
         tracker.log_scalars(scalars, **when)
     if images:

@@ -54,6 +54,7 @@ class AdapterInfo:
         precision: "float64" when scalars come back exactly; "float32" when they are rounded.
         guarantee: How often a record arrives when delivery is interrupted and repeated: "exactly once",
             "at least once", or what is true of it, in words.
+        local_path: Whether the path of a target is one of the file system, which is made absolute.
         stores_wall_time: Whether the original time of a record is kept.
         description: One line for `tracking backends`.
     """
@@ -66,6 +67,7 @@ class AdapterInfo:
     requires: tuple[str, ...] = ()
     precision: Literal["float64", "float32"] = "float64"
     guarantee: str = "at least once"
+    local_path: bool = True
     stores_wall_time: bool = True
     description: str = ""
 

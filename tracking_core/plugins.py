@@ -6,12 +6,11 @@ of its own, so that a broken one breaks only itself. First-party adapters come t
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from tracking_core.errors import (
 )
 from tracking_core.hookspecs import GROUP, AdapterInfo, AdapterSpec, Finding, RunInfo
 from tracking_core.protocol import API_VERSION, CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
+from tracking_core.settings import did_you_mean
 from tracking_core.targets import COMMON_OPTIONS, Target
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Adapter:
         if unknown:
             raise BrokenAdapterError(
                 f"the adapter {where} names the unknown capability {unknown[0]!r}"
-                + _did_you_mean(unknown[0], _CAPABILITIES)
+                + did_you_mean(unknown[0], _CAPABILITIES)
                 + f"; there are {', '.join(sorted(_CAPABILITIES))}"
             )
         return info
@@ -127,7 +127,7 @@ class Adapter:
                     every = {**known, **COMMON_OPTIONS}
                     raise SettingsError(
                         f"{origin}: the backend {self.name!r} has no option {option!r}"
-                        f"{_did_you_mean(option, every)}; its options are {', '.join(sorted(every))}"
+                        f"{did_you_mean(option, every)}; its options are {', '.join(sorted(every))}"
                     )
         missing = self.missing()
         if missing:
@@ -244,16 +244,11 @@ def forget_adapters() -> None:
 
 def _unknown(name: str, installed: Sequence[str], origin: str) -> str:
     text = f"{origin}: no backend {name!r} is installed"
-    text += _did_you_mean(name, [*installed, *_FIRST_PARTY])
+    text += did_you_mean(name, [*installed, *_FIRST_PARTY])
     text += f"; installed are {', '.join(sorted(installed)) or 'none'}"
     if name in _FIRST_PARTY or not installed:
         text += ". The entry points of tracking-core itself are missing: reinstall it (pip install tracking-core)"
     return text
-
-
-def _did_you_mean(word: str, known: Iterable[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f": did you mean {close[0]!r}?" if close else ""
 
 
 def _where(name: str, candidate: Candidate | None) -> str:

@@ -145,8 +145,10 @@ class Tracker(Protocol):
         """
         ...
 
-    def finish(self, status: str = "finished", *, error: str | None = None) -> None:
+    def finish(self, status: str = "finished", *, error: str | None = None) -> object:
         """Close the record; nothing may be logged afterwards. A second call does nothing.
+
+        What it returns is its own affair: adapters return None, a `Run` its delivery report.
 
         Args:
             status: "finished", "failed", "interrupted" or "preempted".

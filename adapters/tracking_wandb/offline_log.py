@@ -1,6 +1,6 @@
-"""What a W&B client recorded about a run, read from its transaction log without the client and without a server.
+"""What a W&B client recorded about a run, read back from its transaction log; no server is asked.
 
-`read_offline_run` gives one `OfflineRun`; `TransactionLog`, in the module of that name, gives the bare records.
+`read_offline_run` gives one `OfflineRun`; `TransactionLog`, which is shown here too, gives the bare records.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class OfflineRun:
         entity: User or team; None where none was given, as is usual offline.
         display_name: The name that people see; None where the server was to choose one.
         config: The configuration with plain values, without the client's own `_wandb` entry.
-        summary: The summary as it was logged, nested, with `_step`, `_runtime` and `_timestamp`. What `define_metric`
-            asks to aggregate (minimum, mean, …) is worked out by whoever syncs the run and is not in here.
+        summary: The summary, nested, with `_step`, `_runtime` and `_timestamp`. For a metric whose aggregates were
+            asked for by `define_metric` it is a dict of these, as `{"min": 1.5}`.
         history: The rows in the order of logging. Each has `_step`, `_timestamp` (seconds since the epoch) and
             `_runtime` (seconds since the start) beside what was logged. Nested values, media among them, are nested
             dicts; a dot or a slash in a key is part of the key. Integral floats come back as int: the client
@@ -103,7 +103,7 @@ class OfflineRun:
             machine. A file that was recorded may be gone.
         artifacts: The artifacts that the run logged.
         alerts: Alerts.
-        console: The console output that was captured.
+        console: The console output that was captured, and what the run was told to write there.
         start_time: Seconds since the epoch.
         host: Host name.
         program: The program that ran, if the client was allowed to record it.
@@ -284,8 +284,8 @@ class _State:
             OfflineArtifact(
                 name=artifact.name,
                 type=artifact.type,
-                aliases=tuple(artifact.aliases),
-                tags=tuple(artifact.tags),
+                aliases=tuple(sorted(artifact.aliases)),  # the client writes a set, in any order
+                tags=tuple(sorted(artifact.tags)),
                 description=artifact.description or None,
                 metadata=decode_value(artifact.metadata) if artifact.metadata else {},
                 digest=artifact.digest,
@@ -299,8 +299,8 @@ class _State:
     def _take_output(self, output: Any) -> None:
         self.console.append(output.line)
 
-    def _take_output_raw(self, output: Any) -> None:
-        self.console.append(output.line)
+    # What was captured from the standard streams, and what Run.write_logs was given.
+    _take_output_raw = _take_output_logger = _take_output
 
     def _take_preempting(self, _: Any) -> None:
         self.run["preempting"] = True

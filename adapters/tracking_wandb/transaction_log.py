@@ -23,6 +23,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
@@ -193,11 +194,12 @@ def _read_frame(file: BinaryIO, done: int) -> _Frame | LogEnd:
 
 def _message_classes() -> tuple[type[Any], type[Exception]]:
     try:
-        from google.protobuf.message import DecodeError
-        from wandb.proto.wandb_internal_pb2 import Record
+        # The client's messages are made at run time, so that there is nothing to import for a type checker.
+        return import_module("wandb.proto.wandb_internal_pb2").Record, import_module(
+            "google.protobuf.message"
+        ).DecodeError
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             "Reading a W&B transaction log needs the wandb package, which is not installed. "
             "Install it with: pip install 'tracking-core[wandb]'"
         ) from error
-    return Record, DecodeError

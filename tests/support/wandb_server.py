@@ -1,14 +1,15 @@
 """A stand-in for the W&B server on the loopback interface, for tests with the real client.
 
 ```python
-with WandbServer() as server:
-    ...  # in a process, or a client, whose environment holds server.env(tmp_path)
-    run = server.wait_for(lambda: server.runs["my-run"].complete and server.runs["my-run"])
-    assert [row["loss"] for row in run.history] == [3.0, 2.0]
+with WandbServer() as server, wandb_client(server.env(tmp_path)) as wandb:
+    with wandb.init(id="my-run", settings=lean_settings()) as run:
+        run.log({"loss": 3.0})
+    assert [row["loss"] for row in server.runs["my-run"].history] == [3.0]
 ```
 
 It answers what the client asks for in the course of runs, artifacts, alerts and reading back; `unknown` lists what it
-was asked for and does not know. Faults are set with `fail`, `stall` and `refuse`.
+was asked for and does not know. Faults are set with `fail`, `stall` and `refuse`. A mistake of the server itself is
+raised when the `with` block ends.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from tests.support.wandb_backend import Backend
+from tests.support.wandb_client import client_env
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.wandb_backend import ServerArtifact, ServerRun
+    from tests.support.wandb_state import ServerArtifact, ServerRun
 
 T = TypeVar("T")
 Endpoint = Literal["graphql", "file_stream", "files"]
@@ -68,10 +70,11 @@ class WandbServer:
         self._thread: threading.Thread | None = None
         self._port = 0
         self._hits = 0
+        self._errors: list[Exception] = []
 
     # ---- life
 
-    def start(self) -> WandbServer:
+    def start(self) -> Self:
         """Listen, on the port that was used before if there was one."""
         assert self._http is None, "the server is listening already"
         self._http = _Http(self._port, self)
@@ -93,11 +96,13 @@ class WandbServer:
             http.hang_up()
             thread.join(10)
 
-    def __enter__(self) -> WandbServer:
+    def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, exc_type: object, *_: object) -> None:
         self.stop()
+        if self._errors and exc_type is None:
+            raise self._errors[0]
 
     @property
     def url(self) -> str:
@@ -105,20 +110,10 @@ class WandbServer:
 
     def env(self, tmp_path: Path) -> dict[str, str]:
         """Environment variables that point a client at this server and keep all its files under `tmp_path`."""
-        folders = {"HOME": "home", "WANDB_DIR": "runs", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
-        folders |= {"WANDB_DATA_DIR": "data", "NETRC": "netrc"}
-        for folder in folders.values():
-            if folder != "netrc":
-                (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         return {
-            **{name: str(tmp_path / folder) for name, folder in folders.items()},
+            **client_env(tmp_path, "online"),
             "WANDB_BASE_URL": self.url,
             "WANDB_API_KEY": "0123456789" * 4,
-            "WANDB_MODE": "online",
-            "WANDB_ERROR_REPORTING": "false",
-            "WANDB__GRAPHQL_RETRY_MAX": "1",
-            "WANDB__FILE_STREAM_RETRY_MAX": "1",
-            "WANDB__FILE_TRANSFER_RETRY_MAX": "1",
         }
 
     # ---- what was received
@@ -246,7 +241,11 @@ class WandbServer:
         elif fault is not None and not fault.applied:
             return _Response(fault.status, b'{"errors": [{"message": "a fault of the test"}]}')
         with self._backend.changed:
-            response = self._route(request)
+            try:
+                response = self._route(request)
+            except Exception as error:  # shown when the server stops; the client would only see a lost connection
+                self._errors.append(error)
+                response = _Response(500, b'{"error": "a mistake in the test server"}')
             self._backend.changed.notify_all()
         if fault is not None and fault.status is not None:
             return _Response(fault.status, b"{}")
@@ -269,6 +268,9 @@ class WandbServer:
             return _json({})
         if request.endpoint == "files":
             content = backend.fetch(parts[1], parts[2], "/".join(parts[3:]))
+            return _Response(404, b"") if content is None else _Response(200, content, "application/octet-stream")
+        if parts[0] == "artifactsV2":  # a file by its MD5, for clients that hold a manifest and no addresses
+            content = backend.fetch_digest(parts[-2])
             return _Response(404, b"") if content is None else _Response(200, content, "application/octet-stream")
         backend.unknown.append(f"{request.method} {request.path}")
         return _Response(404, b"{}")
@@ -346,8 +348,8 @@ class _Http(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+    def log_message(self, *_: object) -> None:
+        """Print no line for each request."""
 
     def _handle(self) -> None:
         response = self.server.owner.handle(_Request(self.command, unquote(urlsplit(self.path).path), self._body()))

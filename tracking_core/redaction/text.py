@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
 
 from tracking_core.redaction.secret_names import is_secret_name, may_name_wandb_key
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 REDACTED = "[redacted]"
 """What stands where a secret was."""
@@ -19,7 +15,8 @@ WANDB_KEY = re.compile(r"[0-9a-f]{40}(?![0-9a-zA-Z])")
 
 _SHORTEST_ENVIRONMENT_SECRET = 6
 
-# Forms as their issuers document them; the lengths are lower bounds, because formats grow.
+# Forms as their issuers document them; the lengths are lower bounds, because formats grow. An upper bound stands
+# where looking on to the end of a long text from every beginning would take quadratic time.
 _KNOWN_FORM = re.compile(
     r"""
     -----BEGIN\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?-----
@@ -27,7 +24,7 @@ _KNOWN_FORM = re.compile(
     | (?<![A-Za-z0-9])(?:
         wandb_v1_[A-Za-z0-9_-]{16,}                                      # Weights & Biases
       | sk-[A-Za-z0-9]{16,}                                              # OpenAI and those that followed it
-      | sk-(?!learn)(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}
+      | sk-(?!learn)(?=[A-Za-z_-]{0,60}[0-9])[A-Za-z0-9_-]{16,}
       | (?:gsk|xai|nvapi|tvly|r8|dop_v1|lin_api)[_-][A-Za-z0-9_-]{24,}
       | [rs]k_(?:live|test)_[A-Za-z0-9]{10,}                             # Stripe
       | gh[opusr]_[A-Za-z0-9_]{16,} | github_pat_[A-Za-z0-9_]{16,}       # GitHub
@@ -38,7 +35,7 @@ _KNOWN_FORM = re.compile(
       | xox[a-z]-[A-Za-z0-9-]{10,} | xapp-[A-Za-z0-9-]{10,}              # Slack
       | npm_[A-Za-z0-9]{30,} | pypi-[A-Za-z0-9_-]{50,} | dckr_pat_[A-Za-z0-9_-]{16,}
       | SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}                       # SendGrid
-      | eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)*     # JSON web token
+      | eyJ[A-Za-z0-9_-]{8,999}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)*  # JSON web token
     )
     """,
     re.VERBOSE,
@@ -47,8 +44,8 @@ _KNOWN_FORM = re.compile(
 _INTRODUCED = re.compile(
     r"""
       (hooks\.slack\.com/(?:services|workflows)/)[^\s"'<>]+
-    | (\bwandb\s+login\s+(?:--?\S+\s+)*)[0-9a-f]{40}\b
-    | (\blogin\s+\S+\s+password\s+)[^\s\[]\S*                            # netrc
+    | (\bwandb\s++login\s++(?:-\S++\s++)*+)[0-9a-f]{40}\b
+    | (\blogin\s++\S++\s++password\s++)[^\s\[]\S*+                       # netrc
     | (\b[Bb]earer\s+)[A-Za-z0-9._~+/=-]{16,}
     """,
     re.VERBOSE,
@@ -90,12 +87,12 @@ _QUOTED = re.compile(
 _UNQUOTED = re.compile(
     r"""
     (?:(?:[Bb]earer|[Bb]asic|[Tt]oken|[Dd]igest|[Nn]egotiate)[ \t]+)?
-    [^\s"'`,;&<>(){}\[\]|\\]++ (?![(\[])                                 # no call, no subscript
+    (?:\[redacted\]|[^\s"'`,;&<>(){}\[\]|\\])++ (?![(\[])                # no call, no subscript
     """,
     re.VERBOSE,
 )
 _SHELL_START = re.compile(r"[+ -]?[ \t]*(?:export[ \t]+)?")
-_SHELL_VALUE = re.compile(r"""[^\s"'\[]\S*+""")
+_SHELL_VALUE = re.compile(r"""[^\s"']\S*+""")
 # What may follow a secret name without being one: types, constants, references to where the value really is.
 _HARMLESS = re.compile(
     r"""
@@ -180,45 +177,45 @@ def _redact_assigned(text: str, notation: re.Pattern[str]) -> str:
     """Replace what stands behind a secret name."""
     parts: list[str] = []
     done = 0
-    for start, end in _assigned_secrets(text, notation):
-        if start >= done:
-            parts += (text[done:start], REDACTED)
-            done = end
+    for match in notation.finditer(text):
+        if match.start() < done:
+            continue  # inside a secret that is gone already
+        span = _secret_behind(text, match)
+        if span is not None:
+            parts += (text[done : span[0]], REDACTED)
+            done = span[1]
     return "".join((*parts, text[done:])) if parts else text
 
 
-def _assigned_secrets(text: str, notation: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Where in `text` there are secrets behind names, as (start, end)."""
-    for match in notation.finditer(text):
-        name, at = match["name"], match.end()
-        secret = is_secret_name(name)
-        if not secret and not may_name_wandb_key(name):
-            continue
-        quoted = _QUOTED.match(text, at)
-        if match["comma"] and not (quoted and name.isupper()):
-            continue  # `["password", "token"]` is a list of names
-        if not secret:
-            found = WANDB_KEY.match(text, quoted.end("before") if quoted else at)
-            if found:
-                yield found.span()
-        elif quoted:
-            if quoted["body"] and REDACTED not in quoted["body"]:
-                yield quoted.span("body")
-        else:
-            found = (_SHELL_VALUE if _is_shell_line(text, match) else _UNQUOTED).match(text, at)
-            if found and not _is_harmless(found[0], name):
-                yield found.span()
+def _secret_behind(text: str, match: re.Match[str]) -> tuple[int, int] | None:
+    """Where the secret is that an assignment introduces, as (start, end)."""
+    name, at = match["name"], match.end()
+    secret = is_secret_name(name)
+    if not secret and not may_name_wandb_key(name):
+        return None
+    quoted = _QUOTED.match(text, at)
+    if match["comma"] and not (quoted and name.isupper()):
+        return None  # `["password", "token"]` is a list of names
+    if not secret:
+        found = WANDB_KEY.match(text, quoted.end("before") if quoted else at)
+        return found and found.span()
+    if quoted:
+        return quoted.span("body") if quoted["body"] not in {"", REDACTED} else None
+    found = (_SHELL_VALUE if _is_shell_line(text, match) else _UNQUOTED).match(text, at)
+    return found.span() if found and not _is_harmless(found[0], name) else None
 
 
 def _is_shell_line(text: str, match: re.Match[str]) -> bool:
     """Whether this is `NAME=value` on a line of its own: then the value goes up to the next space."""
     if not match["name"].isupper() or text[match.end() - 1] != "=":
         return False
-    line = text.rfind("\n", 0, match.start()) + 1
-    return _SHELL_START.fullmatch(text, line, match.start("name")) is not None
+    # Within bounds, because a text may be one line: indentation is shorter than this.
+    first = max(0, match.start() - 80)
+    line = text.rfind("\n", first, match.start()) + 1
+    return (line > 0 or first == 0) and _SHELL_START.fullmatch(text, line, match.start("name")) is not None
 
 
 def _is_harmless(value: str, name: str) -> bool:
     if _SMALL_NUMBER.fullmatch(value):
         return "pass" not in name.lower()
-    return value == name or REDACTED in value or _HARMLESS.fullmatch(value) is not None
+    return value in {name, REDACTED} or _HARMLESS.fullmatch(value) is not None

@@ -1,0 +1,87 @@
+"""Testing with trackers, and testing trackers.
+
+For whoever logs: `FakeTracker`. For whoever writes an adapter: `AdapterHarness` and `ContractSuite`, or
+`check_adapter` without pytest; and `faults`, adapters and trackers that are broken on purpose.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracking_core.testing import faults
+    from tracking_core.testing.contract import ContractFailure
+    from tracking_core.testing.fake import FakeTracker
+    from tracking_core.testing.fake_adapter import FakeHarness
+    from tracking_core.testing.fake_records import Alert, Call, StoredVersion
+    from tracking_core.testing.harness import (
+        AdapterHarness,
+        Stored,
+        StoredArtifact,
+        StoredHistogram,
+        StoredImage,
+        StoredScalar,
+        StoredValue,
+    )
+    from tracking_core.testing.report import CheckResult, ContractReport
+    from tracking_core.testing.runner import check_adapter
+    from tracking_core.testing.suite import ContractSuite
+
+#: Where each public name lives. The pytest plugin is part of this package, and every pytest run pays for it.
+_HOMES: dict[str, tuple[str, ...]] = {
+    "contract": ("ContractFailure",),
+    "fake": ("FakeTracker",),
+    "fake_adapter": ("FakeHarness",),
+    "fake_records": ("Alert", "Call", "StoredVersion"),
+    "harness": (
+        "AdapterHarness",
+        "Stored",
+        "StoredArtifact",
+        "StoredHistogram",
+        "StoredImage",
+        "StoredScalar",
+        "StoredValue",
+    ),
+    "report": ("CheckResult", "ContractReport"),
+    "runner": ("check_adapter",),
+    "suite": ("ContractSuite",),
+}
+_LAZY = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AdapterHarness",
+    "Alert",
+    "Call",
+    "CheckResult",
+    "ContractFailure",
+    "ContractReport",
+    "ContractSuite",
+    "FakeHarness",
+    "FakeTracker",
+    "Stored",
+    "StoredArtifact",
+    "StoredHistogram",
+    "StoredImage",
+    "StoredScalar",
+    "StoredValue",
+    "StoredVersion",
+    "check_adapter",
+    "faults",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _LAZY:
+        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    elif name == "faults":
+        value = import_module(f"{__name__}.faults")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

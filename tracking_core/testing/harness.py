@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from tracking_core.plugins import Adapter, find_adapter
 from tracking_core.targets import Target, parse_target
@@ -112,9 +115,31 @@ class AdapterHarness:
     expected_failures: Mapping[str, str] = {}
     """Checks that this adapter is known to fail, each with its reason. One that passes after all is reported too."""
 
+    call_limit: float = 20.0
+    """Seconds within which every single call has to return; `faults.returns_in_time` measures it."""
+
+    check_limit: float = 120.0
+    """Seconds after which a check is given up, and fails."""
+
     def plugin(self) -> Any:
         """The object that holds the hooks; None (the default) goes through the installed entry point, as users do."""
         return None
+
+    def plugin_reference(self) -> str | None:
+        """How another interpreter finds `plugin()`: "module", "module:attribute" or "module:Class()".
+
+        None goes through the installed entry point. Override it when the object is made in some other way.
+        """
+        plugin = self.plugin()
+        if plugin is None:
+            return None
+        if isinstance(plugin, ModuleType):
+            return plugin.__name__
+        module = str(getattr(plugin, "__module__", type(plugin).__module__))
+        for name, value in vars(sys.modules[module]).items():
+            if value is plugin:
+                return f"{module}:{name}"
+        return f"{module}:{type(plugin).__qualname__}()"
 
     def adapter(self) -> Adapter:
         """The loaded adapter."""
@@ -124,7 +149,9 @@ class AdapterHarness:
 
     def target_for(self, directory: Path) -> Target:
         """The target inside a directory."""
-        return parse_target(self.target.format(dir=directory), origin=type(self).__name__)
+        # The directory may hold what the grammar of targets gives a meaning.
+        place = quote(str(directory), safe="/:\\")
+        return parse_target(self.target.format(dir=place), origin=type(self).__name__)
 
     def open(self, directory: Path, run: RunInfo) -> Tracker:
         """Open a tracker whose data lands in the directory."""

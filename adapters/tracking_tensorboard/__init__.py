@@ -1,0 +1,75 @@
+"""The TensorBoard backend of tracking-core: runs as real event files.
+
+`TRACKING_BACKEND=tensorboard:./tb` writes each run into a directory of its own below `./tb`; look at them with
+`tensorboard --logdir ./tb`. Importing this package imports no backend: tensorboardX is loaded when a run is opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tracking_core import AdapterInfo, hookimpl
+
+if TYPE_CHECKING:
+    from tracking_core import Finding, RunInfo, Target, Tracker
+
+_OPTIONS = {
+    "hparams": "on (default): the configuration is a row of the HParams tab; off: it is shown as text alone",
+}
+_CAPABILITIES = frozenset(
+    {
+        "scalars",
+        "images",
+        "histograms",
+        "artifacts",
+        "tables",
+        "video",
+        "audio",
+        "text",
+        "figures",
+        "config",
+        "summary",
+        "flush",
+        "resume",
+    }
+)
+
+
+@hookimpl
+def tracking_adapter() -> AdapterInfo:
+    """What this adapter is."""
+    return AdapterInfo(
+        name="tensorboard",
+        api_version=1,
+        capabilities=_CAPABILITIES,
+        options=_OPTIONS,
+        extra="tracking-core[tensorboard]",
+        requires=("tensorboardX", "crc32c"),
+        precision="float32",
+        guarantee="exactly once",
+        description="event files for TensorBoard",
+    )
+
+
+@hookimpl
+def open_tracker(target: Target, run: RunInfo) -> Tracker:
+    """Open the event file of a run; continue it where its last confirmed record ended."""
+    from tracking_tensorboard.tracker import open_run
+
+    return open_run(target, run)
+
+
+@hookimpl
+def diagnose(target: Target) -> list[Finding]:
+    """Look at packages and the log directory; nothing is created."""
+    from tracking_tensorboard.diagnosis import diagnose as look
+
+    return look(target)
+
+
+@hookimpl
+def tracking_harness() -> Any:
+    """The contract harness, which reads with TensorBoard's own loader."""
+    from tracking_tensorboard.testing import TensorBoardHarness
+
+    return TensorBoardHarness()

@@ -1,0 +1,229 @@
+"""The artifact store of a root.
+
+Crash invariants: a manifest is created after all its contents are in place; a version number is taken by creating
+its manifest exclusively, so that of several processes each gets its own number and none is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracking_core.errors import InvalidValueError, NameNotFoundError
+from tracking_core.naming import FILE_NAMES
+from tracking_core.store.layout import dump_json, load_json, replace_file, write_exclusively
+from tracking_core.values import ArtifactFile, ArtifactRef
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """One version of an artifact.
+
+    Args:
+        ref: Which version of which artifact.
+        metadata: Facts about it.
+        files: Relative path to (sha256 of the content in hex, size in bytes).
+        run_id: The run that logged it.
+        created: Seconds since the epoch.
+        blobs: Where the contents are.
+    """
+
+    ref: ArtifactRef
+    metadata: Mapping[str, Any]
+    files: Mapping[str, tuple[str, int]]
+    run_id: str
+    created: float
+    blobs: Path
+
+    def path(self, name: str) -> Path:
+        """Where the content of one of its files is; the file must not be changed.
+
+        Raises:
+            NameNotFoundError: There is no such file in it.
+        """
+        if name not in self.files:
+            raise NameNotFoundError(f"{self.ref} has no file {name!r}; it has {', '.join(sorted(self.files))}")
+        return blob_path(self.blobs, self.files[name][0])
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of its files."""
+        return self.path(name).read_bytes()
+
+    def download(self, directory: str | Path) -> Path:
+        """Copy all its files into a directory, and return that."""
+        target = Path(directory)
+        for name in self.files:
+            place = target / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path(name), place)
+        return target
+
+
+class ArtifactStore:
+    """Artifacts of one project under a root.
+
+    Args:
+        root: The root of the run store.
+        project: Name of the project.
+        blobs: Where contents are kept; None means `<root>/.blobs`.
+    """
+
+    def __init__(self, root: Path, project: str, blobs: Path | None = None) -> None:
+        self.blobs = blobs if blobs is not None else root / ".blobs"
+        self._folder = root / FILE_NAMES.encode(project) / "artifacts"
+
+    def put(
+        self,
+        name: str,
+        type: str,  # noqa: A002 - the field's word
+        files: Sequence[ArtifactFile],
+        *,
+        metadata: Mapping[str, Any],
+        aliases: Sequence[str],
+        run_id: str,
+        created: float,
+    ) -> StoredVersion:
+        """Store files as a new version; contents equal to the newest version's give no new one, only the aliases.
+
+        Raises:
+            OSError: The disk refuses.
+            InvalidValueError: A file changed or vanished while it was read.
+        """
+        stored = {file.path: self._keep(file) for file in files}
+        digest = _digest(stored)
+        folder = self._folder / FILE_NAMES.encode(type) / FILE_NAMES.encode(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        version = self._newest(folder)
+        if version >= 0:
+            newest = self._load(folder, version)
+            if newest.ref.digest == digest and newest.metadata == dict(metadata):
+                return self._point(folder, newest, aliases)
+        while True:
+            version += 1
+            manifest = {
+                "v": 1,
+                "name": name,
+                "type": type,
+                "version": version,
+                "digest": digest,
+                "metadata": dict(metadata),
+                "files": {path: {"sha256": sha, "size": size} for path, (sha, size) in stored.items()},
+                "run": run_id,
+                "created": created,
+                "aliases": list(aliases),
+            }
+            if write_exclusively(folder / f"v{version}.json", dump_json(manifest)):
+                break
+        return self._point(folder, self._load(folder, version), aliases)
+
+    def get(self, reference: str | ArtifactRef, type: str | None = None) -> StoredVersion:  # noqa: A002
+        """Look up a version.
+
+        Args:
+            reference: `"name:v3"`, `"name:alias"`, `"name"` (the latest), or an `ArtifactRef`.
+            type: Kind of artifact; None looks in all.
+
+        Raises:
+            NameNotFoundError: There is none.
+        """
+        if isinstance(reference, ArtifactRef):
+            name, mark, type = reference.name, reference.version, reference.type  # noqa: A001
+            mark = "latest" if mark is None else f"v{mark}"
+        else:
+            name, _, mark = reference.rpartition(":") if ":" in reference else (reference, "", "latest")
+        kinds = [FILE_NAMES.encode(type)] if type is not None else self._kinds()
+        for kind in kinds:
+            folder = self._folder / kind / FILE_NAMES.encode(name)
+            alias = folder / "aliases" / FILE_NAMES.encode(mark)
+            if alias.is_file():
+                return self._load(folder, int(load_json(alias.read_bytes())["version"]))
+            if mark.startswith("v") and mark[1:].isdigit() and (folder / f"{mark}.json").is_file():
+                return self._load(folder, int(mark[1:]))
+        raise NameNotFoundError(f"there is no artifact {str(reference)!r} in {self._folder}")
+
+    def versions(self) -> Iterator[StoredVersion]:
+        """All versions of all artifacts of the project."""
+        for kind in self._kinds():
+            for folder in sorted((self._folder / kind).iterdir()):
+                for version in range(self._newest(folder) + 1):
+                    yield self._load(folder, version)
+
+    def _kinds(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._folder.iterdir())
+        except OSError:
+            return []
+
+    @staticmethod
+    def _newest(folder: Path) -> int:
+        names = (path.stem for path in folder.glob("v*.json"))
+        numbers = [int(name[1:]) for name in names if name[1:].isdigit()]
+        return max(numbers, default=-1)
+
+    def _load(self, folder: Path, version: int) -> StoredVersion:
+        manifest = load_json((folder / f"v{version}.json").read_bytes())
+        aliases = [
+            FILE_NAMES.decode(path.name)
+            for path in sorted((folder / "aliases").glob("*"))
+            if not path.name.startswith(".") and load_json(path.read_bytes())["version"] == version
+        ]
+        ref = ArtifactRef(manifest["name"], manifest["type"], version, manifest["digest"], tuple(aliases))
+        files = {path: (entry["sha256"], entry["size"]) for path, entry in manifest["files"].items()}
+        return StoredVersion(ref, manifest["metadata"], files, manifest["run"], manifest["created"], self.blobs)
+
+    def _point(self, folder: Path, version: StoredVersion, aliases: Sequence[str]) -> StoredVersion:
+        number = version.ref.version
+        assert number is not None
+        (folder / "aliases").mkdir(exist_ok=True)
+        for alias in dict.fromkeys(("latest", *aliases)):
+            replace_file(folder / "aliases" / FILE_NAMES.encode(alias), dump_json({"alias": alias, "version": number}))
+        return self._load(folder, number)
+
+    def _keep(self, file: ArtifactFile) -> tuple[str, int]:
+        """Copy one content into place, and return its digest and size."""
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        aside = self.blobs / f".{secrets.token_hex(8)}"
+        digest = hashlib.sha256()
+        try:
+            size = 0
+            with aside.open("wb") as out:
+                for chunk in _chunks(file):
+                    digest.update(chunk)
+                    out.write(chunk)
+                    size += len(chunk)
+            place = blob_path(self.blobs, digest.hexdigest())
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                aside.replace(place)
+        finally:
+            aside.unlink(missing_ok=True)
+        return digest.hexdigest(), size
+
+
+def blob_path(blobs: Path, sha256: str) -> Path:
+    """Where a content is kept."""
+    return blobs / "sha256" / sha256[:2] / sha256[2:]
+
+
+def _chunks(file: ArtifactFile) -> Iterator[bytes]:
+    if isinstance(file.source, bytes):
+        yield file.source
+        return
+    try:
+        with file.source.open("rb") as source:
+            while chunk := source.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise InvalidValueError(f"log_artifact: {file.path!r} cannot be read: {error}") from error
+
+
+def _digest(stored: Mapping[str, tuple[str, int]]) -> str:
+    lines = (f"{path}\0{sha}\n" for path, (sha, _) in sorted(stored.items()))
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,92 @@
+"""What became of the records of a run, target by target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """What became of the records of one target.
+
+    Args:
+        target: The target, or "local" for the run store itself.
+        delivered: Records that the backend took (for "local": that are in the journal).
+        pending: Records that wait; they stay in the journal.
+        dropped: Values that could not be taken in, and are nowhere (only for "local").
+        failed: Records that the backend refused or failed on, and that will not be tried again.
+        skipped: Records that the target's filters leave out, or that the backend has no place for.
+        last_error: The last thing that went wrong, or None.
+    """
+
+    target: str
+    delivered: int = 0
+    pending: int = 0
+    dropped: int = 0
+    failed: int = 0
+    skipped: int = 0
+    last_error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything arrived."""
+        return not (self.pending or self.dropped or self.failed)
+
+    def __str__(self) -> str:
+        counts = ("pending", "dropped", "failed", "skipped")
+        parts = [f"{self.delivered} delivered"]
+        parts += [f"{getattr(self, name)} {name}" for name in counts if getattr(self, name)]
+        return f"{self.target}: {', '.join(parts)}" + (
+            f" ({self.last_error})" if self.last_error and not self.ok else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport(Mapping[str, TargetReport]):
+    """A mapping of targets to their reports; a target is named by its adapter, or in full when two share one.
+
+    Args:
+        targets: The reports by name.
+        status: Status of the run when this was made.
+    """
+
+    targets: Mapping[str, TargetReport] = field(default_factory=dict[str, TargetReport])
+    status: str = "running"
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything arrived everywhere."""
+        return all(report.ok for report in self.targets.values())
+
+    @property
+    def delivered(self) -> int:
+        """Records delivered, over all targets."""
+        return sum(report.delivered for report in self.targets.values())
+
+    @property
+    def pending(self) -> int:
+        """Records that wait, over all targets."""
+        return sum(report.pending for report in self.targets.values())
+
+    @property
+    def dropped(self) -> int:
+        """Values dropped, over all targets."""
+        return sum(report.dropped for report in self.targets.values())
+
+    @property
+    def failed(self) -> int:
+        """Records failed, over all targets."""
+        return sum(report.failed for report in self.targets.values())
+
+    def __getitem__(self, target: str) -> TargetReport:
+        return self.targets[target]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __str__(self) -> str:
+        return "; ".join(str(report) for report in self.targets.values())

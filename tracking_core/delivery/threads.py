@@ -1,0 +1,234 @@
+"""Delivery inside the training process: a thread for each target, or none at all.
+
+The threads are daemons: a backend that hangs for ever cannot keep the process from ending. What they had not brought
+to its target stays in the journal.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.worker import Destination, Note, TargetWorker
+
+POLL = 0.05
+"""Seconds between two looks into the journal."""
+STALLED = 60.0
+"""Seconds without progress after which `flush` stops waiting, when it was given no timeout."""
+
+
+class _Lane:
+    """One target: its worker and the thread that runs it."""
+
+    def __init__(self, directory: Path, destination: Destination, note: Note, on_open: Callable[[], None]) -> None:
+        self.destination = destination
+        self.worker = TargetWorker(directory, destination, pause=self._pause, note=note)
+        self.settled = threading.Condition()
+        self._on_open = on_open
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._asked = 0
+        self._answered = 0
+        self._ending: tuple[str, str | None] | None = None
+        self.ended = False
+        self.thread = threading.Thread(target=self._run, name=f"tracking-{destination.label}", daemon=True)
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait, unless the run has been waiting for its end too long already."""
+        return not self._stop.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            if self.worker.open():
+                self._on_open()
+            self._tell()
+            while self._ending is None:
+                # The generation is read before the work: what was recorded before the request is then delivered.
+                asked = self._asked
+                if self.worker.tracker is not None and self.worker.deliver():
+                    continue
+                if asked > self._answered:
+                    self.worker.commit()
+                    self._answered = asked
+                    self._tell()
+                self._wake.wait(POLL)
+                self._wake.clear()
+            while self.worker.tracker is not None and self.worker.deliver():
+                pass
+            if not self._stop.is_set():
+                self.worker.close(*self._ending)
+        except BaseException as error:  # noqa: BLE001 - a thread that dies silently would look like a slow backend
+            self.worker.failure = self.worker.last_error = f"the worker died: {error!r}"
+            self.worker.note("worker", f"{self.destination.label}: the worker died: {error!r}", error)
+        finally:
+            self.ended = True
+            self._tell()
+
+    def _tell(self) -> None:
+        with self.settled:
+            self.settled.notify_all()
+
+    def ask(self) -> int:
+        """Ask that everything recorded so far is delivered and confirmed; returns what `answered` will reach."""
+        self._asked += 1
+        self._wake.set()
+        return self._asked
+
+    def end(self, status: str, error: str | None) -> None:
+        """Ask that everything is delivered, and the target finished."""
+        self._ending = (status, error)
+        self._wake.set()
+
+    def abandon(self) -> None:
+        """Stop waiting inside the worker: what is left stays in the journal."""
+        self._stop.set()
+        self._wake.set()
+
+    def wait(self, done: Callable[[], bool], timeout: float) -> bool:
+        """Wait until something is done; gives up after `timeout` seconds without progress."""
+        seen, deadline = self.worker.progress, time.monotonic() + timeout
+        with self.settled:
+            while not done():
+                now = time.monotonic()
+                if self.worker.progress != seen:
+                    seen, deadline = self.worker.progress, now + timeout
+                if now >= deadline or not self.thread.is_alive():
+                    return done()
+                self.settled.wait(min(POLL, deadline - now))
+        return True
+
+    def answered(self, asked: int) -> bool:
+        """Whether a request was met, or never will be."""
+        return self._answered >= asked or self.ended or self.worker.failure is not None
+
+
+class ThreadDelivery:
+    """Delivers a run from threads of this process.
+
+    Args:
+        directory: The run directory.
+        destinations: Where to.
+        note: Called with (reason, message, error) for what goes wrong.
+        on_open: Called on the worker's thread after it opened its backend.
+    """
+
+    def __init__(
+        self, directory: Path, destinations: Sequence[Destination], note: Note, on_open: Callable[[], None]
+    ) -> None:
+        self._lanes = [_Lane(directory, destination, note, on_open) for destination in destinations]
+        for lane in self._lanes:
+            lane.thread.start()
+
+    def recorded(self) -> None:
+        """Nothing to do: the threads look for themselves."""
+
+    def await_open(self, timeout: float) -> list[str]:
+        """Wait until every target is open; returns why those that are not, are not."""
+        for lane in self._lanes:
+            lane.wait(lambda lane=lane: lane.worker.opened or lane.worker.failure is not None, timeout)
+        return [
+            f"{lane.destination.label} {lane.worker.failure or 'is not open yet'}"
+            for lane in self._lanes
+            if not lane.worker.opened
+        ]
+
+    def tracker(self, label: str, timeout: float = 60.0) -> Any:
+        """The open tracker of a target, by label or adapter name; None when there is none."""
+        for lane in self._lanes:
+            if label in {lane.destination.label, lane.destination.target.name}:
+                lane.wait(lambda lane=lane: lane.worker.opened or lane.worker.failure is not None, timeout)
+                return lane.worker.tracker
+        return None
+
+    def open_trackers(self) -> list[tuple[str, Any]]:
+        """(label, tracker) of those targets that are open now."""
+        return [
+            (lane.destination.label, lane.worker.tracker) for lane in self._lanes if lane.worker.tracker is not None
+        ]
+
+    def flush(self, timeout: float | None) -> None:
+        """Wait until everything recorded so far is delivered and confirmed, or `timeout` passes without progress."""
+        asked = [(lane, lane.ask()) for lane in self._lanes]
+        for lane, number in asked:
+            lane.wait(lambda lane=lane, number=number: lane.answered(number), STALLED if timeout is None else timeout)
+
+    def finish(self, status: str, error: str | None, timeout: float) -> None:
+        """Deliver what is left and finish the targets; gives up on one after `timeout` seconds without progress."""
+        for lane in self._lanes:
+            lane.end(status, error)
+        for lane in self._lanes:
+            if not lane.wait(lambda lane=lane: lane.ended, timeout):
+                lane.abandon()
+                if lane.worker.last_error is None:
+                    lane.worker.last_error = f"made no progress for {timeout:g} s"
+
+    def reports(self) -> list[TargetReport]:
+        """What became of the records, target by target."""
+        return [lane.worker.report() for lane in self._lanes]
+
+
+class InlineDelivery:
+    """Delivers on the thread that logs: for tests, and for looking at what a backend does. Training waits for it."""
+
+    def __init__(
+        self, directory: Path, destinations: Sequence[Destination], note: Note, on_open: Callable[[], None]
+    ) -> None:
+        self._workers = [
+            TargetWorker(directory, destination, pause=self._no_pause, note=note) for destination in destinations
+        ]
+        self._busy = False
+        for worker in self._workers:
+            if worker.open(wait=0.0):
+                on_open()
+
+    @staticmethod
+    def _no_pause(seconds: float) -> bool:  # noqa: ARG004 - the worker's signature
+        # Waiting would hold up the loop: what asks to be tried later stays in the journal until the next call.
+        return False
+
+    def recorded(self) -> None:
+        """Deliver what was just recorded."""
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            for worker in self._workers:
+                while worker.tracker is not None and worker.deliver():
+                    pass
+        finally:
+            self._busy = False
+
+    def await_open(self, timeout: float) -> list[str]:  # noqa: ARG002 - as ThreadDelivery has it
+        """Why targets that are not open, are not."""
+        return [f"{worker.destination.label} {worker.failure}" for worker in self._workers if worker.failure]
+
+    def tracker(self, label: str, timeout: float = 60.0) -> Any:  # noqa: ARG002 - as ThreadDelivery has it
+        """The open tracker of a target, by label or adapter name; None when there is none."""
+        for worker in self._workers:
+            if label in {worker.destination.label, worker.destination.target.name}:
+                return worker.tracker
+        return None
+
+    def open_trackers(self) -> list[tuple[str, Any]]:
+        """(label, tracker) of those targets that are open now."""
+        return [(w.destination.label, w.tracker) for w in self._workers if w.tracker is not None]
+
+    def flush(self, timeout: float | None) -> None:  # noqa: ARG002 - as ThreadDelivery has it
+        """Deliver and confirm what was recorded."""
+        self.recorded()
+        for worker in self._workers:
+            worker.commit()
+
+    def finish(self, status: str, error: str | None, timeout: float) -> None:
+        """Deliver what is left and finish the targets."""
+        self.flush(timeout)
+        for worker in self._workers:
+            worker.close(status, error)
+
+    def reports(self) -> list[TargetReport]:
+        """What became of the records, target by target."""
+        return [worker.report() for worker in self._workers]

@@ -1,0 +1,385 @@
+"""The worker of one target. It needs a run directory and a way to open the target, and nothing else of the training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.report import TargetReport
+from tracking_core.errors import AdapterError, BatchInterrupted, JournalError, Rejected, RetryLater, SettingsError
+from tracking_core.fallbacks import call, replay
+from tracking_core.hookspecs import RunInfo
+from tracking_core.journal import Event
+from tracking_core.journal.events import to_record
+from tracking_core.plugins import Adapter, find_adapter
+from tracking_core.protocol import Tracker
+from tracking_core.redaction import redact_text
+from tracking_core.store.layout import read_run
+from tracking_core.targets import Target
+from tracking_core.values import Record
+
+BATCH = 256
+COMMIT_INTERVAL = 1.0
+"""Seconds between two cursors while records flow."""
+ENVIRONMENT_WAIT = 3.0
+"""Seconds that opening a backend waits for what the run records of where it runs, such as the git commit."""
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_OPENING_TRIES = 3
+#: Kinds with a capability of their own name; what a backend has no place for is not sent to it.
+_CAPABILITY = {"scalars": "scalars", "images": "images", "histogram": "histograms", "artifact": "artifacts"}
+
+Note = Callable[[str, str, BaseException | None], None]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a worker delivers to: a target of an adapter, or a tracker that was passed as an object.
+
+    Args:
+        label: Its name in reports.
+        target: The target; for an object only its name counts.
+        tracker: The object, if it is one.
+    """
+
+    label: str
+    target: Target
+    tracker: Tracker | None = None
+
+    def adapter(self) -> Adapter | None:
+        """The adapter; None for an object."""
+        return None if self.tracker is not None else find_adapter(self.target.name)
+
+
+class TargetWorker:
+    """Delivers the records of one run to one target.
+
+    Args:
+        directory: The run directory.
+        destination: Where to.
+        pause: Waits for some seconds, and says whether to go on; how a thread or process waits.
+        note: Called with (reason, message, error) for what goes wrong.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        destination: Destination,
+        *,
+        pause: Callable[[float], bool],
+        note: Note,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.directory = directory
+        self.destination = destination
+        self.tracker: Tracker | None = None
+        self.failure: str | None = None
+        """Why the target was given up for this session; None while it is not."""
+        self.last_error: str | None = None
+        self.progress = 0
+        """Grows whenever something was done with; how others see that the target is not stuck."""
+        self.opened = False
+        self._pause = pause
+        self.note = note
+        self._clock = clock
+        self._adapter: Adapter | None = None
+        self._fallbacks: set[str] = set()
+        self._session = {"delivered": 0, "failed": 0, "skipped": 0}
+        self._uncommitted = 0
+        self._committed_at = clock()
+        if destination.tracker is None:
+            self.cursor = Cursor.load(directory, destination.target)
+        else:
+            self.cursor = Cursor(None, destination.label)
+        self.inbox = Inbox(directory, self.cursor)
+
+    # ------------------------------------------------------------------ opening
+
+    def open(self, *, wait: float = ENVIRONMENT_WAIT) -> bool:
+        """Open the backend, with retries for what may pass.
+
+        Args:
+            wait: How long to wait for what the run records of where it runs, in seconds.
+
+        Returns:
+            Whether it is open; if not, `failure` says why.
+        """
+        if self.tracker is not None or self.failure is not None:
+            return self.tracker is not None
+        if self.destination.tracker is not None:
+            self.tracker = self.destination.tracker
+        else:
+            self._open_adapter(wait)
+        if self.tracker is None:
+            return False
+        self.cursor.opened += 1
+        confirmed = cast("Mapping[str, int] | None", getattr(self.tracker, "confirmed", None))
+        if confirmed is not None:
+            self.inbox.rewind(dict(confirmed))
+        self.opened = True
+        self.progress += 1
+        self._commit()
+        return True
+
+    def _open_adapter(self, wait: float) -> None:
+        deadline = self._clock() + wait
+        self.inbox.pull()
+        while not self.inbox.has_environment and self._clock() < deadline and self._pause(0.02):
+            self.inbox.pull()
+        tries = 0
+        while True:
+            try:
+                self._adapter = self.destination.adapter()
+                assert self._adapter is not None
+                self.tracker = self._adapter.open(self.destination.target, self._run_info())
+            except RetryLater as error:
+                self._trouble("retry", f"cannot be opened yet: {error}", error)
+                delay = error.after if error.after is not None else self._backoff(tries)
+            except (AdapterError, SettingsError) as error:
+                self._give_up(f"cannot be opened: {error}", error)
+                return
+            except BaseException as error:  # noqa: BLE001 - a backend may raise anything; it must not reach the loop
+                tries += 1
+                if tries >= _OPENING_TRIES or not isinstance(error, Exception):
+                    self._give_up(f"cannot be opened: {_brief(error)}", error)
+                    return
+                self._trouble("open", f"cannot be opened: {_brief(error)}; trying again", error)
+                delay = self._backoff(tries)
+            else:
+                return
+            tries += 1
+            if not self._pause(delay):
+                self._give_up("was not open yet when the run ended", None)
+                return
+
+    def _run_info(self) -> RunInfo:
+        facts = read_run(self.directory)
+        return RunInfo(
+            id=facts["id"],
+            name=facts["name"],
+            project=facts["project"],
+            config=facts.get("config", {}),
+            tags=tuple(facts.get("tags", ())),
+            group=facts.get("group"),
+            job_type=facts.get("job_type"),
+            notes=facts.get("notes"),
+            resumed=self.cursor.opened > 0,
+            dir=self.directory,
+            state=self.cursor.state,
+            environment={**facts.get("environment", {}), **self.inbox.environment},
+            started=facts.get("started", 0.0),
+        )
+
+    # ------------------------------------------------------------------ delivering
+
+    def deliver(self, *, final: bool = False) -> int:
+        """Deliver one batch of what is new.
+
+        Args:
+            final: Whether the writers will write no more.
+
+        Returns:
+            How many records were done with; 0 when there is nothing to do.
+        """
+        self.inbox.pull(final=final)
+        events = self.inbox.take(BATCH, final=final)
+        if not events:
+            if self._uncommitted:
+                self._commit()
+            return 0
+        before = self.progress
+        self._deliver(events)
+        if self._clock() - self._committed_at >= COMMIT_INTERVAL:
+            self._commit()
+        return self.progress - before
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        batch: list[tuple[Event, Record]] = []
+        for event in events:
+            if not self._wanted(event):
+                self._done(event, "skipped")
+                continue
+            try:
+                record = to_record(event, self.directory)
+                record = _filtered(record, self.destination.target)
+            except JournalError as error:
+                self._trouble("failed", str(error), error)
+                self._done(event, "failed")
+                continue
+            batch.append((event, record))
+        if self._supports("deliver"):
+            self._deliver_batch(batch)
+        else:
+            for event, record in batch:
+                if not self._one(event, record):
+                    return
+
+    def _deliver_batch(self, batch: list[tuple[Event, Record]]) -> None:
+        deliver: Any = getattr(self.tracker, "deliver", None)
+        while batch:
+            try:
+                deliver([record for _, record in batch])
+                taken, cause = len(batch), None
+            except BatchInterrupted as error:
+                taken, cause = error.taken, error.__cause__ or error
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+                taken, cause = 0, error
+            for event, _ in batch[:taken]:
+                self._done(event, "delivered")
+            batch = batch[taken:]
+            if cause is None:
+                return
+            if not batch or not self._after_error(batch[0][0], cause):
+                return
+            if self.inbox.is_done(batch[0][0]):
+                batch = batch[1:]
+
+    def _one(self, event: Event, record: Record) -> bool:
+        """Deliver one record; False when the worker was told to stop in between."""
+        assert self.tracker is not None
+        while True:
+            try:
+                replay(record, self.tracker, on_fallback=self._on_fallback)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+                if not self._after_error(event, error):
+                    return False
+                if self.inbox.is_done(event):
+                    return True
+            else:
+                self._retries = 0
+                self._done(event, "delivered")
+                return True
+
+    _retries = 0
+
+    def _after_error(self, event: Event, error: BaseException) -> bool:
+        """Decide about a record that failed: wait and try again, or count it and go on. False means stop."""
+        if isinstance(error, RetryLater):
+            self._trouble("retry", f"asks to retry later: {error}", error)
+            delay = error.after if error.after is not None else self._backoff(self._retries)
+            self._retries += 1
+            return self._pause(delay)
+        self._retries = 0
+        what = "refused" if isinstance(error, Rejected) else "failed on"
+        self._trouble("failed", f"{what} a {event.kind} record (seq {event.seq}): {_brief(error)}", error)
+        self._done(event, "failed")
+        return True
+
+    def _wanted(self, event: Event) -> bool:
+        kind, fields = event.kind, event.fields
+        if kind in _CAPABILITY and not self._supports(_CAPABILITY[kind]):
+            self._on_fallback(kind)
+            return False
+        target = self.destination.target
+        if kind in {"scalars", "images"}:
+            names = fields.get("values" if kind == "scalars" else "images", {})
+            return any(target.takes(kind, name, fields.get("step")) for name in names)
+        return target.takes(kind, fields.get("name"), fields.get("step"))
+
+    def _supports(self, capability: str) -> bool:
+        assert self.tracker is not None
+        if self._adapter is not None:
+            return self._adapter.supports(self.tracker, capability)
+        return capability != "deliver" or callable(getattr(self.tracker, "deliver", None))
+
+    def _on_fallback(self, kind: str) -> None:
+        if kind not in self._fallbacks:
+            self._fallbacks.add(kind)
+            self.note(
+                "fallback", f"{self.destination.label} has no place of its own for {kind}; the local store has it", None
+            )
+
+    def _done(self, event: Event, outcome: str) -> None:
+        self.inbox.done(event)
+        self._session[outcome] += 1
+        self.cursor.counts[outcome] = self.cursor.counts.get(outcome, 0) + 1
+        self._uncommitted += 1
+        self.progress += 1
+
+    # ------------------------------------------------------------------ committing and closing
+
+    def commit(self) -> None:
+        """Let the backend make durable what it has, and write the cursor."""
+        if self._uncommitted:
+            self._commit()
+
+    def _commit(self) -> None:
+        self._committed_at = self._clock()
+        if self.tracker is None:
+            return
+        try:
+            if self._uncommitted and self._supports("flush"):
+                flush: Any = getattr(self.tracker, "flush", None)
+                if flush is not None:
+                    flush()
+            self.cursor.save(self.inbox.positions())
+            self._uncommitted = 0
+        except BaseException as error:  # noqa: BLE001 - the cursor stays behind, and the records are sent again
+            self._trouble("commit", f"could not confirm what it has: {_brief(error)}", error)
+
+    def close(self, status: str, error: str | None) -> None:
+        """Finish the backend and write the last cursor."""
+        if self.tracker is None:
+            return
+        self.commit()
+        try:
+            call(self.tracker.finish, status, error=error)
+            self.cursor.status = status
+        except BaseException as problem:  # noqa: BLE001 - whatever it is, it concerns this target alone
+            self._trouble("finish", f"could not be finished: {_brief(problem)}", problem)
+        self._uncommitted = 0
+        try:
+            self.cursor.save(self.inbox.positions())
+        except OSError as problem:
+            self._trouble("commit", f"could not write its cursor: {_brief(problem)}", problem)
+        self.tracker = None
+        self.progress += 1
+
+    def report(self) -> TargetReport:
+        """What became of the records of this session."""
+        return TargetReport(
+            self.destination.label,
+            delivered=self._session["delivered"],
+            failed=self._session["failed"],
+            skipped=self._session["skipped"],
+            pending=self.pending(),
+            last_error=self.last_error,
+        )
+
+    def pending(self) -> int:
+        """How many records in the journal this target has not been done with."""
+        fresh = Inbox(self.directory, Cursor(None, writers=dict(self.inbox.positions())))
+        fresh.pull()
+        return fresh.waiting()
+
+    def _give_up(self, message: str, error: BaseException | None) -> None:
+        self.failure = message
+        self._trouble("given up", f"{message}; its records stay in the journal", error)
+
+    def _trouble(self, reason: str, message: str, error: BaseException | None) -> None:
+        self.last_error = redact_text(message)
+        self.note(f"{self.destination.label}: {reason}", f"{self.destination.label} {message}", error)
+
+    @staticmethod
+    def _backoff(tries: int) -> float:
+        return min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(tries, 10))
+
+
+def _filtered(record: Record, target: Target) -> Record:
+    """A record without the names that the filters of a target leave out."""
+    if not target.filters or record.kind not in {"scalars", "images"}:
+        return record
+    data = {name: value for name, value in record.data.items() if target.takes(record.kind, name, record.step)}
+    return Record(record.kind, record.seq, record.writer, record.time, record.step, record.axis, data)
+
+
+def _brief(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:500]
+    except Exception:  # noqa: BLE001 - an exception's __str__ may raise as well
+        return type(error).__name__

@@ -1,0 +1,114 @@
+"""From what `start_run` is told about backends to the destinations of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking_core.errors import SettingsError
+from tracking_core.settings import Settings
+from tracking_core.targets import Target, check_options, parse_targets
+
+if TYPE_CHECKING:
+    from tracking_core.delivery.worker import Destination
+
+
+def requested_targets(backends: Any, settings: Settings) -> list[Any]:
+    """The targets and trackers that were asked for: the argument, or else what is set.
+
+    Args:
+        backends: None, a str of targets, a target, a tracker, or a sequence of these.
+        settings: Environment and file.
+
+    Returns:
+        `Target` and tracker objects. `local` may be among them; `none` stands alone.
+
+    Raises:
+        SettingsError: Nothing, or something else, was given; or `none` stands beside others.
+    """
+    if backends is None:
+        found: list[Any] = list(parse_targets(settings.get("backend") or "local", origin=settings.origin("backend")))
+    else:
+        parts: Sequence[Any] = [backends] if isinstance(backends, (str, Target)) or _is_tracker(backends) else backends
+        found = []
+        if not isinstance(parts, Sequence):
+            raise SettingsError(f"backends: expected targets or trackers, got {type(backends).__name__}")
+        for part in parts:
+            if isinstance(part, str):
+                found.extend(parse_targets(part, origin="the argument backends"))
+            elif isinstance(part, Target) or _is_tracker(part):
+                found.append(part)
+            else:
+                raise SettingsError(f"backends: expected a target or a tracker, got {type(part).__name__}")
+        if not found:
+            raise SettingsError("backends: an empty list; say 'local' for the run store alone, 'none' for nothing")
+    names = [target.name for target in found if isinstance(target, Target)]
+    if "none" in names and len(found) > 1:
+        raise SettingsError("the backend 'none' records nothing, and so stands alone; leave it out, or the others")
+    return [_with_options(target, settings) if isinstance(target, Target) else target for target in found]
+
+
+def destinations(requested: Sequence[Any]) -> list[Destination]:
+    """Check targets and give each destination a name for reports; `local` is the run store itself, and left out.
+
+    Raises:
+        SettingsError: A backend or option is unknown, or a package is missing.
+    """
+    from tracking_core.delivery.worker import Destination
+    from tracking_core.plugins import find_adapter
+
+    unique: dict[str, Target] = {}
+    objects: list[Any] = []
+    for target in requested:
+        if not isinstance(target, Target):
+            objects.append(target)
+        elif target.name != "local":
+            adapter = find_adapter(target.name)
+            adapter.check_target(target)
+            absolute = _absolute(target) if adapter.info.local_path else target
+            unique.setdefault(absolute.key, absolute)
+    names = [target.name for target in unique.values()]
+    found = [
+        Destination(target.name if names.count(target.name) == 1 else str(target), target) for target in unique.values()
+    ]
+    for tracker in objects:
+        label = type(tracker).__name__
+        taken = sum(1 for destination in found if destination.label.partition("#")[0] == label)
+        found.append(Destination(f"{label}#{taken + 1}" if taken else label, Target(label), tracker))
+    return found
+
+
+def local_root(requested: Sequence[Any]) -> str | None:
+    """The root that a target `local:path` names, if there is one."""
+    for target in requested:
+        if isinstance(target, Target) and target.name == "local" and target.path:
+            return target.path
+    return None
+
+
+def _with_options(target: Target, settings: Settings) -> Target:
+    """Add options from environment and file that the target itself does not set."""
+    found = settings.backend_options(target.name)
+    missing = {
+        key: setting
+        for key, setting in found.items()
+        if key not in target.options and key not in target.filters and setting.value
+    }
+    if not missing:
+        return target
+    origin = " and ".join(sorted({setting.origin for setting in missing.values()}))
+    own, filters = check_options(target.name, {key: s.value for key, s in missing.items()}, origin=origin)
+    return replace(target, options={**own, **target.options}, filters={**filters, **target.filters})
+
+
+def _absolute(target: Target) -> Target:
+    """A target whose local path does not depend on the working directory: workers may run elsewhere, and later."""
+    if target.authority or not target.path or "://" in target.path:
+        return target
+    return replace(target, path=str(Path(target.path).expanduser().absolute()))
+
+
+def _is_tracker(value: Any) -> bool:
+    return callable(getattr(value, "log_scalars", None)) and callable(getattr(value, "finish", None))

@@ -1,0 +1,112 @@
+"""One quiet thread that does for all open runs what needs doing now and then.
+
+It captures where a run runs, makes journals durable against loss of power, keeps heartbeats, and notes the
+accelerators once the training has started to use them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracking_core.journal import JournalWriter
+    from tracking_core.troubles import Troubles
+
+TICK = 1.0
+SYNC_INTERVAL = 5.0
+"""Seconds of records that loss of power may cost."""
+BEAT_INTERVAL = 10.0
+"""Seconds between two heartbeats."""
+
+
+@dataclass(eq=False)
+class Charge:
+    """What is looked after for one run."""
+
+    journal: JournalWriter
+    troubles: Troubles
+    captured: threading.Event = field(default_factory=threading.Event)
+    accelerators: bool = False
+    synced: int = 0
+    synced_at: float = 0.0
+    beat_at: float = 0.0
+
+
+class Housekeeper:
+    """Looks after the open runs of this process."""
+
+    def __init__(self) -> None:
+        self._charges: list[Charge] = []
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def take(self, journal: JournalWriter, troubles: Troubles) -> Charge:
+        """Begin to look after a run; its surroundings are captured soon."""
+        charge = Charge(journal, troubles)
+        self._charges.append(charge)
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._work, name="tracking-housekeeping", daemon=True)
+            self._thread.start()
+        self._wake.set()
+        return charge
+
+    def leave(self, charge: Charge) -> None:
+        """Look after a run for the last time."""
+        charge.captured.wait(2.0)
+        if charge in self._charges:
+            self._charges.remove(charge)
+        self._note_accelerators(charge)
+
+    def forget(self) -> None:
+        """In a forked child: the thread is not there, and the runs are the parent's."""
+        self.__init__()
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait(TICK if self._charges else None)
+            self._wake.clear()
+            for charge in tuple(self._charges):
+                try:
+                    self._look_after(charge)
+                except Exception as error:  # noqa: BLE001 - one run in trouble must not leave the others alone
+                    charge.troubles.note("housekeeping", f"{type(error).__name__}: {error}", error=error)
+                    charge.captured.set()
+
+    def _look_after(self, charge: Charge) -> None:
+        if not charge.captured.is_set():
+            from tracking_core.environment import capture
+
+            charge.journal.append("environment", {"environment": _plain(capture(Path.cwd()))})
+            charge.captured.set()
+        self._note_accelerators(charge)
+        now = time.monotonic()
+        journal = charge.journal
+        if journal.closed:
+            return
+        if journal.written != charge.synced and now - charge.synced_at >= SYNC_INTERVAL:
+            charge.synced, charge.synced_at = journal.written, now
+            journal.sync()
+        if now - charge.beat_at >= BEAT_INTERVAL:
+            charge.beat_at = now
+            journal.beat()
+
+    @staticmethod
+    def _note_accelerators(charge: Charge) -> None:
+        if charge.accelerators:
+            return
+        from tracking_core.environment import accelerators
+
+        found = accelerators()
+        if found is not None:
+            charge.accelerators = True
+            charge.journal.append("environment", {"environment": {"accelerators": _plain(found)}})
+
+
+def _plain(facts: Any) -> Any:
+    from tracking_core.journal import pack
+
+    return pack(dict(facts))

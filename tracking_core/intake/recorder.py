@@ -1,0 +1,242 @@
+"""The recorder: calls of the protocol in, events of the journal out.
+
+Everything is on the host, and copied or encoded, when a method returns: arrays may be donated, changed or deleted
+afterwards. What cannot be taken raises `InvalidValueError`; the run above decides what becomes of that.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracking_core.artifacts import ArtifactStore
+from tracking_core.config import to_plain
+from tracking_core.errors import InvalidValueError
+from tracking_core.journal import JournalWriter, pack
+from tracking_core.journal.events import histogram_fields, media_fields
+from tracking_core.redaction import redact_text
+from tracking_core.store.layout import put_media
+from tracking_core.values import (
+    ArtifactRef,
+    artifact_files,
+    to_audio,
+    to_axis,
+    to_figure,
+    to_histogram,
+    to_images,
+    to_name,
+    to_scalars,
+    to_step,
+    to_table,
+    to_text,
+    to_video,
+)
+
+LEVELS = ("info", "warn", "error")
+OnError = Callable[[str, InvalidValueError], None]
+
+
+class Recorder:
+    """Records calls into a journal.
+
+    Args:
+        journal: The writer.
+        directory: The run directory, for media.
+        artifacts: Where artifacts are stored.
+        on_error: Called with (key, error) when one of several values of a call cannot be taken, which is then left
+            out; None raises.
+    """
+
+    def __init__(
+        self, journal: JournalWriter, directory: Path, artifacts: ArtifactStore, on_error: OnError | None = None
+    ) -> None:
+        self.journal = journal
+        self.directory = directory
+        self.artifacts = artifacts
+        self.on_error = on_error
+
+    def log_scalars(
+        self, scalars: Mapping[str, Any], *, step: Any, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """See `Tracker.log_scalars`."""
+        values = to_scalars(scalars, self.on_error)
+        if values:
+            fields = {"axis": to_axis(step_axis), "step": to_step(step), "values": values}
+            self.journal.append("scalars", fields, time=wall_time)
+
+    def log_images(
+        self,
+        images: Mapping[str, Any],
+        *,
+        step: Any,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        """See `Tracker.log_images`. Returns how many values were clipped."""
+        when = _when(step, step_axis)
+        if not isinstance(images, Mapping):
+            raise InvalidValueError(f"log_images: expected a mapping of names to images, got {type(images).__name__}")
+        stored: dict[str, Any] = {}
+        for key, value in images.items():
+            try:
+                entries: list[dict[str, Any]] = []
+                for image in to_images(to_name(key), value, value_range=value_range):
+                    file = put_media(self.directory, image.png(), "png")
+                    entries.append({"file": file, "shape": list(image.pixels.shape), "caption": image.caption})
+                    if image.clipped:
+                        entries[-1]["clipped"] = image.clipped
+                stored[key] = entries
+            except InvalidValueError as error:
+                if self.on_error is None:
+                    raise
+                self.on_error(key if isinstance(key, str) else repr(key)[:80], error)
+        if stored:
+            self.journal.append("images", {**when, "images": stored}, time=wall_time)
+
+    def log_histogram(
+        self,
+        name: str,
+        values: Any,
+        *,
+        step: Any,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        bins: int = 64,
+    ) -> None:
+        """See `Tracker.log_histogram`."""
+        when = _when(step, step_axis)
+        histogram = to_histogram(values, bins=bins, key=to_name(name))
+        self.journal.append("histogram", {**when, "name": name, **histogram_fields(histogram)}, time=wall_time)
+
+    def log_artifact(
+        self,
+        artifact: Any,
+        *,
+        name: str | None = None,
+        type: str = "file",  # noqa: A002 - the protocol's word
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+        wall_time: float | None = None,
+    ) -> ArtifactRef:
+        """See `Tracker.log_artifact`."""
+        if not isinstance(type, str) or not type:
+            raise InvalidValueError(f"log_artifact: type must be a non-empty str, got {type!r:.80}")
+        if isinstance(aliases, str):
+            aliases = (aliases,)
+        if not all(isinstance(alias, str) and alias for alias in aliases):
+            raise InvalidValueError(f"log_artifact: aliases must be non-empty strs, got {aliases!r:.80}")
+        label, files = artifact_files(artifact, name)
+        facts = to_plain(metadata or {})
+        version = self.artifacts.put(
+            label,
+            type,
+            files,
+            metadata=facts,
+            aliases=aliases,
+            run_id=self.journal.run_id,
+            created=round(clock.time() if wall_time is None else wall_time, 6),
+        )
+        fields = {
+            "name": label,
+            "type": type,
+            "version": version.ref.version,
+            "digest": version.ref.digest,
+            "metadata": pack(facts),
+            "aliases": list(aliases),
+            "files": {path: {"sha256": sha, "size": size} for path, (sha, size) in version.files.items()},
+            "blobs": str(self.artifacts.blobs.resolve()),
+        }
+        self.journal.append("artifact", fields, time=wall_time)
+        return version.ref
+
+    def use_artifact(self, artifact: Any) -> ArtifactRef:
+        """See `SupportsArtifactUse.use_artifact`."""
+        if not isinstance(artifact, (str, ArtifactRef)):
+            raise InvalidValueError(f"use_artifact: expected 'name:alias' or an ArtifactRef, got {artifact!r:.80}")
+        try:
+            ref = self.artifacts.get(artifact).ref
+        except KeyError:
+            # Known to another backend, perhaps; that it was used is worth keeping all the same.
+            ref = (
+                artifact if isinstance(artifact, ArtifactRef) else ArtifactRef(artifact.rpartition(":")[0] or artifact)
+            )
+        text = artifact if isinstance(artifact, str) else str(artifact)
+        fields = {"artifact": text, "name": ref.name, "type": ref.type, "version": ref.version, "digest": ref.digest}
+        self.journal.append("use_artifact", fields)
+        return ref
+
+    def log_table(
+        self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """See `SupportsTables.log_table`."""
+        self._medium("table", name, to_table(value), step, step_axis, wall_time)
+
+    def log_video(
+        self,
+        name: str,
+        value: Any,
+        *,
+        step: Any,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        fps: float = 8.0,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        """See `SupportsVideo.log_video`."""
+        self._medium("video", name, to_video(value, fps=fps, value_range=value_range), step, step_axis, wall_time)
+
+    def log_audio(
+        self,
+        name: str,
+        value: Any,
+        *,
+        step: Any,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        sample_rate: int = 16000,
+    ) -> None:
+        """See `SupportsAudio.log_audio`."""
+        self._medium("audio", name, to_audio(value, sample_rate=sample_rate), step, step_axis, wall_time)
+
+    def log_text(
+        self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """See `SupportsText.log_text`."""
+        self._medium("text", name, to_text(value), step, step_axis, wall_time)
+
+    def log_figure(
+        self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """See `SupportsFigures.log_figure`."""
+        self._medium("figure", name, to_figure(value), step, step_axis, wall_time)
+
+    def log_config(self, config: Any) -> None:
+        """See `SupportsConfig.log_config`."""
+        self.journal.append("config", {"config": pack(to_plain(config))})
+
+    def log_summary(self, summary: Any) -> None:
+        """See `SupportsSummary.log_summary`."""
+        self.journal.append("summary", {"summary": pack(to_plain(summary))})
+
+    def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
+        """See `SupportsAlerts.log_alert`."""
+        if level not in LEVELS:
+            raise InvalidValueError(f"log_alert: level must be one of {', '.join(LEVELS)}, got {level!r:.80}")
+        fields = {"title": redact_text(str(title)), "text": redact_text(str(text)), "level": level}
+        self.journal.append("alert", fields, time=wall_time)
+
+    def finish(self, status: str, error: str | None) -> None:
+        """Write the end of the run."""
+        self.journal.append("finish", {"status": status, "error": error})
+
+    def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> None:
+        when = _when(step, step_axis)
+        fields = media_fields(kind, value, lambda content, ext: put_media(self.directory, content, ext))
+        self.journal.append(kind, {**when, "name": to_name(name), **fields}, time=wall_time)
+
+
+def _when(step: Any, step_axis: str) -> dict[str, Any]:
+    return {"axis": to_axis(step_axis), "step": to_step(step)}

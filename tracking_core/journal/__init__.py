@@ -1,0 +1,19 @@
+"""The journal: append-only JSON Lines in the run directory; the truth, the buffer and the bus."""
+
+from tracking_core.journal.lines import FORMAT, Event, decode_line, encode_line, pack, unpack
+from tracking_core.journal.reader import Damage, JournalReader, WriterReader, read_events
+from tracking_core.journal.writer import JournalWriter
+
+__all__ = [
+    "FORMAT",
+    "Damage",
+    "Event",
+    "JournalReader",
+    "JournalWriter",
+    "WriterReader",
+    "decode_line",
+    "encode_line",
+    "pack",
+    "read_events",
+    "unpack",
+]

@@ -1,0 +1,148 @@
+"""What stands in the events of each kind, and how a record is made from one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tracking_core.errors import JournalError
+from tracking_core.journal.lines import Event, pack, unpack
+from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video
+
+MEDIA_KINDS = frozenset({"table", "video", "audio", "text", "figure"})
+RECORD_KINDS = MEDIA_KINDS | {
+    "scalars",
+    "images",
+    "histogram",
+    "artifact",
+    "use_artifact",
+    "config",
+    "summary",
+    "alert",
+}
+"""Kinds that are delivered. Others are the store's own, or of a later version."""
+
+
+def histogram_fields(histogram: Histogram) -> dict[str, Any]:
+    """A histogram as fields of an event."""
+    numbers = {key: pack(float(getattr(histogram, key))) for key in ("min", "max", "mean", "std")}
+    lost = {key: getattr(histogram, key) for key in ("nan", "posinf", "neginf")}
+    return {"counts": histogram.counts.tolist(), "edges": histogram.edges.tolist(), **lost, **numbers}
+
+
+def media_fields(kind: str, value: Any, put: Callable[[bytes, str], str]) -> dict[str, Any]:
+    """A medium as fields of an event.
+
+    Args:
+        kind: One of `MEDIA_KINDS`.
+        value: The normal form of that kind.
+        put: Keeps bytes under an ending, and returns the file name.
+    """
+    if kind == "text":
+        return {"text": str(value)}
+    if kind == "table":
+        content = msgspec.json.encode(pack({"columns": list(value.columns), "rows": [list(r) for r in value.rows]}))
+        return {"file": put(content, "table.json"), "rows": len(value.rows), "columns": len(value.columns)}
+    if kind == "audio":
+        return {"file": put(value.wav(), "wav"), "sample_rate": value.sample_rate, "caption": value.caption}
+    if kind == "video":
+        if value.frames is None:
+            return {"file": put(value.encoded, value.format), "fps": value.fps}
+        # Every codec at hand loses colours or repeated frames; the store keeps what was logged.
+        out = io.BytesIO()
+        np.savez_compressed(out, frames=value.frames)
+        return {"file": put(out.getvalue(), "npz"), "fps": value.fps, "shape": list(value.frames.shape)}
+    if value.plotly is not None:
+        return {"file": put(value.plotly.encode("utf-8", "surrogatepass"), "plotly.json")}
+    return {"file": put(value.image.png(), "png")}
+
+
+def to_record(event: Event, directory: Path) -> Record:
+    """Make the record of an event; media are read from the run directory.
+
+    Args:
+        event: An event of one of `RECORD_KINDS`.
+        directory: The run directory.
+
+    Raises:
+        JournalError: Fields are missing, or a medium is.
+    """
+    fields = event.fields
+    try:
+        return Record(
+            event.kind,
+            event.seq,
+            event.writer,
+            event.time,
+            fields.get("step"),
+            fields.get("axis", "step"),
+            _data(event.kind, fields, directory),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise JournalError(
+            f"event {event.seq} ({event.kind}) of writer {event.writer} cannot be read: {error}"
+        ) from error
+
+
+def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str, Any]:
+    if kind == "scalars":
+        return fields["values"]
+    if kind == "images":
+        return {
+            name: [Image.from_png(_medium(directory, entry["file"]), entry.get("caption")) for entry in entries]
+            for name, entries in fields["images"].items()
+        }
+    if kind == "histogram":
+        return {"name": fields["name"], "value": read_histogram(fields)}
+    if kind in MEDIA_KINDS:
+        return {"name": fields["name"], "value": _read_medium(kind, fields, directory)}
+    if kind == "artifact":
+        blobs = Path(fields["blobs"])
+        files = {
+            path: blobs / "sha256" / entry["sha256"][:2] / entry["sha256"][2:]
+            for path, entry in fields["files"].items()
+        }
+        keys = ("name", "type", "version", "digest")
+        facts = {"metadata": unpack(fields["metadata"]), "aliases": tuple(fields["aliases"])}
+        return {"artifact": files, **{key: fields[key] for key in keys}, **facts}
+    if kind in {"config", "summary"}:
+        return unpack(fields[kind])
+    return fields
+
+
+def read_histogram(fields: Mapping[str, Any]) -> Histogram:
+    """The histogram of an event."""
+    numbers = {key: float(unpack(fields[key])) for key in ("min", "max", "mean", "std")}
+    lost = {key: fields[key] for key in ("nan", "posinf", "neginf")}
+    return Histogram(fields["counts"], fields["edges"], **lost, **numbers)  # pyright: ignore[reportArgumentType] - lists become arrays
+
+
+def _read_medium(kind: str, fields: Mapping[str, Any], directory: Path) -> Any:
+    if kind == "text":
+        return Text(fields["text"])
+    path = _medium(directory, fields["file"])
+    if kind == "table":
+        table = unpack(msgspec.json.decode(path.read_bytes()))
+        return Table(table["columns"], table["rows"])
+    if kind == "audio":
+        return Audio.from_wav(path.read_bytes(), fields.get("caption"))
+    if kind == "video":
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return Video(archive["frames"], fields["fps"])
+        return Video(path, fields["fps"])
+    if path.name.endswith(".plotly.json"):
+        return Figure.from_plotly(path.read_text(encoding="utf-8", errors="surrogatepass"))
+    return Figure(path.read_bytes())
+
+
+def _medium(directory: Path, name: str) -> Path:
+    # A journal may come from anywhere: a file name in it must not lead out of the run.
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError(f"{name[:80]!r} is no file name of a medium")
+    return directory / "media" / name

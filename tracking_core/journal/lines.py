@@ -1,0 +1,167 @@
+r"""One line of a journal: JSON that ends in its own checksum.
+
+```
+{"seq":7,"low":8,"kind":"scalars","t":1764000000.125,"axis":"step","step":3,"values":{"loss":0.5},"crc":"9ab0c1d2"}
+```
+
+`seq` orders the events of one writer, from 1. `low` says that every event of this writer with a smaller number is in
+the journal once this line is. `t` is seconds since the epoch. `crc` is the crc32 (as in zlib) of the bytes before
+`,"crc"`, in hex. JSON knows no NaN: inside `values` non-finite numbers and integers beyond 64 bits are strings, and
+everywhere else `{"$float": "NaN"}` and `{"$int": "…"}`, with one more `$` put before keys of users that start with one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+
+from tracking_core.errors import JournalError
+
+FORMAT = 1
+"""Number of the format, in the header of every segment."""
+
+_CRC = b',"crc":"'
+_TAIL = len(_CRC) + 8 + len(b'"}')
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+_INT_LIMIT = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a journal.
+
+    Args:
+        seq: Its number in the order of its writer; 0 for the header of a segment.
+        low: Every event of this writer with a smaller number is in the journal before or with this one.
+        kind: What it is: a kind of `Record`, or "segment", "environment", "tags", "finish".
+        time: Seconds since the epoch.
+        fields: What belongs to the kind.
+        writer: Which writer wrote it.
+    """
+
+    seq: int
+    low: int
+    kind: str
+    time: float
+    fields: Mapping[str, Any]
+    writer: str = ""
+
+
+def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str, Any]) -> bytes:
+    """Encode an event as one line, newline included.
+
+    Args:
+        seq: Number of the event.
+        low: See `Event`.
+        kind: See `Event`.
+        time: Seconds since the epoch.
+        fields: JSON values; `values` may hold any real numbers, what else is non-finite was packed with `pack`.
+    """
+    body: dict[str, Any] = {"seq": seq, "low": low, "kind": kind, "t": time}
+    body.update(fields)
+    values = fields.get("values")
+    if values and kind == "scalars" and not _plain_numbers(values):
+        body["values"] = {name: _number_out(value) for name, value in values.items()}
+    try:
+        text = _encoder.encode(body)
+    except UnicodeEncodeError:
+        # Lone surrogates: the standard library writes them as escapes, which JSON allows.
+        text = json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+    head = text[:-1]
+    return b'%b%b%08x"}\n' % (head, _CRC, zlib.crc32(head))
+
+
+def decode_line(line: bytes, writer: str = "") -> Event:
+    """Decode one line, without its newline.
+
+    Raises:
+        JournalError: It was damaged, or is no event.
+    """
+    head = line[:-_TAIL]
+    tail = line[-_TAIL:]
+    if not tail.startswith(_CRC) or not tail.endswith(b'"}'):
+        raise JournalError("no checksum at the end of the line")
+    if b"%08x" % zlib.crc32(head) != tail[len(_CRC) : -2]:
+        raise JournalError("the checksum does not match")
+    body = _parse(head + b"}")
+    try:
+        seq, low, kind, time = body.pop("seq"), body.pop("low"), body.pop("kind"), body.pop("t")
+    except (KeyError, AttributeError) as error:
+        raise JournalError("the line is intact, but no event") from error
+    if kind == "scalars":
+        values = body.get("values")
+        if isinstance(values, dict):
+            numbers = cast("dict[str, Any]", values)
+            for name, value in numbers.items():
+                if isinstance(value, str):
+                    numbers[name] = _number_in(value)
+    return Event(seq, low, kind, time, body, writer)
+
+
+def pack(value: Any) -> Any:
+    """Make a JSON-like tree safe for JSON: non-finite floats and large integers become tagged objects."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": _number_out(value)}
+    if isinstance(value, int) and not -_INT_LIMIT <= value < _INT_LIMIT:
+        return {"$int": str(value)}
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, Any]", value).items()
+        return {(f"${key}" if key.startswith("$") else key): pack(part) for key, part in items}
+    if isinstance(value, (list, tuple)):
+        return [pack(part) for part in cast("list[Any]", value)]
+    return value
+
+
+def unpack(value: Any) -> Any:
+    """Undo `pack`."""
+    if isinstance(value, dict):
+        tree = cast("dict[str, Any]", value)
+        if len(tree) == 1:
+            if isinstance(tree.get("$float"), str):
+                return float(tree["$float"])
+            if isinstance(tree.get("$int"), str):
+                return int(tree["$int"])
+        return {key.removeprefix("$"): unpack(part) for key, part in tree.items()}
+    if isinstance(value, list):
+        return [unpack(part) for part in cast("list[Any]", value)]
+    return value
+
+
+def _plain_numbers(values: Mapping[str, Any]) -> bool:
+    # One sum tells whether any is NaN or infinite; an overflow only leads to the careful way.
+    try:
+        total = sum(values.values())
+        return -9e18 < total < 9e18 and (type(total) is float or all(abs(v) < 9e18 for v in values.values()))
+    except (OverflowError, TypeError):
+        return False
+
+
+def _number_out(value: float) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return "NaN"
+        return "Infinity" if value > 0 else "-Infinity"
+    if type(value) is int and not -_INT_LIMIT <= value < _INT_LIMIT:
+        return str(value)
+    return value
+
+
+def _number_in(text: str) -> float:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise JournalError("the line is intact, but no JSON") from error

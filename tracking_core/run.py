@@ -1,0 +1,629 @@
+"""The run: what a training loop holds. Every call takes microseconds, and none raises or waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tracking_core.delivery.report import DeliveryReport, TargetReport
+from tracking_core.errors import InvalidValueError, SettingsError, TrackingError
+from tracking_core.health import Health
+from tracking_core.protocol import STATUSES
+from tracking_core.wrappers import EveryTracker, ScopedTracker
+
+if TYPE_CHECKING:
+    from tracking_core.delivery.threads import InlineDelivery, ThreadDelivery
+    from tracking_core.intake import Recorder
+    from tracking_core.journal import JournalWriter
+    from tracking_core.troubles import Troubles
+    from tracking_core.values import ArtifactRef
+
+PREEMPTED = 128 + 15
+"""Exit code of a process that SIGTERM ended."""
+
+_generation = 0
+
+
+def _in_child() -> None:
+    global _generation  # noqa: PLW0603 - how often this process was forked belongs to the module
+    _generation += 1
+
+
+# In a forked child the runs are the parent's: logging goes to a writer of the child, finishing is not its business.
+os.register_at_fork(after_in_child=_in_child)
+
+
+class Run:
+    """A run that is being recorded. `start_run` makes one; use it as a context manager, or call `finish`.
+
+    It is a `Tracker` with every capability. In normal mode its methods never raise: a value that cannot be recorded
+    is left out, counted in `health.dropped` and warned about once. With `strict=True` they raise instead.
+    """
+
+    _recorder: Recorder
+    _journal: JournalWriter
+    _troubles: Troubles
+    _delivery: ThreadDelivery | InlineDelivery
+
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        directory: Path,
+        recorder: Recorder,
+        delivery: ThreadDelivery | InlineDelivery,
+        troubles: Troubles,
+        *,
+        strict: bool,
+        on_finish: Callable[[Run], None],
+    ) -> None:
+        self._facts = facts
+        self._dir = directory
+        self._recorder = recorder
+        self._journal = recorder.journal
+        self._delivery = delivery
+        self._troubles = troubles
+        self._strict = strict
+        self._on_finish = on_finish
+        self._config: dict[str, Any] = dict(facts["config"])
+        self._next_step: dict[str, int] = {}
+        self._finishing = threading.Lock()
+        self._report: DeliveryReport | None = None
+        self._status = "running"
+        self._dropped_invalid = 0
+        self._born = _generation
+        self._stop_requested = False
+        if not strict:
+            recorder.on_error = self._left_out
+
+    @property
+    def _forked(self) -> bool:
+        """Whether this process is a fork of the one that started the run."""
+        return self._born != _generation
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def id(self) -> str:
+        """Identity of the run."""
+        return self._facts["id"]
+
+    @property
+    def project(self) -> str:
+        """The project it belongs to."""
+        return self._facts["project"]
+
+    @property
+    def name(self) -> str:
+        """The name people read."""
+        return self._facts["name"]
+
+    @property
+    def dir(self) -> Path:
+        """Directory of the run in the local store."""
+        return self._dir
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration, as plain JSON values; `log_config` changes it."""
+        return MappingProxyType(self._config)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Labels."""
+        return tuple(self._facts["tags"])
+
+    @property
+    def status(self) -> str:
+        """Either "running", or what it was finished with."""
+        return self._status
+
+    @property
+    def health(self) -> Health:
+        """How recording goes: counts of what was recorded, dropped and waits."""
+        dropped = {
+            reason: n for reason, n in self._troubles.counts.items() if reason in {"invalid", "finished", "intake"}
+        }
+        reports = [] if self._forked else self._delivery.reports()
+        return Health(
+            recorded=self._journal.written,
+            unwritten=self._journal.unwritten,
+            dropped=dropped,
+            pending={report.target: report.pending for report in reports},
+            errors={report.target: report.last_error for report in reports if report.last_error},
+        )
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a backend, or somebody through one, asks the training to stop."""
+        if self._stop_requested:
+            return True
+        self._stop_requested = any(
+            getattr(tracker, "should_stop", False) is True for _, tracker in self._delivery.open_trackers()
+        )
+        return self._stop_requested
+
+    def url(self, target: str | None = None) -> str | None:
+        """Where a target shows the run; None when it has no address, or is not open yet.
+
+        Args:
+            target: Name of the target; None takes the first that has an address.
+        """
+        for label, tracker in self._delivery.open_trackers():
+            if target is None or label == target or label.partition(":")[0] == target:
+                address = getattr(tracker, "url", None)
+                if isinstance(address, str):
+                    return address
+        return None
+
+    def native(self, target: str) -> Any:
+        """The backend's own object, such as the W&B run, for what the protocol does not cover.
+
+        Args:
+            target: Name of the target. Waits until it is open.
+
+        Raises:
+            SettingsError: The run has no such target, or it could not be opened.
+        """
+        tracker = self._delivery.tracker(target)
+        if tracker is None:
+            raise SettingsError(f"run {self.id}: there is no open target {target!r}")
+        return getattr(tracker, "native", tracker)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name!r} ({self.id}) of {self.project!r}, {self._status}>"
+
+    # ------------------------------------------------------------------ recording
+
+    def log_scalars(
+        self,
+        scalars: Mapping[str, Any],
+        *,
+        step: int | None = None,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+    ) -> None:
+        """`Tracker.log_scalars`; `step=None` is the next step on that axis."""
+        self._record("log_scalars", (scalars,), {"wall_time": wall_time}, step, step_axis)
+
+    def log_images(
+        self,
+        images: Mapping[str, Any],
+        *,
+        step: int | None = None,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        """`Tracker.log_images`; `step=None` is the next step on that axis."""
+        self._record("log_images", (images,), {"wall_time": wall_time, "value_range": value_range}, step, step_axis)
+
+    def log_histogram(
+        self,
+        name: str,
+        values: Any,
+        *,
+        step: int | None = None,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        bins: int = 64,
+    ) -> None:
+        """`Tracker.log_histogram`; `step=None` is the next step on that axis."""
+        self._record("log_histogram", (name, values), {"wall_time": wall_time, "bins": bins}, step, step_axis)
+
+    def log_artifact(
+        self,
+        artifact: Any,
+        *,
+        name: str | None = None,
+        type: str = "file",  # noqa: A002 - the protocol's word
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+    ) -> ArtifactRef:
+        """`Tracker.log_artifact`: the contents are in the local store when this returns."""
+        from tracking_core.values import ArtifactRef
+
+        keywords = {"name": name, "type": type, "metadata": metadata, "aliases": aliases}
+        ref = self._guarded("log_artifact", (artifact,), keywords)
+        return ref if ref is not None else ArtifactRef(str(name or "unnamed"), str(type))
+
+    def use_artifact(self, artifact: str | ArtifactRef) -> ArtifactRef:
+        """Record that a version of an artifact is an input of this run.
+
+        Args:
+            artifact: `"name:v3"`, `"name:alias"`, `"name"`, or a reference.
+
+        Returns:
+            The version, as far as the local store knows it.
+        """
+        from tracking_core.values import ArtifactRef
+
+        ref = self._guarded("use_artifact", (artifact,), {})
+        return ref if ref is not None else ArtifactRef(str(artifact))
+
+    def log_table(
+        self, name: str, value: Any, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record a table: a `Table`, a mapping of columns, a sequence of row mappings, or a data frame."""
+        self._record("log_table", (name, value), {"wall_time": wall_time}, step, step_axis)
+
+    def log_video(
+        self,
+        name: str,
+        value: Any,
+        *,
+        step: int | None = None,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        fps: float = 8.0,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        """Record a video: frames of shape `[T, H, W]` or `[T, H, W, C]`, a `Video`, or the path of a file."""
+        keywords = {"wall_time": wall_time, "fps": fps, "value_range": value_range}
+        self._record("log_video", (name, value), keywords, step, step_axis)
+
+    def log_audio(
+        self,
+        name: str,
+        value: Any,
+        *,
+        step: int | None = None,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        sample_rate: int = 16000,
+    ) -> None:
+        """Record audio: samples of shape `[T]` or `[T, channels]` in [-1, 1], or an `Audio`."""
+        self._record("log_audio", (name, value), {"wall_time": wall_time, "sample_rate": sample_rate}, step, step_axis)
+
+    def log_text(
+        self, name: str, value: str, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record text, shown as Markdown where the backend can."""
+        self._record("log_text", (name, value), {"wall_time": wall_time}, step, step_axis)
+
+    def log_figure(
+        self, name: str, value: Any, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record a matplotlib or plotly figure."""
+        self._record("log_figure", (name, value), {"wall_time": wall_time}, step, step_axis)
+
+    def log_config(self, config: Any) -> None:
+        """Add to, or change, the configuration; nested mappings are merged.
+
+        Args:
+            config: Whatever `start_run` takes as config.
+        """
+        from tracking_core.config import to_plain
+
+        def change() -> None:
+            plain = to_plain(config)
+            _merge(self._config, plain)
+            self._recorder.log_config(plain)
+
+        self._guarded(change, (), {})
+
+    def log_summary(self, summary: Mapping[str, Any]) -> None:
+        """Set values that describe the run as a whole, such as the best accuracy."""
+        self._guarded("log_summary", (summary,), {})
+
+    def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
+        """Raise an alert on the backends that have them; `level` is "info", "warn" or "error"."""
+        self._guarded("log_alert", (title, text), {"level": level, "wall_time": wall_time})
+
+    def log(self, values: Mapping[str, Any], step: int | None = None, *, step_axis: str = "step") -> None:
+        """Record a mixture of values by key, each as what it is.
+
+        Args:
+            values: Names to numbers, images, histograms, tables and so on; see `log_mixed`.
+            step: Position on the axis; None is the next one.
+            step_axis: Which axis `step` counts on.
+        """
+        from tracking_core.fallbacks import log_mixed
+
+        def mixed() -> None:
+            on_error = None if self._strict else self._left_out
+            log_mixed(self, values, step=self._step(step, step_axis), step_axis=step_axis, on_error=on_error)
+
+        self._guarded(mixed, (), {})
+
+    def scope(self, prefix: str) -> ScopedTracker:
+        """A tracker that puts `prefix/` before every name."""
+        return ScopedTracker(self, prefix)  # pyright: ignore[reportArgumentType] - step=None on top of the protocol
+
+    def every(self, steps: int) -> EveryTracker:
+        """A tracker that passes on only steps that are a multiple of `steps`."""
+        return EveryTracker(self, steps)  # pyright: ignore[reportArgumentType] - as above
+
+    def _record(self, method: str, args: tuple[Any, ...], keywords: dict[str, Any], step: Any, step_axis: str) -> None:
+        try:
+            if self._status != "running" or self._forked:
+                self._elsewhere(method)
+                if self._status != "running":
+                    return
+            getattr(self._recorder, method)(*args, step=self._step(step, step_axis), step_axis=step_axis, **keywords)
+        except Exception as error:  # noqa: BLE001 - see _problem
+            self._problem(method, args, error)
+        else:
+            self._delivery.recorded()
+
+    def _guarded(self, method: str | Callable[[], Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        name = method if isinstance(method, str) else getattr(method, "__name__", "log")
+        try:
+            if self._status != "running" or self._forked:
+                self._elsewhere(name)
+                if self._status != "running":
+                    return None
+            result = method() if not isinstance(method, str) else getattr(self._recorder, method)(*args, **keywords)
+        except Exception as error:  # noqa: BLE001 - see _problem
+            self._problem(name, args, error)
+            return None
+        self._delivery.recorded()
+        return result
+
+    def _step(self, step: Any, axis: str) -> int:
+        from tracking_core.values import to_step
+
+        if step is None:
+            step = self._next_step.get(axis, 0)
+        elif type(step) is not int:
+            step = to_step(step)
+        if step >= self._next_step.get(axis, 0):
+            self._next_step[axis] = step + 1
+        return step
+
+    def _elsewhere(self, method: str) -> None:
+        """A call that does not come from the running run of the process that started it."""
+        if self._status != "running":
+            self._troubles.note("finished", f"{method} after finish(); nothing is recorded any more", key=method)
+            if self._strict:
+                raise TrackingError(f"run {self.id}: {method} after finish()")
+        elif self._journal.is_foreign:
+            self._journal.reopen()
+
+    def _problem(self, method: str, args: tuple[Any, ...], error: Exception) -> None:
+        """What a call raised: raised on in strict mode; otherwise counted, and warned about once for each key."""
+        if self._strict:
+            raise error
+        key = args[0] if args and isinstance(args[0], str) else method
+        if isinstance(error, InvalidValueError):
+            self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
+        else:
+            self._troubles.note(
+                "intake", f"{method} failed: {type(error).__name__}: {error!s:.300}", key=key, error=error
+            )
+
+    def _left_out(self, key: str, error: Exception) -> None:
+        """One of several values of a call was left out."""
+        self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
+
+    # ------------------------------------------------------------------ the end
+
+    def flush(self, timeout: float | None = None) -> DeliveryReport:
+        """Wait until every target has confirmed what was recorded so far.
+
+        Args:
+            timeout: Seconds without progress after which to stop waiting; None means 60.
+
+        Returns:
+            What became of the records, target by target.
+        """
+        if self._report is not None:
+            return self._report
+        if not self._forked:
+            self._delivery.flush(timeout)
+        return self._make_report()
+
+    def finish(self, status: str = "finished", timeout: float = 60.0, *, error: str | None = None) -> DeliveryReport:
+        """End the run: everything is delivered, and every target finished. A second call returns the same report.
+
+        Args:
+            status: "finished", "failed", "interrupted" or "preempted".
+            timeout: Seconds without progress after which a target is given up; its records stay in the journal.
+            error: What went wrong, for a failed run.
+
+        Returns:
+            What became of the records, target by target.
+
+        Raises:
+            SettingsError: There is no such status.
+        """
+        if status not in STATUSES:
+            raise SettingsError(f"finish: status must be one of {', '.join(STATUSES)}, got {status!r:.80}")
+        if self._forked:
+            return DeliveryReport({}, self._status)
+        with self._finishing:
+            if self._report is None:
+                self._end(status, error, timeout)
+        assert self._report is not None
+        if self._strict and not self._report.ok:
+            raise TrackingError(f"run {self.id}: not everything arrived: {self._report}")
+        return self._report
+
+    def _end(self, status: str, error: str | None, timeout: float) -> None:
+        from tracking_core.redaction import redact_text
+
+        if error is not None:
+            error = redact_text(error)
+        self._on_finish(self)
+        self._status = status
+        try:
+            self._recorder.finish(status, error)
+            self._journal.beat()
+            self._journal.sync()
+        except OSError as problem:
+            self._troubles.note("journal", f"the end of the run could not be written: {problem}", error=problem)
+        self._delivery.finish(status, error, timeout)
+        self._report = self._make_report()
+        self._journal.close()
+        for report in self._report.values():
+            if not report.ok:
+                self._troubles.note("delivery", f"at the end, {report}", key=report.target)
+
+    def _make_report(self) -> DeliveryReport:
+        dropped = sum(self._troubles.counts[reason] for reason in ("invalid", "finished", "intake"))
+        local = TargetReport(
+            "local",
+            delivered=self._journal.written,
+            failed=self._journal.unwritten,
+            dropped=dropped,
+            last_error=self._troubles.last if dropped or self._journal.unwritten else None,
+        )
+        reports = [] if self._forked else self._delivery.reports()
+        return DeliveryReport({"local": local, **{report.target: report for report in reports}}, self._status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status, text = outcome(error)
+        if self._forked:
+            return
+        try:
+            self.finish(status, error=text)
+        except TrackingError:
+            # An error of the body says more than what a strict run has to say about its end.
+            if error is None:
+                raise
+
+
+class NullRun(Run):
+    """The run of `TRACKING_BACKEND=none`: it has a name, and records nothing. A call costs well under 1 µs."""
+
+    def __init__(self, facts: Mapping[str, Any], on_finish: Callable[[Run], None]) -> None:
+        self._facts = facts
+        self._on_finish = on_finish
+        self._config = dict(facts["config"])
+        self._status = "running"
+        self._dir = Path(facts["dir"])
+
+    @property
+    def health(self) -> Health:
+        """Nothing is recorded, and so nothing is wrong."""
+        return Health(durability="none")
+
+    @property
+    def should_stop(self) -> bool:
+        """Nobody asks."""
+        return False
+
+    def url(self, target: str | None = None) -> str | None:  # noqa: ARG002 - the run's signature
+        """There is no address."""
+        return None
+
+    def native(self, target: str) -> Any:
+        """There is no backend.
+
+        Raises:
+            SettingsError: Always.
+        """
+        raise SettingsError(f"TRACKING_BACKEND=none: there is no open target {target!r}")
+
+    def log_scalars(self, scalars: Any, **keywords: Any) -> None:
+        """Do nothing."""
+
+    def log_images(self, images: Any, **keywords: Any) -> None:
+        """Do nothing."""
+
+    def log_histogram(self, name: Any, values: Any, **keywords: Any) -> None:
+        """Do nothing."""
+
+    def log_table(self, name: Any, value: Any, **keywords: Any) -> None:
+        """Do nothing."""
+
+    log_video = log_audio = log_text = log_figure = log_table
+
+    def log(self, values: Any, step: Any = None, **keywords: Any) -> None:
+        """Do nothing."""
+
+    def log_summary(self, summary: Any) -> None:
+        """Do nothing."""
+
+    def log_config(self, config: Any) -> None:
+        """Change the configuration that the run shows."""
+        from tracking_core.config import to_plain
+
+        try:
+            _merge(self._config, to_plain(config))
+        except InvalidValueError:
+            return
+
+    def log_alert(self, title: Any, text: Any = "", **keywords: Any) -> None:
+        """Do nothing."""
+
+    def log_artifact(  # pyright: ignore[reportIncompatibleMethodOverride] - any keywords do
+        self,
+        artifact: Any,  # noqa: ARG002 - the run's signature
+        *,
+        name: str | None = None,
+        type: str = "file",  # noqa: A002 - the protocol's word
+        **keywords: Any,  # noqa: ARG002
+    ) -> ArtifactRef:
+        """Do nothing.
+
+        Returns:
+            A reference without a version.
+        """
+        from tracking_core.values import ArtifactRef
+
+        return ArtifactRef(name or "unnamed", type)
+
+    def use_artifact(self, artifact: Any) -> ArtifactRef:
+        """Do nothing.
+
+        Returns:
+            A reference without a version.
+        """
+        from tracking_core.values import ArtifactRef
+
+        return ArtifactRef(str(artifact))
+
+    def flush(self, timeout: float | None = None) -> DeliveryReport:  # noqa: ARG002 - the run's signature
+        """Nothing waits."""
+        return DeliveryReport({}, self._status)
+
+    def finish(self, status: str = "finished", timeout: float = 60.0, *, error: str | None = None) -> DeliveryReport:  # noqa: ARG002
+        """End the run."""
+        if self._status == "running":
+            self._on_finish(self)
+            self._status = status
+        return DeliveryReport({}, self._status)
+
+    @property
+    def _forked(self) -> bool:
+        return False
+
+
+def outcome(error: BaseException | None) -> tuple[str, str | None]:
+    """Status and text for how the body of a run ended.
+
+    Args:
+        error: What it raised; None for nothing.
+    """
+    if error is None:
+        return "finished", None
+    if isinstance(error, SystemExit):
+        if error.code in (None, 0):
+            return "finished", None
+        if error.code == PREEMPTED:
+            return "preempted", "SIGTERM"
+        return "failed", f"SystemExit: {error.code}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "KeyboardInterrupt"
+    if isinstance(error, GeneratorExit):
+        return "finished", None
+    return "failed", "".join(traceback.format_exception(error))[-20_000:]
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        current = into.get(key)
+        if isinstance(current, dict) and isinstance(value, Mapping):
+            _merge(current, value)
+        else:
+            into[key] = value

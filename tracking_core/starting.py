@@ -1,0 +1,311 @@
+"""Starting runs, and ending those that nobody ended."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, TrackingError
+from tracking_core.housekeeping import Charge, Housekeeper
+from tracking_core.run import PREEMPTED, NullRun, Run, outcome
+from tracking_core.settings import Settings, load_settings
+from tracking_core.troubles import Troubles
+
+if TYPE_CHECKING:
+    from tracking_core.delivery.worker import Destination
+
+OPENING_TIMEOUT = 120.0
+"""Seconds that a strict run waits for its backends to open."""
+
+_open_runs: list[Run] = []
+_charges: dict[int, Charge] = {}
+_housekeeper = Housekeeper()
+_terminated = False
+
+
+def start_run(
+    project: str | None = None,
+    name: str | None = None,
+    *,
+    run_id: str | None = None,
+    resume: str | None = None,
+    resume_step: int | None = None,
+    fork_from: tuple[str, int] | None = None,
+    config: Any = None,
+    tags: Sequence[str] | str = (),
+    group: str | None = None,
+    job_type: str | None = None,
+    notes: str | None = None,
+    backends: Any = None,
+    root: str | os.PathLike[str] | None = None,
+    delivery: str | None = None,
+    process: int | None = None,
+    strict: bool = False,
+) -> Run:
+    """Start a run, or continue one.
+
+    Args:
+        project: Project it belongs to; None takes TRACKING_PROJECT, the settings file, or "default".
+        name: Name that people read; None makes one up.
+        run_id: Identity; None makes one up. Letters, digits, ".", "_" and "-", at most 64.
+        resume: "never" (the id must be new; the default), "allow" (continue it if it is there) or "must".
+        resume_step: Reserved; continuing from an earlier step is not supported yet.
+        fork_from: Reserved; starting from another run's history is not supported yet.
+        config: Hyperparameters: a (nested) mapping, dataclass, argparse namespace, ConfigDict, pydantic model, …
+        tags: Labels.
+        group: Group of runs it belongs to.
+        job_type: Kind of job, such as "train" or "eval".
+        notes: Longer description.
+        backends: Targets as TRACKING_BACKEND has them, or a list of targets and trackers; a tracker in it becomes the
+            run's own, and is finished with it. None takes TRACKING_BACKEND, the settings file, or "local".
+        root: Root of the run store; None takes TRACKING_DIR, the settings file, or "./tracking_runs".
+        delivery: "thread" (the default) or "inline".
+        process: Which JAX process this is; None finds out without initialising JAX.
+        strict: Whether errors raise: the backends are opened before this returns, and bad values, and what could
+            not be delivered at the end, raise as well.
+
+    Returns:
+        The run: a context manager, and a tracker with every capability.
+
+    Raises:
+        SettingsError: A setting is wrong, a backend or option unknown, or a package missing.
+        RunExistsError: The id is taken, and `resume` is "never".
+        RunNotFoundError: There is no such run, and `resume` is "must".
+
+    Example:
+        >>> with start_run("digits", backends="none", config={"learning_rate": 1e-3}) as run:
+        ...     run.log_scalars({"train/loss": 0.5}, step=0)
+    """
+    from tracking_core.destinations import destinations, local_root, requested_targets
+
+    if resume_step is not None or fork_from is not None:
+        raise SettingsError("start_run: resume_step and fork_from are not supported by this version")
+    settings = load_settings()
+    requested = requested_targets(backends, settings)
+    places = destinations(requested)
+    facts = _facts(
+        settings, project=project, name=name, run_id=run_id, config=config, tags=tags, group=group,
+        job_type=job_type, notes=notes,
+    )  # fmt: skip
+    base = root if root is not None else local_root(requested)
+    folder = Path(settings.get("dir", base) or "tracking_runs").expanduser().absolute()
+    mode = settings.choice("resume", resume)
+    how = settings.choice("delivery", delivery)
+    if [getattr(target, "name", None) for target in requested] == ["none"] or not _records(settings, process):
+        from tracking_core.store.layout import run_directory
+
+        run: Run = NullRun({**facts, "dir": str(run_directory(folder, facts["project"], facts["id"]))}, _left)
+        _open_runs.append(run)
+        return run
+    run = _open(facts, folder, mode, how, places, settings, strict=strict)
+    _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
+    return run
+
+
+def current_run() -> Run | None:
+    """The run that was started last in this process and is not finished; None when there is none."""
+    return _open_runs[-1] if _open_runs else None
+
+
+def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
+    """What `run.json` will say, as far as it does not depend on where the run is stored."""
+    from tracking_core.config import to_plain
+    from tracking_core.names import check_run_id, new_run_id, readable_name
+    from tracking_core.redaction import redact_text
+
+    for key in ("project", "name", "run_id", "group", "job_type", "notes"):
+        if given[key] is not None and not isinstance(given[key], str):
+            raise SettingsError(f"start_run: {key} must be a str, got {type(given[key]).__name__}")
+    chosen = settings.get("run_id", given["run_id"])
+    tags = given["tags"]
+    labels = [tags] if isinstance(tags, str) else list(tags)
+    if not all(isinstance(tag, str) for tag in labels):
+        raise SettingsError(f"start_run: tags must be strs, got {labels!r:.200}")
+    if not labels:
+        labels = [tag.strip() for tag in (settings.get("tags") or "").split(",") if tag.strip()]
+    notes = settings.get("notes", given["notes"])
+    return {
+        "id": check_run_id(chosen) if chosen is not None else new_run_id(),
+        "name": settings.get("name", given["name"]) or readable_name(),
+        "project": settings.get("project", given["project"]) or "default",
+        "config": to_plain(given["config"]) if given["config"] is not None else {},
+        "tags": list(dict.fromkeys(labels)),
+        "group": settings.get("group", given["group"]),
+        "job_type": given["job_type"],
+        "notes": redact_text(notes) if notes is not None else None,
+        "started": round(time.time(), 6),
+    }
+
+
+def _records(settings: Settings, process: int | None) -> bool:
+    """Whether this JAX process records: the first one does, or all do."""
+    if settings.choice("process") == "all":
+        return True
+    return (process if process is not None else _jax_process()) == 0
+
+
+def _jax_process() -> int:
+    """Index of this JAX process, as far as it is known without initialising JAX."""
+    distributed = sys.modules.get("jax._src.distributed")
+    state = getattr(distributed, "global_state", None)
+    if getattr(state, "client", None) is None:
+        return 0
+    index = getattr(state, "process_id", 0)
+    return index if isinstance(index, int) else 0
+
+
+def _open(
+    facts: dict[str, Any],
+    root: Path,
+    resume: str,
+    how: str,
+    places: Sequence[Destination],
+    settings: Settings,
+    *,
+    strict: bool,
+) -> Run:
+    from tracking_core.artifacts import ArtifactStore
+    from tracking_core.delivery.threads import InlineDelivery, ThreadDelivery
+    from tracking_core.intake import Recorder
+    from tracking_core.redaction import redact_text
+
+    troubles = Troubles(f"run {facts['name']}")
+    facts, root, directory, journal, added = _create(facts, root, resume, places, troubles, strict=strict)
+
+    def on_error(error: OSError) -> None:
+        troubles.note("journal", f"the journal could not be written: {error}", error=error)
+
+    journal.on_error = on_error
+    blobs = settings.get("artifacts")
+    store = ArtifactStore(root, facts["project"], Path(blobs).expanduser().absolute() if blobs else None)
+    recorder = Recorder(journal, directory, store)
+
+    def note(reason: str, message: str, error: BaseException | None) -> None:
+        troubles.note(reason, redact_text(message), error=error)
+
+    charge = _housekeeper.take(journal, troubles)
+    kind = InlineDelivery if how == "inline" else ThreadDelivery
+    channel = kind(directory, places, note, _watch_exit)
+    run = Run(facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left)
+    _charges[id(run)] = charge
+    _open_runs.append(run)
+    _watch_exit()
+    _watch_signals()
+    if added:
+        run.log_config(added)
+    if strict:
+        closed = channel.await_open(OPENING_TIMEOUT)
+        if closed:
+            # What the strict end has to say of records that wait is no news here.
+            with contextlib.suppress(TrackingError):
+                run.finish("failed", 5.0, error="; ".join(closed))
+            raise SettingsError(f"start_run: {'; '.join(closed)}")
+    return run
+
+
+def _create(
+    facts: dict[str, Any],
+    root: Path,
+    resume: str,
+    places: Sequence[Destination],
+    troubles: Troubles,
+    *,
+    strict: bool,
+) -> tuple[dict[str, Any], Path, Path, Any, dict[str, Any]]:
+    """Create or find the run directory, and open its journal; a root that cannot be written is replaced."""
+    from tracking_core.environment import identity
+    from tracking_core.journal import JournalWriter
+    from tracking_core.store.layout import create_run, read_run, run_directory
+
+    full = {
+        **facts,
+        "environment": dict(identity()),
+        "targets": [str(place.target) if place.tracker is None else place.label for place in places],
+    }
+    for attempt in (root, None):
+        place = attempt
+        if place is None:
+            place = Path(tempfile.mkdtemp(prefix="tracking-"))
+            troubles.note("root", f"{root} cannot be written; this run is recorded under {place} instead")
+        directory = run_directory(place, facts["project"], facts["id"])
+        added: dict[str, Any] = {}
+        try:
+            if resume == "must" and not (directory / "run.json").is_file():
+                raise RunNotFoundError(
+                    f"there is no run {facts['id']!r} in {directory.parent} to continue; resume='allow' would start it"
+                )
+            try:
+                create_run(directory, full)
+            except RunExistsError:
+                if resume == "never":
+                    raise
+                added = facts["config"]
+                facts = read_run(directory)
+            return facts, place, directory, JournalWriter(directory, facts["id"]), added
+        except OSError as error:
+            if strict or attempt is not root:
+                raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error
+    raise AssertionError("the loop returns or raises")
+
+
+def _left(run: Run) -> None:
+    """A run is about to end."""
+    if run in _open_runs:
+        _open_runs.remove(run)
+    charge = _charges.pop(id(run), None)
+    if charge is not None:
+        _housekeeper.leave(charge)
+    if not _open_runs:
+        _unwatch_signals()
+
+
+# ---------------------------------------------------------------- the end of the process
+
+
+def _watch_exit() -> None:
+    """End open runs at exit, before what backends registered: handlers run in the reverse of their order."""
+    atexit.unregister(_at_exit)
+    atexit.register(_at_exit)
+
+
+def _at_exit() -> None:
+    error = getattr(sys, "last_value", None)
+    status, text = ("preempted", "SIGTERM") if _terminated else outcome(error)
+    for run in tuple(_open_runs):
+        run.finish(status, error=text)
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's signature
+    global _terminated  # noqa: PLW0603 - what happened to the process belongs to the module
+    _terminated = True
+    # Let `finally` blocks and context managers run, as for Ctrl-C; then exit as SIGTERM would have.
+    raise SystemExit(PREEMPTED)
+
+
+def _watch_signals() -> None:
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _unwatch_signals() -> None:
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_housekeeper.forget)
+
+
+def _say(settings: Settings, message: str) -> None:
+    where = settings.choice("console")
+    if where == "on" or (where == "auto" and sys.stderr is not None and sys.stderr.isatty()):
+        print(f"tracking: {message}", file=sys.stderr)  # noqa: T201 - what the user asked for

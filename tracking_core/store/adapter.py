@@ -1,0 +1,130 @@
+"""The `local` backend as an adapter: the run store, opened directly as a tracker.
+
+Inside a run the journal is the local store, and nothing has to be delivered to it. This is for `open_tracker("local")`,
+and for whoever wants the store without a run around it; errors are raised where they happen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking_core.hookspecs import AdapterInfo, Finding, RunInfo, hookimpl
+from tracking_core.protocol import CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
+
+if TYPE_CHECKING:
+    from tracking_core.intake import Recorder
+    from tracking_core.targets import Target
+
+
+@hookimpl
+def tracking_adapter() -> AdapterInfo:
+    """What this adapter is."""
+    capabilities = (frozenset(CORE_CAPABILITIES) | frozenset(OPTIONAL_CAPABILITIES) | {"resume"}) - {"deliver"}
+    return AdapterInfo(
+        name="local",
+        api_version=1,
+        capabilities=capabilities,
+        options={},
+        guarantee="exactly once: it is the journal itself",
+        description="the embedded run store; always on, whatever else is named",
+    )
+
+
+@hookimpl
+def open_tracker(target: Target, run: RunInfo) -> LocalTracker:
+    """Open the store at the target's path."""
+    return LocalTracker(_root(target), run)
+
+
+@hookimpl
+def diagnose(target: Target) -> Sequence[Finding]:
+    """Whether the root can be written."""
+    root = _root(target)
+    place = root
+    while not place.exists():
+        place = place.parent
+    if os.access(place, os.W_OK):
+        return [Finding("ok", f"{root} can be written")]
+    return [Finding("error", f"{root} cannot be written", "set TRACKING_DIR to a directory that can")]
+
+
+@hookimpl
+def tracking_harness() -> Any:
+    """The harness that the contract suite checks this adapter with."""
+    from tracking_core.testing.local import LocalHarness
+
+    return LocalHarness()
+
+
+class LocalTracker:
+    """Records into the run store, on the calling thread.
+
+    Args:
+        root: Root of the store.
+        run: The run; one of that id that is there already is continued.
+    """
+
+    def __init__(self, root: Path, run: RunInfo) -> None:
+        from tracking_core.artifacts import ArtifactStore
+        from tracking_core.environment import identity
+        from tracking_core.errors import RunExistsError
+        from tracking_core.intake import Recorder
+        from tracking_core.journal import JournalWriter
+        from tracking_core.store.layout import create_run, run_directory
+
+        self.directory = run_directory(root, run.project, run.id)
+        facts = {
+            "id": run.id,
+            "name": run.name,
+            "project": run.project,
+            "config": dict(run.config),
+            "tags": list(run.tags),
+            "group": run.group,
+            "job_type": run.job_type,
+            "notes": run.notes,
+            "started": run.started,
+            "environment": {**identity(), **run.environment},
+        }
+        try:
+            create_run(self.directory, facts)
+        except RunExistsError:
+            if not run.resumed:
+                raise
+        self._recorder = Recorder(
+            JournalWriter(self.directory, run.id), self.directory, ArtifactStore(root, run.project)
+        )
+        self._finished = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("log_", "use_")):
+            return getattr(self._running(name), name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def flush(self) -> None:
+        """Make everything durable against loss of power."""
+        self._running("flush").journal.sync()
+
+    def finish(self, status: str = "finished", *, error: str | None = None) -> None:
+        """Write the end of the run; a second call does nothing."""
+        if not self._finished:
+            self._recorder.finish(status, error)
+            self._recorder.journal.close()
+            self._finished = True
+
+    def _running(self, method: str) -> Recorder:
+        from tracking_core.errors import TrackingError
+
+        if self._finished:
+            raise TrackingError(f"{method} after finish() of {self.directory.name}")
+        return self._recorder
+
+
+def _root(target: Target) -> Path:
+    if target.path:
+        return Path(target.path).expanduser()
+    from tracking_core.settings import load_settings
+
+    return Path(load_settings().get("dir") or "tracking_runs").expanduser()

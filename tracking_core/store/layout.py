@@ -1,0 +1,171 @@
+"""Where things are on disk.
+
+```
+<root>/<project>/<run_id>/
+    run.json                      identity and circumstances at the start; never rewritten
+    journal/<writer>-000001.jsonl events; one writer per file
+    journal/<writer>.alive        heartbeat
+    media/<sha256>.<ext>          images, video, audio, tables
+    cursors/<adapter>-<hash>.json how far each target has come
+<root>/.blobs/sha256/ab/cdef…     artifact contents, each once for the whole root
+<root>/<project>/artifacts/<type>/<name>/v0.json …, aliases/
+```
+
+Names from users are encoded by `tracking_core.naming.FILE_NAMES`, so that they escape nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tracking_core.errors import RunExistsError, RunNotFoundError, StoreError
+from tracking_core.journal.lines import FORMAT, pack, unpack
+from tracking_core.naming import FILE_NAMES
+
+RUN_FILE = "run.json"
+
+
+def run_directory(root: Path, project: str, run_id: str) -> Path:
+    """The directory of a run; `run_id` was checked by `names.check_run_id`."""
+    return root / FILE_NAMES.encode(project) / run_id
+
+
+def create_run(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Create the directory of a new run, with its `run.json`.
+
+    Raises:
+        RunExistsError: There is one already; of several processes exactly one creates it.
+        OSError: The place cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    content = dump_json({"v": FORMAT, **facts})
+    if not write_exclusively(directory / RUN_FILE, content):
+        raise RunExistsError(
+            f"the run {directory.name!r} exists already in {directory.parent}: pass resume='allow' to continue it, "
+            "or another run_id"
+        )
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """Read `run.json`.
+
+    Raises:
+        RunNotFoundError: There is none.
+        StoreError: It is damaged, or of a newer format.
+    """
+    try:
+        facts = load_json((directory / RUN_FILE).read_bytes())
+    except FileNotFoundError as error:
+        raise RunNotFoundError(f"there is no run in {directory}") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{directory / RUN_FILE} cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise StoreError(f"{directory / RUN_FILE} holds no object")
+    if facts.get("v", 0) > FORMAT:
+        raise StoreError(
+            f"{directory / RUN_FILE} has format {facts.get('v')}, this version reads up to {FORMAT}: "
+            "upgrade tracking-core"
+        )
+    return facts
+
+
+def find_run(root: Path, run_id: str) -> Path:
+    """The directory of a run of any project.
+
+    Raises:
+        RunNotFoundError: There is none under this root.
+    """
+    for project in project_directories(root):
+        if (project / run_id / RUN_FILE).is_file():
+            return project / run_id
+    raise RunNotFoundError(f"there is no run {run_id!r} under {root}")
+
+
+def project_directories(root: Path) -> list[Path]:
+    """The directories of all projects under a root; a root that is not there has none."""
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def write_exclusively(path: Path, content: bytes) -> bool:
+    """Create a file with its whole content, or do nothing if there is one.
+
+    Readers never see half of it: the content is written aside and linked into place, which on every POSIX file system,
+    NFS included, only one of several competing processes can do.
+
+    Returns:
+        Whether this call created it.
+    """
+    aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
+    aside.write_bytes(content)
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        # No links on this file system: exclusive creation competes as well, but a reader may see an empty file.
+        try:
+            with path.open("xb") as file:
+                file.write(content)
+        except FileExistsError:
+            return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file that readers see either as it was or as it will be."""
+    aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def put_media(directory: Path, content: bytes, extension: str) -> str:
+    """Keep a medium under the digest of its content.
+
+    Args:
+        directory: The run directory.
+        content: The bytes of the file.
+        extension: Ending of the file name, without the dot.
+
+    Returns:
+        The file name inside `media/`.
+    """
+    name = f"{hashlib.sha256(content).hexdigest()}.{extension}"
+    path = directory / "media" / name
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_exclusively(path, content)
+    return name
+
+
+def dump_json(value: Any) -> bytes:
+    """JSON for files: non-finite numbers tagged, lone surrogates escaped, readable by people."""
+    packed = pack(value)
+    try:
+        return msgspec.json.format(msgspec.json.encode(packed), indent=2)
+    except UnicodeEncodeError:
+        return json.dumps(packed, indent=2, allow_nan=False).encode("ascii")
+
+
+def load_json(content: bytes) -> Any:
+    """Undo `dump_json`.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    return unpack(json.loads(content))

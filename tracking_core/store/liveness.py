@@ -1,0 +1,56 @@
+"""Whether the writer of a journal still lives: derived when it is asked, never stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from tracking_core.journal.writer import boot_id, process_start
+
+STALE = 60.0
+"""Seconds without a heartbeat after which a writer on another host counts as gone."""
+
+
+def is_alive(directory: Path, writer: str) -> bool:
+    """Whether a writer of a run lives.
+
+    On the same host its process is looked for, by number, start time and boot; elsewhere its heartbeat is trusted
+    while it is fresh.
+
+    Args:
+        directory: The run directory.
+        writer: Name of the writer.
+    """
+    path = directory / "journal" / f"{writer}.alive"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        pid, host = int(facts["pid"]), facts["host"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        # Being written in place just now.
+        return _fresh(path)
+    if host != socket.gethostname():
+        return _fresh(path)
+    if facts.get("boot") is not None and facts["boot"] != boot_id():
+        return False
+    if facts.get("started") is not None:
+        return process_start(pid) == facts["started"]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _fresh(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < STALE
+    except OSError:
+        return False

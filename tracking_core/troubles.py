@@ -1,0 +1,65 @@
+"""What went wrong without being raised: counted, said once, and visible to whoever wants to know.
+
+Nothing in tracking may stop a training loop. So errors end here instead: a warning through the standard `logging`
+(once for each kind of trouble of a run), a count, and the listeners, through which the tests turn what was swallowed
+into failures.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from tracking_core.naming import printable
+
+logger = logging.getLogger("tracking_core")
+
+#: Called with (reason, message, error) for every trouble, the unsaid ones included.
+listeners: list[Callable[[str, str, BaseException | None], None]] = []
+
+
+class Troubles:
+    """The troubles of one run.
+
+    Args:
+        where: Which run, for the messages.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._said: set[str] = set()
+        self.counts: Counter[str] = Counter()
+        """How often each reason was met."""
+        self.last: str | None = None
+        """The last message."""
+
+    def note(self, reason: str, message: str, *, key: str = "", error: BaseException | None = None) -> None:
+        """Count one trouble, and warn if this reason and key were not warned about yet. Never raises.
+
+        Args:
+            reason: A short word that counts are kept under, such as "invalid" or "journal".
+            message: What happened and what to do about it.
+            key: What it happened to; each key is warned about once, up to 20 keys a reason.
+            error: What was raised, if anything was.
+        """
+        try:
+            self.counts[reason] += 1
+            self.last = message
+            said = f"{reason}:{key[:200]}"
+            if said not in self._said and self._room(reason):
+                self._said.add(said)
+                logger.warning("%s: %s", self._where, _on_one_line(message))
+            for listener in tuple(listeners):
+                listener(reason, message, error)
+        except Exception:  # noqa: BLE001 - a broken handler of the user must not stop the training either
+            self.counts["unsaid"] += 1
+
+    def _room(self, reason: str) -> bool:
+        return sum(1 for said in self._said if said.startswith(f"{reason}:")) < 20
+
+
+def _on_one_line(message: str) -> str:
+    from tracking_core.redaction import redact_text
+
+    return printable(redact_text(message), limit=1000)
