@@ -343,6 +343,20 @@ class TestLeaves:
     def test_lambda(self):
         assert value_of(lambda x: x).endswith("test_lambda.<locals>.<lambda>")
 
+    def test_a_table_is_no_configuration(self):
+        class Table:
+            shape = (10**6, 2)
+
+            def keys(self):
+                raise AssertionError
+
+            __getitem__ = to_dict = keys
+
+            def __repr__(self):
+                return "Table[1000000, 2]"
+
+        assert value_of(Table()) == "Table[1000000, 2]"
+
     def test_a_generator_is_not_consumed(self):
         generator = (x for x in [1, 2])
         assert "generator" in value_of(generator)
@@ -498,7 +512,7 @@ class TestSecrets:
 
         class Client:
             def __repr__(self):
-                return f"Client(user='me', password='hunter2', {'x' * 150}, {key})"
+                return f"Client(user='me', password='hunter2', {'x' * 145}, {key})"
 
         plain = to_plain(
             {
@@ -513,7 +527,8 @@ class TestSecrets:
             }
         )
         assert "hunter2" not in str(plain)
-        assert key[:10] not in str(plain)
+        assert key[:7] not in str(plain)
+        assert plain["client"].endswith(f", {REDACTED})")
         assert plain["wandb"] == {"api_key": REDACTED, "project": "p"}
         assert plain["max_tokens"] == 5
         assert plain["tokenizer"] == "bert"

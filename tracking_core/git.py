@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import signal
 import subprocess
@@ -19,8 +18,6 @@ TIMEOUT = 5.0
 
 # Refreshing the index takes its lock, GIT_OPTIONAL_LOCKS or not, and would make the user's own git command fail.
 _CONFIGURATION = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "diff.autoRefreshIndex=false")
-# The price is a bare heading for every file that was touched and is the same.
-_TOUCHED = re.compile(rb"^diff --git .*\n(?=diff --git |\Z)", re.MULTILINE)
 # Whatever the user's configuration is, the diff shall be one that `git apply` takes, and start nothing.
 _DIFF_OPTIONS = (
     "--no-ext-diff",
@@ -105,21 +102,15 @@ def _remote(cwd: str, timeout: float, branch: str) -> str | None:
 
 
 def _add_diff(state: GitState, cwd: str, base: str, timeout: float, max_bytes: int) -> None:
-    raw = _output(
-        cwd,
-        timeout,
-        ("diff", base, *_DIFF_OPTIONS, "--"),
-        limit=max_bytes + 1,
-    )
+    raw = _output(cwd, timeout, ("diff", base, *_DIFF_OPTIONS, "--"), limit=max_bytes + 1)
     if raw is None:
         return
     # Cut at a line, because half a secret is not recognised.
-    lines = _TOUCHED.sub(b"", _whole_lines(raw, max_bytes))
-    diff = redact_text(lines.decode("utf-8", "replace"))
+    diff = redact_text(_whole_lines(raw, max_bytes).decode("utf-8", "replace"))
     kept = _whole_lines(diff.encode(), max_bytes)
     state["diff"] = kept.decode()
     state["truncated"] = len(raw) > max_bytes or len(kept) < len(diff.encode())
-    state["dirty"] = bool(lines) or state["truncated"]
+    state["dirty"] = bool(raw)
 
 
 def _whole_lines(data: bytes, limit: int) -> bytes:

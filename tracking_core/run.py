@@ -378,9 +378,9 @@ class Run:
     def _elsewhere(self, method: str) -> None:
         """A call that does not come from the running run of the process that started it."""
         if self._status != "running":
-            self._troubles.note("finished", f"{method} after finish(); nothing is recorded any more", key=method)
             if self._strict:
                 raise TrackingError(f"run {self.id}: {method} after finish()")
+            self._troubles.note("finished", f"{method} after finish(); nothing is recorded any more", key=method)
         elif self._journal.is_foreign:
             self._journal.reopen()
 

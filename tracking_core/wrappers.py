@@ -73,6 +73,14 @@ class _Around:
             raise AttributeError(name)
         return getattr(self._tracker, name)
 
+    def scope(self, prefix: str) -> ScopedTracker:
+        """This tracker with a prefix before every name."""
+        return ScopedTracker(self, prefix)  # pyright: ignore[reportArgumentType] - every subclass is a tracker
+
+    def every(self, steps: int) -> EveryTracker:
+        """This tracker, for every n-th step only."""
+        return EveryTracker(self, steps)  # pyright: ignore[reportArgumentType] - as above
+
 
 class ScopedTracker(_Around):
     """Puts a prefix and a "/" before every name; see `scope`."""

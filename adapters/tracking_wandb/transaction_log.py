@@ -193,11 +193,10 @@ def _read_frame(file: BinaryIO, done: int) -> _Frame | LogEnd:
 
 
 def _message_classes() -> tuple[type[Any], type[Exception]]:
+    # The client makes its message classes at run time: an import statement would tell a type checker no more.
     try:
-        # The client's messages are made at run time, so that there is nothing to import for a type checker.
-        return import_module("wandb.proto.wandb_internal_pb2").Record, import_module(
-            "google.protobuf.message"
-        ).DecodeError
+        messages = import_module("wandb.proto.wandb_internal_pb2")
+        return messages.Record, import_module("google.protobuf.message").DecodeError
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             "Reading a W&B transaction log needs the wandb package, which is not installed. "

@@ -37,6 +37,8 @@ def client_env(tmp_path: Path, mode: str = "offline") -> dict[str, str]:
         **quick,
         "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1",
         "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
         "NETRC": str(tmp_path / "netrc"),
         "WANDB_MODE": mode,
         "WANDB_SILENT": "true",

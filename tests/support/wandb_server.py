@@ -22,7 +22,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,6 +50,7 @@ class _Fault:
     status: int | None  # None: stall
     left: int | None  # None: until it is taken back
     applied: bool = False  # whether the request takes effect although it is answered with an error
+    released: threading.Event = field(default_factory=threading.Event)
 
     def hits(self, endpoint: str, operation: str | None) -> bool:
         return self.on == endpoint and self.operation in {None, operation} and self.left != 0
@@ -65,7 +66,6 @@ class WandbServer:
     def __init__(self, entity: str = "loopback") -> None:
         self._backend = Backend(entity)
         self._faults: list[_Fault] = []
-        self._released = threading.Event()
         self._http: _Http | None = None
         self._thread: threading.Thread | None = None
         self._port = 0
@@ -191,14 +191,14 @@ class WandbServer:
 
     def stall(self, *, on: Endpoint = "graphql", operation: str | None = None) -> None:
         """Let requests hang until `release`, `stop`, or `MAX_STALL` seconds have passed; then they are answered."""
-        self._released.clear()
         self._add(_Fault(on, operation, None, None))
 
     def release(self) -> None:
         """Answer the requests that hang, and stall no more."""
         with self._backend.changed:
+            for fault in self._faults:
+                fault.released.set()
             self._faults = [fault for fault in self._faults if fault.status is not None]
-            self._released.set()
 
     def refuse(self) -> None:
         """Close the port and all connections: clients are refused until `accept`."""
@@ -237,7 +237,7 @@ class WandbServer:
                 self._hits += 1
                 self._backend.changed.notify_all()
         if fault is not None and fault.status is None:
-            self._released.wait(MAX_STALL)
+            fault.released.wait(MAX_STALL)
         elif fault is not None and not fault.applied:
             return _Response(fault.status, b'{"errors": [{"message": "a fault of the test"}]}')
         with self._backend.changed:
@@ -320,9 +320,13 @@ class _Http(ThreadingHTTPServer):
         self._open: dict[threading.Thread, socket.socket] = {}
         super().__init__(("127.0.0.1", port), _Handler)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
         with self._lock:
-            self._open[threading.current_thread()] = request
+            self._open[thread] = request
+        thread.start()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:

@@ -153,10 +153,10 @@ class ServerRun:
         """The `define_metric` definitions, in the shape of `tracking_wandb.offline_log.metric_definition`.
 
         The client sends them in the configuration, by the field numbers of its MetricRecord message; 5 is the
-        one-based index of the definition of the axis.
+        one-based index of the definition of the axis. The client's order changes from run to run: sorted here.
         """
         packed = self.raw_config.get("_wandb", {}).get("value", {}).get("m") or []
-        return [
+        definitions = [
             {
                 "name": item.get("1"),
                 "glob": item.get("2"),
@@ -167,6 +167,7 @@ class ServerRun:
             }
             for item in packed
         ]
+        return sorted(definitions, key=lambda item: (item["name"] or "", item["glob"] or ""))
 
     @property
     def history(self) -> list[dict[str, Any]]:

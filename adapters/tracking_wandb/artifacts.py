@@ -1,0 +1,149 @@
+"""Artifacts: from files and names of any kind to the client's artifacts, and the watch over their uploads."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking_core.values import ArtifactFile
+from tracking_wandb.names import artifact_alias, artifact_name, artifact_type
+from tracking_wandb.plain import OWN, plain_metadata
+
+if TYPE_CHECKING:
+    from tracking_core.values import ArtifactRef
+
+MAX_METADATA = 100
+"""Keys that W&B takes in the metadata of an artifact."""
+_MAX_ALIAS_PATH = 2
+
+
+class ArtifactBuilder:
+    """Makes the client's artifacts.
+
+    Files that belong to the caller are copied first, since the client reads them later: while the run goes on, or when
+    an offline run is synchronised.
+
+    Args:
+        wandb: The client.
+        folder: Where copies go.
+    """
+
+    def __init__(self, wandb: Any, folder: Path) -> None:
+        self._wandb = wandb
+        self._folder = folder
+        self._numbers = itertools.count()
+
+    def build(
+        self,
+        name: str,
+        kind: str,
+        files: Sequence[ArtifactFile],
+        *,
+        metadata: Mapping[str, Any] | None,
+        aliases: Sequence[str],
+        lasting: bool,
+    ) -> tuple[Any, list[str], Path | None]:
+        """An artifact that can be logged.
+
+        Args:
+            name: Its name, any str.
+            kind: Its type, any str.
+            files: Its files.
+            metadata: JSON-like facts.
+            aliases: Further names of this version.
+            lasting: Whether the files on disk stay as they are, so that they need not be copied.
+
+        Returns:
+            The artifact, its aliases as W&B takes them, and the folder with its copies, if any.
+        """
+        encoded = artifact_name(name)
+        encoded_kind = artifact_type(kind, encoded)
+        encoded_aliases = [artifact_alias(alias) for alias in aliases if alias]
+        facts = plain_metadata(metadata or {})
+        originals = {
+            key: value
+            for key, value, sent in (
+                ("name", name, encoded),
+                ("type", kind, encoded_kind),
+                ("aliases", [alias for alias in aliases if alias], encoded_aliases),
+            )
+            if value != sent
+        }
+        if len(facts) + bool(originals) > MAX_METADATA:
+            facts = {"metadata": facts}
+        if originals:
+            facts[OWN] = plain_metadata(originals)
+        artifact = self._wandb.Artifact(encoded, encoded_kind, metadata=facts)
+        folder: Path | None = None
+        for number, file in enumerate(files):
+            source = file.source
+            if isinstance(source, bytes) or not lasting:
+                if folder is None:
+                    folder = self._folder / f"{next(self._numbers)}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                copy = folder / str(number)
+                if isinstance(source, bytes):
+                    copy.write_bytes(source)
+                else:
+                    shutil.copyfile(source, copy)
+                source = copy
+            artifact.add_file(str(source.absolute()), name=file.path, policy="immutable", skip_cache=True)
+        return artifact, encoded_aliases, folder
+
+
+def reference(artifact: str | ArtifactRef) -> str:
+    """The `name:alias` by which W&B knows what a run uses; a full path (`entity/project/name:alias`) stays as it is."""
+    text = str(artifact)
+    if text.count("/") == _MAX_ALIAS_PATH and ":" in text:
+        return text
+    name, colon, alias = text.rpartition(":")
+    if not colon:
+        name, alias = text, "latest"
+    encoded = alias if alias.startswith("v") and alias[1:].isdigit() else artifact_alias(alias)
+    return f"{artifact_name(name)}:{encoded}"
+
+
+class Uploads:
+    """Watches artifacts until the server has them; each from a thread of its own, since the client can only wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._failures: list[tuple[str, BaseException]] = []
+
+    def watch(self, name: str, artifact: Any, done: Callable[[], None]) -> None:
+        """Call `done` when the server has an artifact; keep the error when it will not have it."""
+
+        def wait() -> None:
+            try:
+                artifact.wait()
+            except BaseException as error:  # noqa: BLE001 - raised where somebody asks
+                with self._lock:
+                    self._failures.append((name, error))
+            else:
+                done()
+
+        thread = threading.Thread(target=wait, name=f"wandb: upload of {name[:60]}", daemon=True)
+        with self._lock:
+            self._threads = [one for one in self._threads if one.is_alive()]
+            self._threads.append(thread)
+        thread.start()
+
+    def join(self, seconds: float) -> bool:
+        """Whether all uploads came to an end within some seconds."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def failure(self) -> tuple[str, BaseException] | None:
+        """The next upload that failed, once; None when there is none."""
+        with self._lock:
+            return self._failures.pop(0) if self._failures else None

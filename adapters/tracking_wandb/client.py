@@ -1,0 +1,171 @@
+"""The client as we use it: its settings for one run, quiet, and with what is known of the training process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tracking_core import SettingsError
+from tracking_core.opening import default_directory
+from tracking_wandb.credentials import key_source
+from tracking_wandb.names import MAX_LABEL, project_name, shortened, tag
+from tracking_wandb.options import MODES
+
+if TYPE_CHECKING:
+    from tracking_core import RunInfo
+    from tracking_wandb.options import Options
+
+FLUSH_INTERVAL = 0.5
+"""Seconds until a record stands in the transaction log; the client's own default, 15, loses that much to a crash."""
+_MODE_NAMES = {"run": "online", "dryrun": "offline"}
+_ARGV = threading.Lock()
+
+
+def effective_mode(wandb: Any, options: Options) -> str:
+    """online, offline or disabled: from the target, else as the client itself has it (environment, `wandb offline`).
+
+    Raises:
+        SettingsError: The environment names a mode that this adapter does not have.
+    """
+    mode = options.mode or str(wandb.setup().settings.mode)
+    mode = _MODE_NAMES.get(mode, mode)
+    if mode not in MODES:
+        raise SettingsError(f"wandb: WANDB_MODE={mode}: expected {', '.join(MODES[:-1])} or {MODES[-1]}")
+    return mode
+
+
+def require_key(wandb: Any, options: Options) -> None:
+    """Look for an API key before the client does: it would ask for one at the terminal.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    settings = wandb.setup().settings
+    server = options.base_url or str(settings.base_url)
+    if key_source(server) is None and not getattr(settings, "api_key", None):
+        raise SettingsError(
+            f"wandb: there is no API key for {server}; run 'wandb login', set WANDB_API_KEY, or record with "
+            "mode=offline and run 'wandb sync' later"
+        )
+
+
+def project_of(options: Options, run: RunInfo) -> str:
+    """The project a run goes to: of the target, else the run's, else WANDB_PROJECT, else "default"."""
+    if options.project:
+        return project_name(options.project)
+    if run.project == "default" and os.environ.get("WANDB_PROJECT"):
+        return project_name(os.environ["WANDB_PROJECT"])
+    return project_name(run.project)
+
+
+def client_directory(options: Options, run: RunInfo) -> Path:
+    """Where the client makes its folder `wandb`; in the end that is the adapter's own directory of the run."""
+    if options.dir is not None:
+        return options.dir
+    if os.environ.get("WANDB_DIR"):
+        return Path(os.environ["WANDB_DIR"]).absolute()
+    return default_directory(run, "wandb").absolute().parent
+
+
+def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
+    """The client's settings for one run.
+
+    The client forbids what it does not know, and its version decides what that is: what is not there is left out.
+    """
+    environment = run.environment
+    git = environment.get("git")
+    git = cast("Mapping[str, Any]", git) if isinstance(git, Mapping) else {}
+    known_git = {
+        "git_commit": git.get("commit"),
+        "git_remote_url": git.get("remote"),
+    }
+    wanted: dict[str, Any] = {
+        "mode": mode,
+        "root_dir": str(client_directory(options, run)),
+        "base_url": options.base_url,
+        "silent": True,
+        "console": options.console,
+        "save_code": options.save_code,
+        "label_disable": True,
+        "init_timeout": options.init_timeout,
+        "finish_timeout": options.finish_timeout,
+        "finish_timeout_raises": True,
+        "program": environment.get("program"),
+        "host": environment.get("host"),
+        # With commit and remote at hand the client need not look, in a directory that may be another one.
+        "disable_git": not options.git or any(known_git.values()),
+        **(known_git if options.git else {}),
+        "x_disable_stats": not options.system_metrics,
+        "x_disable_meta": not options.metadata or _hides_arguments(environment),
+        "x_save_requirements": options.metadata,
+        "x_stats_pid": environment.get("pid") if isinstance(environment.get("pid"), int) else None,
+        "x_transaction_log_flush_interval": FLUSH_INTERVAL,
+        "x_file_stream_transmit_interval": _from_client("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", 2),
+    }
+    fields = getattr(wandb.Settings, "model_fields", {})
+    return wandb.Settings(**{name: value for name, value in wanted.items() if value is not None and name in fields})
+
+
+def init_arguments(options: Options, run: RunInfo) -> dict[str, Any]:
+    """What `wandb.init` is told about the run; what is None is left to the environment (WANDB_NOTES and so on)."""
+    tags = list(dict.fromkeys(tag(text) for text in run.tags if text))
+    given = {
+        "entity": options.entity,
+        "project": project_of(options, run),
+        "id": run.id,
+        "name": shortened(run.name, MAX_LABEL) or None,
+        "group": shortened(run.group, MAX_LABEL) if run.group else None,
+        "job_type": shortened(run.job_type, MAX_LABEL) if run.job_type else None,
+        "tags": tags or None,
+        "notes": shortened(run.notes, 60_000) if run.notes else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@contextlib.contextmanager
+def quiet(wandb: Any) -> Iterator[None]:
+    """Keep the client from writing to the terminal for a while; what goes wrong is raised anyway."""
+    setup = getattr(wandb, "termsetup", None)
+    if setup is None:
+        yield
+        return
+    own = wandb.setup().settings
+    setup(wandb.Settings(silent=True), None)
+    try:
+        yield
+    finally:
+        setup(own, None)
+
+
+@contextlib.contextmanager
+def command_line(run: RunInfo) -> Iterator[None]:
+    """Let the client see the command line of the training, not that of the process which delivers for it.
+
+    In the training process itself nothing is touched: others may look at `sys.argv` at the same time.
+    """
+    argv = run.environment.get("argv")
+    if run.environment.get("pid") in {None, os.getpid()} or not isinstance(argv, list):
+        yield
+        return
+    with _ARGV:
+        before, sys.argv = sys.argv, [str(part) for part in cast("list[Any]", argv)]
+        try:
+            yield
+        finally:
+            sys.argv = before
+
+
+def _hides_arguments(environment: Mapping[str, Any]) -> bool:
+    """Whether this is the training process, and its command line was recorded with something left out of it."""
+    argv = environment.get("argv")
+    return environment.get("pid") == os.getpid() and isinstance(argv, list) and argv != sys.argv
+
+
+def _from_client(variable: str, default: float) -> float | None:
+    """None where the user set it for the client, in the client's own way."""
+    return None if os.environ.get(variable) else default

@@ -1,0 +1,91 @@
+"""What the server has of a run, asked through the client's public API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tracking_wandb.client import quiet
+from tracking_wandb.rows import SEQ, WRITER
+
+_WINDOW = 1000
+_PATIENCE = (0.0, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between two questions; the last one is repeated."""
+
+
+class ServerHistory:
+    """The rows of one run at the server.
+
+    Args:
+        wandb: The client.
+        path: "entity/project/id".
+        server: Address of the server.
+        timeout: Seconds for one question.
+    """
+
+    def __init__(self, wandb: Any, path: str, server: str, *, timeout: int = 10) -> None:
+        self._wandb = wandb
+        self._path = path
+        self._server = server
+        self._timeout = timeout
+        self._api: Any = None
+
+    def confirmed(self, sent: Mapping[str, int], *, seconds: float = 60.0) -> dict[str, int]:
+        """The highest sequence number of each writer that a row at the server has.
+
+        The rows are read from the end. Records of one writer go out in order, so the last row of a writer tells; what
+        earlier writers sent before the first row that is read is taken from `sent`.
+
+        Args:
+            sent: By writer, the highest number that was sent when the state of the run was last kept.
+            seconds: How long all of it may take.
+
+        Raises:
+            TimeoutError: It took longer.
+            Exception: Whatever the client raises when the server does not answer.
+        """
+        deadline = time.monotonic() + seconds
+        found: dict[str, int] = {}
+        with quiet(self._wandb):
+            run = self._run()
+            end = int(run.lastHistoryStep) + 1
+            while end > 0 and not (found and sent):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"reading the history of {self._path} took longer than {seconds:g} s")
+                start = max(0, end - _WINDOW)
+                for row in run.scan_history(min_step=start, max_step=end, page_size=_WINDOW):
+                    seq, writer = row.get(SEQ), row.get(WRITER)
+                    if isinstance(seq, (int, float)) and isinstance(writer, str):
+                        found[writer] = max(found.get(writer, 0), int(seq))
+                end = start
+        return {**{writer: seq for writer, seq in sent.items() if found}, **found}
+
+    def await_rows(self, last_step: int, seconds: float) -> int | None:
+        """Wait until the server has all rows up to the client's step `last_step`.
+
+        Returns:
+            None when it has; else how many rows it has.
+
+        Raises:
+            Exception: Whatever the client raises when the server does not answer.
+        """
+        deadline = time.monotonic() + seconds
+        tries = 0
+        while True:
+            with quiet(self._wandb):
+                run = self._run()
+                rows = max(int(getattr(run, "historyLineCount", 0) or 0), int(run.lastHistoryStep) + 1)
+            if rows > last_step:
+                return None
+            pause = _PATIENCE[min(tries, len(_PATIENCE) - 1)]
+            if time.monotonic() + pause > deadline:
+                return rows
+            time.sleep(pause)
+            tries += 1
+
+    def _run(self) -> Any:
+        if self._api is None:
+            self._api = self._wandb.Api(overrides={"base_url": self._server}, timeout=self._timeout)
+        self._api.flush()  # it keeps what it was told before
+        return self._api.run(self._path)

@@ -1,0 +1,47 @@
+"""Configuration, summary and metadata as plain JSON values that the client can send."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tracking_core.config import to_plain
+from tracking_wandb.names import clean
+
+OWN = "_tracking"
+"""The one entry of the configuration that is ours; see `docs/backends/wandb.md`."""
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with plain values; the client's own entry, and ours, get an escaped name."""
+    reserved = {"_wandb": "~5fwandb", OWN: f"~5f{OWN[1:]}"}
+    return {reserved.get(key, key): value for key, value in cast("dict[str, Any]", _sendable(to_plain(config))).items()}
+
+
+def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of an artifact: W&B takes no NaN and no infinity there, so they are words."""
+    return cast("dict[str, Any]", _sendable(to_plain(metadata), words=True))
+
+
+def merge(into: dict[str, Any], change: Mapping[str, Any]) -> None:
+    """Change a nested mapping: mappings are merged, anything else is replaced."""
+    for key, value in change.items():
+        old = into.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            merge(cast("dict[str, Any]", old), cast("Mapping[str, Any]", value))
+        else:
+            into[key] = value
+
+
+def _sendable(value: Any, *, words: bool = False) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if words and isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, Any]", value).items()
+        return {clean(key): _sendable(item, words=words) for key, item in items}
+    if isinstance(value, (list, tuple)):
+        return [_sendable(item, words=words) for item in cast("list[Any]", value)]
+    return value

@@ -1,0 +1,69 @@
+"""Runs small programs in processes of their own, and reads journals without our reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zlib
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def start(code: str, cwd: Path, **env: str) -> subprocess.Popen:
+    """Start a Python program; its output is captured."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRACKING_", "WANDB_"))}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=cwd,
+        env={**clean, "JAX_PLATFORMS": "cpu", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(code: str, cwd: Path, *, code_expected: int = 0, timeout: float = 120, **env: str) -> tuple[str, str]:
+    """Run a Python program to its end; returns (stdout, stderr)."""
+    process = start(code, cwd, **env)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == code_expected, f"exit {process.returncode}, expected {code_expected}:\n{out}\n{err}"
+    return out, err
+
+
+def journal_events(run_dir: Path) -> list[dict]:
+    """All events of a run, read by json and zlib alone; every line must be intact."""
+    events = []
+    for path in sorted((run_dir / "journal").glob("*.jsonl")):
+        for line in path.read_bytes().split(b"\n"):
+            if not line:
+                continue
+            head, mark, tail = line.rpartition(b',"crc":"')
+            assert mark and int(tail[:8], 16) == zlib.crc32(head), line
+            event = json.loads(line)
+            event["writer_file"] = path.name
+            events.append(event)
+    return events
+
+
+def scalar_rows(run_dir: Path) -> list[tuple]:
+    """(name, axis, step, value) of every scalar in a journal, in order."""
+    rows = []
+    for event in journal_events(run_dir):
+        if event["kind"] == "scalars":
+            rows += [(name, event["axis"], event["step"], float(value)) for name, value in event["values"].items()]
+    return rows
+
+
+def only_run(root: Path) -> Path:
+    """The directory of the only run under a root."""
+    found = sorted(root.glob("*/*/run.json"))
+    assert len(found) == 1, found
+    return found[0].parent
