@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracking_core.errors import SettingsError
@@ -57,6 +57,7 @@ class TestReadableName:
             assert len(set(words)) == len(words) >= 64
             assert all(re.fullmatch(r"[a-z]{2,10}", word) for word in words)
 
+    @settings(deadline=None)
     @given(st.integers(0, 2**32))
     def test_form(self, seed):
         adjective, noun, number = readable_name(random.Random(seed)).split("-")
@@ -114,6 +115,7 @@ class TestCheckRunId:
             check_run_id("x" * 100_000)
         assert len(str(caught.value)) < 400
 
+    @settings(deadline=None)
     @given(st.text(max_size=70))
     def test_what_is_accepted_names_a_directory(self, run_id):
         try:

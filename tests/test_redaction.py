@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracking_core.redaction import REDACTED, is_secret_name, redact_argv, redact_text, redact_tree, redact_url
@@ -73,6 +73,7 @@ class TestNames:
     def test_harmless(self, name):
         assert not is_secret_name(name)
 
+    @settings(deadline=None)
     @given(st.text(max_size=300))
     def test_any_name_gets_an_answer(self, name):
         assert is_secret_name(name) in {True, False}
@@ -149,6 +150,7 @@ class TestText:
         assert redact_text(text) == expected
         assert redact_text(expected) == expected
 
+    @settings(deadline=None)
     @given(st.text(alphabet=st.sampled_from("aA_-=:\"'\\ ,/@\n[](){}0") | st.characters(), max_size=80))
     def test_is_idempotent_and_keeps_what_it_does_not_redact(self, text):
         once = redact_text(text)
@@ -156,6 +158,7 @@ class TestText:
         if REDACTED not in once:
             assert once == text
 
+    @settings(deadline=None)
     @given(
         st.lists(
             st.sampled_from(
@@ -269,6 +272,7 @@ class TestArgv:
     def test_forms(self, argv, expected):
         assert redact_argv(argv) == expected
 
+    @settings(deadline=None)
     @given(st.lists(st.text(max_size=20) | st.sampled_from(["--api-key", "--lr", "TOKEN=x"]), max_size=6))
     def test_keeps_the_number_of_words_and_the_input(self, argv):
         before = list(argv)
@@ -299,6 +303,7 @@ class TestUrl:
     def test_forms(self, url, expected):
         assert redact_url(url) == expected
 
+    @settings(deadline=None)
     @given(st.text(max_size=60))
     def test_any_text_is_taken(self, url):
         assert isinstance(redact_url(url), str)
@@ -371,6 +376,7 @@ class TestTree:
         tree = redact_tree({KNOWN_FORMS["github"]: 1, KNOWN_FORMS["gitlab"]: 2, 3: 4})
         assert tree == {REDACTED: 1, f"{REDACTED}#2": 2, 3: 4}
 
+    @settings(deadline=None)
     @given(trees)
     def test_keeps_structure_numbers_and_the_input(self, tree):
         before = repr(tree)
@@ -378,6 +384,7 @@ class TestTree:
         assert same_shape(tree, redacted)
         assert repr(tree) == before
 
+    @settings(deadline=None)
     @given(trees)
     def test_no_known_form_survives(self, tree):
         text = json.dumps(redact_tree(tree), default=str)

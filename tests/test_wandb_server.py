@@ -193,7 +193,7 @@ def _artifact(wandb: ModuleType, content: str) -> Any:
     artifact = wandb.Artifact("weights", type="model", description="the weights", metadata={"n": {"k": [1]}})
     with artifact.new_file("dir/w.txt") as file:
         file.write(content)
-    with artifact.new_file("same.txt") as file:
+    with artifact.new_file("same é #1?.txt") as file:
         file.write("same")
     return artifact
 
@@ -209,9 +209,9 @@ def test_artifacts_have_versions_and_aliases(server: WandbServer, wandb: ModuleT
     v0, v1 = server.runs["producer"].artifacts
     assert (v0.name, v0.type, v0.version, v0.run_id, v0.tags) == ("weights", "model", 0, "producer", ["fine"])
     assert (v0.description, v0.metadata) == ("the weights", {"n": {"k": [1]}})
-    assert v0.files == {"dir/w.txt": b"one", "same.txt": b"same"}
+    assert v0.files == {"dir/w.txt": b"one", "same é #1?.txt": b"same"}
     assert v1.files["dir/w.txt"] == b"two"
-    assert (v1.version, v1.committed, sorted(v1.manifest["contents"])) == (1, True, ["dir/w.txt", "same.txt"])
+    assert (v1.version, v1.committed, sorted(v1.manifest["contents"])) == (1, True, ["dir/w.txt", "same é #1?.txt"])
     # Logging equal content again moved the aliases, as the real server does.
     assert (v0.aliases, v1.aliases) == (["best", "latest", "prod"], [])
     assert [v0, v1] == [artifact for artifact in server.artifacts if artifact.run_id == "producer"]
@@ -222,7 +222,7 @@ def test_artifacts_have_versions_and_aliases(server: WandbServer, wandb: ModuleT
     run.finish()
     assert (tmp_path / "all" / "dir" / "w.txt").read_text() == "two"
     assert folder == str(tmp_path / "all")
-    assert used.get_entry("same.txt").download(str(tmp_path / "one")) == str(tmp_path / "one" / "same.txt")
+    assert used.get_entry("same é #1?.txt").download(str(tmp_path / "one")) == str(tmp_path / "one" / "same é #1?.txt")
     assert server.runs["consumer"].used_artifacts == [v1]
 
 

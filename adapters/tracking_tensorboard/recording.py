@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from tracking_core import RunInfo, Target
 
 #: What no waiting repairs.
-_FINAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR})
+_FINAL = frozenset({
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+})
 
 
 class Recording:

@@ -37,6 +37,9 @@ def scalar(tag: str, value: Scalar, about: Any) -> Any:
         number = float(value)
     except OverflowError:
         number = math.inf if value > 0 else -math.inf
+    if about is not None and about.summary_description:
+        # TensorBoard's fast loader drops the description of a plain value.
+        return Value(tag=tag, tensor=TensorProto(dtype="DT_FLOAT", float_val=[number]), metadata=about)
     return Value(tag=tag, simple_value=number, metadata=about)
 
 
@@ -51,8 +54,8 @@ def images(tag: str, pictures: Sequence[Image], about: Any) -> Any:
 
 def gif(tag: str, data: bytes, size: tuple[int, int], about: Any) -> Any:
     """An animated GIF file, `size` being (width, height): the Images tab plays it."""
-    picture = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=data)
-    return Value(tag=tag, image=picture, metadata=about)
+    parts = [str(size[0]).encode(), str(size[1]).encode(), data]
+    return Value(tag=tag, tensor=_strings(parts, (len(parts),)), metadata=about)
 
 
 def histogram(tag: str, value: Histogram, about: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tests.support.wandb_state import ServerArtifact
 
@@ -149,7 +150,7 @@ class ArtifactBackend:
         return next((art for art in versions if alias in {*art.aliases, f"v{art.version}"}), None)
 
     def _file_url(self, kind: str, owner: str, name: str) -> str:
-        return f"{self.url}/storage/{kind}/{owner}/{name}"
+        return f"{self.url}/storage/{kind}/{owner}/{quote(name)}"
 
     def _manifest_url(self, artifact_id: str) -> str:
         return self._file_url("manifest", artifact_id, "wandb_manifest.json")

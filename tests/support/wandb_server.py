@@ -366,12 +366,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             body = b""
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                body += self.rfile.read(size)
+            while size := int(self.rfile.readline().split(b";")[0] or b"-1", 16):
+                body += self._exactly(size)
                 self.rfile.readline()
             self.rfile.readline()
         else:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self._exactly(int(self.headers.get("Content-Length") or 0))
         return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+
+    def _exactly(self, size: int) -> bytes:
+        body = self.rfile.read(size) if size >= 0 else b""
+        if len(body) != size:
+            raise ConnectionResetError("the client went away in the middle of a request")
+        return body
 
     do_GET = do_POST = do_PUT = _handle

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -66,7 +66,9 @@ class Context:
         if self.harness not in _FOUND:
             with self.tracker(self.new_run()) as tracker:
                 optional = {
-                    name for name, (_, method) in OPTIONAL_CAPABILITIES.items() if callable(getattr(tracker, method, None))
+                    name
+                    for name, (_, method) in OPTIONAL_CAPABILITIES.items()
+                    if callable(getattr(tracker, method, None))
                 }
             _FOUND[self.harness] = frozenset({*CORE_CAPABILITIES, "resume", *optional})
         return capability in _FOUND[self.harness]
@@ -78,14 +80,15 @@ class Context:
         identity = details.pop("id", None) or f"contract-{uuid.uuid4().hex[:10]}"
         place = self.directory / "runs" / identity
         place.mkdir(parents=True, exist_ok=True)
-        return RunInfo(**{"id": identity, "name": f"contract {next(self._numbers)}", "dir": place, **details})
+        whole: dict[str, Any] = {"id": identity, "name": f"contract {next(self._numbers)}", "dir": place, **details}
+        return RunInfo(**whole)
 
     def open(self, run: RunInfo) -> Any:
         """Open a tracker for a run. The caller finishes it."""
         return self.harness.open(self.directory, run)
 
     @contextlib.contextmanager
-    def tracker(self, run: RunInfo) -> Iterator[Any]:
+    def tracker(self, run: RunInfo) -> Generator[Any]:
         """Open a tracker for a run, and finish it."""
         tracker = self.open(run)
         try:
@@ -156,7 +159,6 @@ class Context:
         except expected as error:
             return error
         except BaseException as error:
-            raise ContractFailure(
-                f"{what} should raise {expected.__name__}, but raised {type(error).__name__}: {error}"
-            ) from error
-        self.fail(f"{what} should raise {expected.__name__}, but raised nothing")
+            found = f"{type(error).__name__}: {error}"
+            raise ContractFailure(f"{what} should raise {expected.__name__}, but raised {found}") from error
+        raise ContractFailure(f"{what} should raise {expected.__name__}, but raised nothing")

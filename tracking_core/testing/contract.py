@@ -104,9 +104,7 @@ def all_checks() -> dict[str, Check]:
     """Every check by name, in the order of the groups."""
     for group in GROUPS:
         importlib.import_module(f"tracking_core.testing.checks.{group}")
-    return {
-        one.name: one for group in GROUPS for one in _REGISTERED.values() if one.group == group
-    }
+    return {one.name: one for group in GROUPS for one in _REGISTERED.values() if one.group == group}
 
 
 def select_checks(wanted: Iterable[str] | None) -> list[Check]:

@@ -12,10 +12,11 @@ def test_the_loss_is_logged_at_every_step():
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,19 +151,11 @@ class FakeTracker:
         """See `Tracker.log_artifact`; the files are read at once."""
         name, listed = artifact_files(artifact, name)
         files = {file.path: file.read() for file in listed}
-        with self._lock:
-            versions = self._versions.setdefault(name, [])
-            stored = StoredVersion(
-                name=name,
-                type=type,
-                version=sum(version.type == type for version in versions),
-                files=files,
-                aliases=tuple(aliases),
-                metadata=copy.deepcopy(dict(metadata or {})),
-                digest=_digest(files),
-            )
-            self._take(Call("log_artifact", (name,), data=stored))
-            versions.append(stored)
+        number = sum(version.type == type for version in self._versions.get(name, ()))
+        own = copy.deepcopy(dict(metadata or {}))
+        stored = StoredVersion(name, type, number, files, tuple(aliases), own, _digest(files))
+        with self._taking(Call("log_artifact", (name,), data=stored)):
+            self._versions.setdefault(name, []).append(stored)
         return stored.ref
 
     def finish(self, status: str = "finished", *, error: str | None = None) -> None:
@@ -173,9 +166,8 @@ class FakeTracker:
         """
         if status not in STATUSES:
             raise SettingsError(f"finish: expected one of {', '.join(STATUSES)}, got {status!r:.80}")
-        with self._lock:
-            if self.status == "running":
-                self._take(Call("finish", data={"status": status, "error": error}))
+        if self.status == "running":
+            with self._taking(Call("finish", data={"status": status, "error": error})):
                 self.status, self.error = status, error
 
     # -- the optional capabilities -----------------------------------------------------------------------------------
@@ -238,29 +230,26 @@ class FakeTracker:
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
         """See `SupportsAlerts`."""
         alert = Alert(title, text, level)
-        with self._lock:
-            self._take(Call("log_alert", (title,), wall_time=wall_time, data=alert))
+        with self._taking(Call("log_alert", (title,), wall_time=wall_time, data=alert)):
             self.alerts.append(alert)
 
     def use_artifact(self, artifact: Any) -> ArtifactRef:
         """See `SupportsArtifactUse`; a version that was logged here is found, of others only the name is known."""
         text = str(artifact)
-        with self._lock:
-            self._take(Call("use_artifact", (text,), data=artifact))
+        with self._taking(Call("use_artifact", (text,), data=artifact)):
             self.used.append(text)
-            if isinstance(artifact, ArtifactRef):
-                return artifact
-            name, _, which = text.partition(":")
-            versions = self._versions.get(name, [])
-            for version in reversed(versions):
-                if which in {"", "latest", f"v{version.version}", *version.aliases}:
-                    return version.ref
-            return ArtifactRef(name)
+        if isinstance(artifact, ArtifactRef):
+            return artifact
+        name, _, which = text.partition(":")
+        for version in reversed(self._versions.get(name, [])):
+            if which in {"", "latest", f"v{version.version}", *version.aliases}:
+                return version.ref
+        return ArtifactRef(name)
 
     def flush(self) -> None:
         """See `SupportsFlush`; there is nothing to do."""
-        with self._lock:
-            self._take(Call("flush"))
+        with self._taking(Call("flush")):
+            pass
 
     def deliver(self, records: Sequence[Record]) -> None:
         """See `SupportsDelivery`."""
@@ -345,20 +334,27 @@ class FakeTracker:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _take(self, call: Call) -> None:
+    def _before(self, call: Call) -> None:
         """Every call passes here before it is recorded; raising refuses it whole."""
-        if self.status != "running":
-            raise TrackingError(
-                f"{call!r} came after finish({self.status!r}); log before the tracker is finished, or open another one"
-            )
-        self._calls.append(call)
+
+    @contextlib.contextmanager
+    def _taking(self, call: Call) -> Generator[None]:
+        """Record a call, and what the block adds, as one."""
+        self._before(call)
+        with self._lock:
+            if self.status != "running":
+                raise TrackingError(
+                    f"{call!r} came after finish({self.status!r}); log before the tracker is finished, "
+                    "or open another one"
+                )
+            self._calls.append(call)
+            yield
 
     def _store(
         self, method: str, kind: str, values: Mapping[str, Any], step: Any, axis: Any, wall_time: float | None
     ) -> None:
         at, on = to_step(step), to_axis(axis)
-        with self._lock:
-            self._take(Call(method, tuple(values), at, on, wall_time, dict(values)))
+        with self._taking(Call(method, tuple(values), at, on, wall_time, dict(values))):
             names = self._entries.setdefault(kind, {})
             for name, value in values.items():
                 names.setdefault(name, []).append(Entry(on, at, value))
@@ -370,8 +366,7 @@ class FakeTracker:
 
     def _facts(self, method: str, facts: dict[str, Any], new: Mapping[str, Any]) -> None:
         own = copy.deepcopy(dict(new))
-        with self._lock:
-            self._take(Call(method, tuple(own), data=own))
+        with self._taking(Call(method, tuple(own), data=own)):
             facts.update(copy.deepcopy(own))
 
     def _view(self, kind: str, axis: str | None = None) -> Names[Any]:

@@ -53,7 +53,9 @@ class StoredHistogram(NamedTuple):
 
 
 class StoredValue(NamedTuple):
-    """A table (`Table`), text (`str`), audio (int16 `[T, channels]`), video (uint8 `[T, H, W, C]`) or figure (pixels)."""
+    """A value of some other kind: as a `Table`, a `str`, int16 samples `[T, channels]` of audio, uint8 frames
+    `[T, H, W, C]` of a video, or the pixels of a figure.
+    """
 
     name: str
     axis: str

@@ -48,7 +48,7 @@ class Watched:
 
     def where(self) -> str:
         """Where it stands, as a short traceback."""
-        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - the documented way to ask
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented
         return "" if frame is None else "".join(traceback.format_stack(frame)[-4:])
 
 

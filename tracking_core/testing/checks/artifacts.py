@@ -30,7 +30,7 @@ def _versions(ctx: Context, run: RunInfo, name: str, count: int) -> list[StoredA
 def _require_files(ctx: Context, stored: StoredArtifact, expected: dict[str, bytes]) -> None:
     ctx.require(
         sorted(stored.files) == sorted(expected),
-        f"artifact {stored.name!r} holds the files {sorted(stored.files)!r:.300}, logged were {sorted(expected)!r:.300}",
+        f"artifact {stored.name!r} holds {sorted(stored.files)!r:.300}, logged were {sorted(expected)!r:.300}",
     )
     for path, data in expected.items():
         ctx.require(

@@ -146,19 +146,21 @@ def returns_in_time(ctx: Context) -> None:
     run = ctx.new_run()
     opened: list[Any] = []
 
-    def burst() -> list[tuple[str, Callable[[], object]]]:
-        calls: list[tuple[str, Callable[[], object]]] = [("open_tracker", lambda: opened.append(ctx.open(run)))]
-        for step in range(400):
-            calls.append((f"log_scalars at step {step}", lambda step=step: opened[0].log_scalars({"loss": 0.5}, step=step)))
-        if ctx.supports("images"):
-            calls.append(("log_images", lambda: opened[0].log_images({"x": np.zeros((8, 8, 3), np.uint8)}, step=1)))
-        if ctx.supports("histograms"):
-            calls.append(("log_histogram", lambda: opened[0].log_histogram("x", np.arange(100.0), step=1)))
-        if ctx.supports("artifacts"):
-            calls.append(("log_artifact", lambda: opened[0].log_artifact({"x": b"x"}, name="x")))
-        if ctx.supports("flush"):
-            calls.append(("flush", lambda: opened[0].flush()))
-        calls.append(("finish", lambda: opened[0].finish()))
-        return calls
+    def tracker() -> Any:
+        return opened[0]
 
-    run_calls_within(burst(), ctx.harness.call_limit, "contract calls")
+    calls: list[tuple[str, Callable[[], object]]] = [("open_tracker", lambda: opened.append(ctx.open(run)))]
+    calls += [
+        (f"log_scalars at step {step}", lambda step=step: tracker().log_scalars({"loss": 0.5}, step=step))
+        for step in range(400)
+    ]
+    if ctx.supports("images"):
+        calls.append(("log_images", lambda: tracker().log_images({"x": np.zeros((8, 8, 3), np.uint8)}, step=1)))
+    if ctx.supports("histograms"):
+        calls.append(("log_histogram", lambda: tracker().log_histogram("x", np.arange(100.0), step=1)))
+    if ctx.supports("artifacts"):
+        calls.append(("log_artifact", lambda: tracker().log_artifact({"x": b"x"}, name="x")))
+    if ctx.supports("flush"):
+        calls.append(("flush", lambda: tracker().flush()))
+    calls.append(("finish", lambda: tracker().finish()))
+    run_calls_within(calls, ctx.harness.call_limit, "contract calls")

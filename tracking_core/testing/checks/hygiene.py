@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,12 +95,13 @@ def inputs_copied(ctx: Context) -> None:
     the call returns.
     """
     run = ctx.new_run()
-    scalars = {"loss": np.array([0.5]), "plain": 0.25}
+    loss = np.array([0.5])
+    scalars: dict[str, Any] = {"loss": loss, "plain": 0.25}
     pixels = np.full((4, 4, 3), 7, np.uint8)
     values = np.array([1.0, 2.0, 3.0])
     with ctx.tracker(run) as tracker:
         tracker.log_scalars(scalars, step=1)
-        scalars["loss"][:] = 9.0
+        loss[:] = 9.0
         scalars["plain"] = 9.0
         if ctx.supports("images"):
             tracker.log_images({"pixels": pixels}, step=1)
@@ -146,13 +147,13 @@ def _state() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _elsewhere(directory: Path) -> Iterator[None]:
+def _elsewhere(directory: Path) -> Generator[None]:
     """A directory and random states that the first run has not seen, so that setting them again shows."""
     here, state, numpy_state = Path.cwd(), random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one
     try:
         os.chdir(directory)
-        random.random()
-        np.random.random()  # noqa: NPY002
+        random.seed()
+        np.random.seed()  # noqa: NPY002
         yield
     finally:
         os.chdir(here)
@@ -222,8 +223,8 @@ def no_files_left_open(ctx: Context) -> None:
             _use(ctx, tracker, _inputs())
     after = len(list(place.iterdir()))
     deadline = time.monotonic() + min(_GRACE, ctx.harness.call_limit)
-    while after - before >= _RUNS and time.monotonic() < deadline:
+    while after - before > _RUNS // 2 and time.monotonic() < deadline:
         # Some clients close in the background; one file a run would be a leak all the same.
         threading.Event().wait(0.1)
         after = len(list(place.iterdir()))
-    ctx.require(after - before < _RUNS, f"{_RUNS} runs left {after - before} more files open")
+    ctx.require(after - before <= _RUNS // 2, f"{_RUNS} runs left {after - before} more files open")

@@ -104,9 +104,7 @@ def every_status(ctx: Context) -> None:
         require_rows(ctx, run, [Row("loss", "step", 3, 0.25)])
         stored = ctx.read(run).status
         if stored is not None:
-            ctx.require(
-                (stored == "finished") == (status == "finished"), f"finish({status!r}) came back as {stored!r}"
-            )
+            ctx.require((stored == "finished") == (status == "finished"), f"finish({status!r}) came back as {stored!r}")
 
 
 @check("lifecycle.logging_after_finish")

@@ -118,7 +118,9 @@ def image_sizes_may_differ(ctx: Context) -> None:
     with ctx.tracker(run) as tracker:
         tracker.log_images({"mixed": arrays}, step=1)
     found = [pixels_of(one.pixels) for one in ctx.images(run) if one.name == "mixed"]
-    ctx.require(len(found) == len(arrays), f"{len(arrays)} images of different sizes were logged, {len(found)} are there")
+    ctx.require(
+        len(found) == len(arrays), f"{len(arrays)} images of different sizes were logged, {len(found)} are there"
+    )
     for number, (stored, array) in enumerate(zip(found, arrays, strict=True)):
         height, width, depth = array.shape
         corner = stored[:height, :width, :depth]
@@ -191,7 +193,7 @@ def tables_kept(ctx: Context) -> None:
     If this fails, look at how numbers, text, booleans and None in one table are stored.
     """
     run = ctx.new_run()
-    table = Table(["digit", "score", "text", "right"], [[3, 0.5, "größe, \"x\"", True], [7, -1.25, "", False]])
+    table = Table(["digit", "score", "text", "right"], [[3, 0.5, 'größe, "x"', True], [7, -1.25, "", False]])
     with ctx.tracker(run) as tracker:
         tracker.log_table("eval/table", table, step=3)
         tracker.log_table("eval/table", {"n": [1, None]}, step=1, step_axis="epoch")
@@ -257,9 +259,7 @@ def video_kept(ctx: Context) -> None:
         tracker.log_video("rollout", frames[::-1], step=1, step_axis="epoch")
     for axis, expected in (("step", frames), ("epoch", frames[::-1])):
         stored = np.asarray(_one(ctx, run, "videos", "rollout", 1, axis))
-        ctx.require(
-            stored.shape[:3] == expected.shape[:3], f"logged frames of {expected.shape}, stored {stored.shape}"
-        )
+        ctx.require(stored.shape[:3] == expected.shape[:3], f"logged frames of {expected.shape}, stored {stored.shape}")
         off = np.abs(stored[..., :3].astype(int) - expected.astype(int)).mean(axis=(1, 2, 3))
         ctx.require(bool((off < 12).all()), f"the mean errors of the frames are {off.round(1)}: is the order right?")
 

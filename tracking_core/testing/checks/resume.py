@@ -91,6 +91,10 @@ def media_kept(ctx: Context) -> None:
             tracker.log_images({"fixed": arrays[2 * part + 1]}, step=7)
         run = _again(run)
     stored = ctx.images(run)
-    for name, step, array in (("sample", 0, arrays[0]), ("sample", 1, arrays[2]), *(("fixed", 7, a) for a in arrays[1::2])):
+    for name, step, array in (
+        ("sample", 0, arrays[0]),
+        ("sample", 1, arrays[2]),
+        *(("fixed", 7, a) for a in arrays[1::2]),
+    ):
         found = any(one.name == name and one.step == step and same_pixels(one.pixels, array) for one in stored)
         ctx.require(found, f"the image {name!r} at step {step} is not there as it was logged")

@@ -91,7 +91,9 @@ def round_trip(ctx: Context) -> None:
     with ctx.tracker(run) as tracker:
         for step, values in enumerate(logged):
             tracker.log_scalars(values, step=step)
-    require_rows(ctx, run, [_row(name, step, value) for step, values in enumerate(logged) for name, value in values.items()])
+    require_rows(
+        ctx, run, [_row(name, step, value) for step, values in enumerate(logged) for name, value in values.items()]
+    )
 
 
 @check("scalars.nonfinite_kept")
@@ -129,7 +131,7 @@ def booleans_kept(ctx: Context) -> None:
     """
     run = ctx.new_run()
     with ctx.tracker(run) as tracker:
-        tracker.log_scalars({"yes": True, "no": False, "array": np.bool_(True)}, step=0)  # noqa: FBT003 - the value
+        tracker.log_scalars({"yes": True, "no": False, "array": np.bool_(True)}, step=0)
     require_rows(ctx, run, [_row("yes", 0, 1.0), _row("no", 0, 0.0), _row("array", 0, 1.0)])
 
 

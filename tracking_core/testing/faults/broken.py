@@ -124,6 +124,7 @@ class ImportsEagerly(Honest):
     @hookimpl
     @classmethod
     def tracking_adapter(cls) -> AdapterInfo:
+        """What this adapter is."""
         info = super().tracking_adapter()
         for module in info.requires:
             importlib.import_module(module)

@@ -41,11 +41,10 @@ class _Failing(FakeTracker):
         """How many calls were made that may fail, those that failed included."""
         self._methods = None if methods is None else frozenset(methods)
 
-    def _take(self, call: Call) -> None:
+    def _before(self, call: Call) -> None:
         if call.method in self._methods if self._methods is not None else call.method != "finish":
             self.attempts += 1
             self._fail(call)
-        super()._take(call)
 
     def _fail(self, call: Call) -> None:
         raise NotImplementedError
@@ -121,10 +120,6 @@ class Hangs(_Failing):
     def release(self) -> None:
         """Let every call through, now and later."""
         self.released.set()
-
-    def _take(self, call: Call) -> None:
-        # Not under the lock, so that the test can ask meanwhile what arrived.
-        super()._take(call)
 
     def _fail(self, call: Call) -> None:
         del call

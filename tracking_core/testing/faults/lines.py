@@ -52,8 +52,12 @@ class LinesTracker:
     ) -> None:
         """See `Tracker.log_scalars`."""
         where = self._where(step, step_axis, wall_time)
-        self._write_scalars([{"kind": "scalar", "name": name, "value": repr(float(value)), **where}
-                             for name, value in to_scalars(scalars).items()])
+        self._write_scalars(
+            [
+                {"kind": "scalar", "name": name, "value": repr(float(value)), **where}
+                for name, value in to_scalars(scalars).items()
+            ]
+        )
 
     def log_images(
         self,
