@@ -390,11 +390,25 @@ def test_stopping_early_leaves_the_place_to_go_on_from(content: bytes, tmp_path:
 # ---- logs of our own making, for what the client does not write on demand
 
 
+def _frame(kind: int, data: bytes) -> bytes:
+    return struct.pack("<IHB", zlib.crc32(bytes([kind]) + data), len(data), kind) + data
+
+
 def _write_log(path: Path, records: Iterable[Any], tail: bytes = b"") -> Path:
+    """Write a log as LevelDB's format says."""
     content = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
     for record in records:
-        data = record.SerializeToString()
-        content += struct.pack("<IHB", zlib.crc32(b"\x01" + data), len(data), 1) + data
+        data, first = record.SerializeToString(), True
+        while first or data:
+            room = BLOCK - len(content) % BLOCK
+            if room < 7:
+                content += bytes(room)
+                room = BLOCK
+            part, data = data[: room - 7], data[room - 7 :]
+            content += _frame(
+                {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}[first, not data], part
+            )
+            first = False
     path.write_bytes(content + tail)
     return path
 
@@ -404,6 +418,21 @@ def pb() -> Any:
     from wandb.proto import wandb_internal_pb2
 
     return wandb_internal_pb2
+
+
+@pytest.mark.parametrize("room", range(10))
+def test_every_room_that_a_block_can_leave(tmp_path: Path, pb: Any, room: int):
+    def filled(size: int) -> Any:
+        return pb.Record(uuid="x" * size)
+
+    overhead = len(filled(30000).SerializeToString()) - 30000
+    filler = filled(BLOCK - 7 - 7 - overhead - room)
+    path = _write_log(tmp_path / "run-z.wandb", [filler, pb.Record(num=2), filled(2 * BLOCK), pb.Record(num=4)])
+    assert _boundaries(path)[1] == BLOCK - room
+    log = TransactionLog(path)
+    assert [record.num or len(record.uuid) for record in log] == [len(filler.uuid), 2, 2 * BLOCK, 4]
+    assert log.end.kind == "clean"
+    assert log.end.offset == path.stat().st_size
 
 
 def test_zeros_at_the_end_are_a_torn_tail(tmp_path: Path, pb: Any):
@@ -425,9 +454,7 @@ def test_zeros_at_the_end_are_a_torn_tail(tmp_path: Path, pb: Any):
     ],
 )
 def test_frames_that_do_not_fit_are_named(tmp_path: Path, pb: Any, frames: list[tuple[int, bytes]], reason: str):
-    tail = b"".join(
-        struct.pack("<IHB", zlib.crc32(bytes([kind]) + data), len(data), kind) + data for kind, data in frames
-    )
+    tail = b"".join(_frame(kind, data) for kind, data in frames)
     log = TransactionLog(_write_log(tmp_path / "run-z.wandb", [pb.Record(num=1)], tail))
     assert [record.num for record in log] == [1]
     assert log.end.kind in {"torn", "corrupt"}

@@ -401,6 +401,17 @@ def test_stop_ends_stalled_requests_and_all_threads():
     assert set(threading.enumerate()) <= before
 
 
+def test_stop_ends_idle_connections():
+    before = set(threading.enumerate())
+    server = WandbServer().start()
+    client = http.client.HTTPConnection("127.0.0.1", int(server.url.rpartition(":")[2]), timeout=20)
+    client.request("POST", "/graphql", b'{"query": "query Viewer { x }"}')
+    assert client.getresponse().read()
+    server.stop()
+    assert set(threading.enumerate()) <= before
+    client.close()
+
+
 def test_a_stall_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(wandb_server, "MAX_STALL", 0.1)
     with WandbServer("me") as server:

@@ -14,6 +14,8 @@ from tracking_core.targets import Target, check_options, parse_targets
 if TYPE_CHECKING:
     from tracking_core.delivery.worker import Destination
 
+_ARGUMENT = "the argument backends"
+
 
 def requested_targets(backends: Any, settings: Settings) -> list[Any]:
     """The targets and trackers that were asked for: the argument, or else what is set.
@@ -37,7 +39,7 @@ def requested_targets(backends: Any, settings: Settings) -> list[Any]:
             raise SettingsError(f"backends: expected targets or trackers, got {type(backends).__name__}")
         for part in parts:
             if isinstance(part, str):
-                found.extend(parse_targets(part, origin="the argument backends"))
+                found.extend(parse_targets(part, origin=_ARGUMENT))
             elif isinstance(part, Target) or _is_tracker(part):
                 found.append(part)
             else:
@@ -47,7 +49,7 @@ def requested_targets(backends: Any, settings: Settings) -> list[Any]:
     names = [target.name for target in found if isinstance(target, Target)]
     if "none" in names and len(found) > 1:
         raise SettingsError("the backend 'none' records nothing, and so stands alone; leave it out, or the others")
-    return [_with_options(target, settings) if isinstance(target, Target) else target for target in found]
+    return [with_options(target, settings) if isinstance(target, Target) else target for target in found]
 
 
 def destinations(requested: Sequence[Any]) -> list[Destination]:
@@ -64,11 +66,17 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
     for target in requested:
         if not isinstance(target, Target):
             objects.append(target)
-        elif target.name != "local":
-            adapter = find_adapter(target.name)
-            adapter.check_target(target)
-            absolute = _absolute(target) if adapter.info.local_path else target
-            unique.setdefault(absolute.key, absolute)
+        elif target.name != "local" or target.options:
+            origin = target.origin or _ARGUMENT
+            adapter = find_adapter(target.name, origin=origin)
+            adapter.check_target(target, origin=origin)
+            absolute = absolute_target(target) if adapter.info.local_path else target
+            first = unique.setdefault(absolute.key, absolute)
+            if first.filters != absolute.filters:
+                raise SettingsError(
+                    f"{origin}: {str(first)!r} and {str(absolute)!r} are one place with two sets of filters; "
+                    "name it once (patterns are joined by '|')"
+                )
     names = [target.name for target in unique.values()]
     found = [
         Destination(target.name if names.count(target.name) == 1 else str(target), target) for target in unique.values()
@@ -88,8 +96,12 @@ def local_root(requested: Sequence[Any]) -> str | None:
     return None
 
 
-def _with_options(target: Target, settings: Settings) -> Target:
-    """Add options from environment and file that the target itself does not set."""
+def with_options(target: Target, settings: Settings) -> Target:
+    """Add options from environment and file that the target itself does not set.
+
+    Raises:
+        SettingsError: One of them is a secret, or a filter that makes no sense.
+    """
     found = settings.backend_options(target.name)
     missing = {
         key: setting
@@ -98,12 +110,17 @@ def _with_options(target: Target, settings: Settings) -> Target:
     }
     if not missing:
         return target
-    origin = " and ".join(sorted({setting.origin for setting in missing.values()}))
-    own, filters = check_options(target.name, {key: s.value for key, s in missing.items()}, origin=origin)
-    return replace(target, options={**own, **target.options}, filters={**filters, **target.filters})
+    own: dict[str, str] = {}
+    filters: dict[str, str] = {}
+    for key, setting in missing.items():
+        more, others = check_options(target.name, {key: setting.value}, origin=setting.origin)
+        own.update(more)
+        filters.update(others)
+    origins = {**target.origins, **{key: setting.origin for key, setting in missing.items()}}
+    return replace(target, options={**own, **target.options}, filters={**filters, **target.filters}, origins=origins)
 
 
-def _absolute(target: Target) -> Target:
+def absolute_target(target: Target) -> Target:
     """A target whose local path does not depend on the working directory: workers may run elsewhere, and later."""
     if target.authority or not target.path or "://" in target.path:
         return target

@@ -36,6 +36,8 @@ GROUP = "tracking_core.adapters"
 hookspec = pluggy.HookspecMarker("tracking_core")
 hookimpl = pluggy.HookimplMarker("tracking_core")
 """Marks a function of an adapter as one of the hooks."""
+LEVELS = ("ok", "warning", "error")
+"""Levels of a finding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,9 @@ from tracking_core.errors import (
     SettingsError,
     UnknownAdapterError,
 )
-from tracking_core.hookspecs import GROUP, AdapterInfo, AdapterSpec, Finding, RunInfo
+from tracking_core.hookspecs import GROUP, LEVELS, AdapterInfo, AdapterSpec, Finding, RunInfo
 from tracking_core.protocol import API_VERSION, CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
+from tracking_core.redaction import redact_text
 from tracking_core.settings import did_you_mean
 from tracking_core.targets import COMMON_OPTIONS, Target
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from tracking_core.protocol import Tracker
 
 #: Adapters that this distribution brings, for the message when the entry point is not even there.
-_FIRST_PARTY = ("local", "none", "tensorboard", "wandb")
+FIRST_PARTY = ("local", "none", "tensorboard", "wandb")
 _CAPABILITIES = frozenset(CORE_CAPABILITIES) | frozenset(OPTIONAL_CAPABILITIES) | {"resume"}
 
 
@@ -85,7 +86,7 @@ class Adapter:
     def _checked_info(self, name: str, where: str) -> AdapterInfo:
         try:
             info = self._manager.hook.tracking_adapter()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BrokenAdapterError(f"the adapter {where} failed to say what it is: {_brief(error)}") from error
         if not isinstance(info, AdapterInfo):
             raise BrokenAdapterError(
@@ -100,6 +101,15 @@ class Adapter:
             )
         if info.name != name:
             raise BrokenAdapterError(f"the adapter {where} calls itself {info.name!r}")
+        if info.options is not None and not isinstance(info.options, Mapping):
+            raise BrokenAdapterError(
+                f"the adapter {where}: AdapterInfo.options must map each option to a line of help, "
+                f"got {type(info.options).__name__}"
+            )
+        if isinstance(info.requires, str) or not all(isinstance(module, str) for module in info.requires):
+            raise BrokenAdapterError(
+                f"the adapter {where}: AdapterInfo.requires must be a tuple of module names, got {info.requires!r:.80}"
+            )
         unknown = sorted((info.capabilities or frozenset()) - _CAPABILITIES)
         if unknown:
             raise BrokenAdapterError(
@@ -113,25 +123,38 @@ class Adapter:
         """The modules it needs that are not installed; found out without importing any."""
         return [module for module in self.info.requires if not _is_installed(module)]
 
-    def check_target(self, target: Target, *, origin: str = "TRACKING_BACKEND") -> None:
+    def check_target(self, target: Target, *, origin: str | None = None) -> None:
         """Check the options of a target, and that what the adapter needs is installed.
+
+        Args:
+            target: The target.
+            origin: Where it was written, for the error message; None takes what the target says of itself.
 
         Raises:
             SettingsError: An option is unknown.
             MissingDependencyError: A package is missing.
+        """
+        self.check_options(target, origin=origin)
+        missing = self.missing()
+        if missing:
+            raise self.dependency_error(missing)
+
+    def check_options(self, target: Target, *, origin: str | None = None) -> None:
+        """Check the options of a target alone.
+
+        Raises:
+            SettingsError: An option is unknown.
         """
         known = self.info.options
         if known is not None:
             for option in target.options:
                 if option not in known:
                     every = {**known, **COMMON_OPTIONS}
+                    source = target.origins.get(option) or origin or target.origin or "TRACKING_BACKEND"
                     raise SettingsError(
-                        f"{origin}: the backend {self.name!r} has no option {option!r}"
+                        f"{source}: the backend {self.name!r} has no option {option!r}"
                         f"{did_you_mean(option, every)}; its options are {', '.join(sorted(every))}"
                     )
-        missing = self.missing()
-        if missing:
-            raise self.dependency_error(missing)
 
     def dependency_error(self, missing: Sequence[str]) -> MissingDependencyError:
         """The error that says what to install."""
@@ -161,9 +184,14 @@ class Adapter:
     def diagnose(self, target: Target) -> list[Finding]:
         """What the adapter finds about a target; an adapter without the hook finds nothing."""
         try:
-            return list(self._manager.hook.diagnose(target=target) or ())
-        except Exception as error:  # noqa: BLE001 - a diagnosis that fails is itself a finding
+            found: list[Any] = list(self._manager.hook.diagnose(target=target) or ())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a diagnosis that fails is itself a finding
             return [Finding("error", f"the diagnosis of {self.name!r} failed: {_brief(error)}")]
+        for finding in found:
+            if not isinstance(finding, Finding) or finding.level not in LEVELS:
+                message = f"the diagnosis of {self.name!r} returned {finding!r:.80}, which is no tracking_core.Finding"
+                return [Finding("error", message, f"its level must be one of {', '.join(LEVELS)}")]
+        return found
 
     def harness(self) -> Any:
         """The contract harness the adapter brings, or None."""
@@ -182,13 +210,40 @@ class Adapter:
 def candidates() -> dict[str, list[Candidate]]:
     """All entry points of the group by name; the same distribution found twice on the path counts once."""
     found: dict[str, dict[tuple[str, str], Candidate]] = {}
-    for entry in importlib.metadata.entry_points(group=GROUP):
-        dist = entry.dist
-        name = dist.metadata["Name"] if dist is not None else ""
-        version = dist.version if dist is not None else ""
+    for entry in _entry_points():
+        name, version = _distribution(entry)
         key = (name.lower().replace("_", "-"), entry.value)
         found.setdefault(entry.name.lower(), {})[key] = Candidate(entry.name, entry.value, name, version, entry)
     return {name: list(entries.values()) for name, entries in sorted(found.items())}
+
+
+def _entry_points() -> Iterable[importlib.metadata.EntryPoint]:
+    try:
+        return importlib.metadata.entry_points(group=GROUP)
+    except Exception:  # noqa: BLE001 - one distribution with a damaged list must not hide the others
+        return _readable_entry_points()
+
+
+def _readable_entry_points() -> Iterator[importlib.metadata.EntryPoint]:
+    seen: set[str] = set()
+    for dist in importlib.metadata.distributions():
+        try:
+            entries = [entry for entry in dist.entry_points if entry.group == GROUP]
+            name = dist.metadata["Name"].lower().replace("_", "-") if entries else ""
+        except Exception:  # noqa: BLE001, S112 - see above; what cannot be read cannot be offered
+            continue
+        # As importlib.metadata has it: of two of one name the first on the path counts.
+        if entries and name not in seen:
+            seen.add(name)
+            yield from entries
+
+
+def _distribution(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution that an entry point comes from; "" for what it does not say."""
+    try:
+        return (entry.dist.metadata["Name"] or "", entry.dist.version or "") if entry.dist is not None else ("", "")
+    except Exception:  # noqa: BLE001 - metadata that are missing or damaged; the entry point may work all the same
+        return "", ""
 
 
 _LOADED: dict[str, Adapter] = {}
@@ -216,8 +271,7 @@ def find_adapter(name: str, *, origin: str = "TRACKING_BACKEND") -> Adapter:
         if not entries:
             raise UnknownAdapterError(_unknown(name, list(available), origin))
         if len(entries) > 1:
-            owners = " and ".join(f"{entry.distribution} {entry.version}".strip() for entry in entries)
-            raise AdapterConflictError(f"{origin}: the backend {name!r} is provided by {owners}; uninstall one of them")
+            raise AdapterConflictError(f"{origin}: {conflict(name, entries)}")
         adapter = load(entries[0])
         _LOADED[name] = adapter
         return adapter
@@ -236,6 +290,14 @@ def load(candidate: Candidate) -> Adapter:
     return Adapter(plugin, candidate.name.lower(), candidate)
 
 
+def conflict(name: str, entries: Sequence[Candidate]) -> str:
+    """What to say of a name that several distributions provide."""
+    owners = " and ".join(
+        f"{entry.distribution} {entry.version}".strip() or f"the entry point {entry.value!r}" for entry in entries
+    )
+    return f"the backend {name!r} is provided by {owners}; uninstall one of them"
+
+
 def forget_adapters() -> None:
     """Drop what was loaded, so that a package installed meanwhile is found."""
     with _LOCK:
@@ -243,10 +305,11 @@ def forget_adapters() -> None:
 
 
 def _unknown(name: str, installed: Sequence[str], origin: str) -> str:
-    text = f"{origin}: no backend {name!r} is installed"
-    text += did_you_mean(name, [*installed, *_FIRST_PARTY])
+    # What stands where a name should may be a key that was pasted into the wrong variable.
+    text = f"{origin}: no backend {redact_text(name)!r} is installed"
+    text += did_you_mean(name, [*installed, *FIRST_PARTY])
     text += f"; installed are {', '.join(sorted(installed)) or 'none'}"
-    if name in _FIRST_PARTY or not installed:
+    if name in FIRST_PARTY or not installed:
         text += ". The entry points of tracking-core itself are missing: reinstall it (pip install tracking-core)"
     return text
 
@@ -266,5 +329,5 @@ def _is_installed(module: str) -> bool:
         return sys.modules[module] is not None
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
+    except Exception:  # noqa: BLE001 - the parent of a dotted name is imported, and may do anything
         return False

@@ -125,14 +125,11 @@ class Run:
     @property
     def health(self) -> Health:
         """How recording goes: counts of what was recorded, dropped and waits."""
-        dropped = {
-            reason: n for reason, n in self._troubles.counts.items() if reason in {"invalid", "finished", "intake"}
-        }
         reports = [] if self._forked else self._delivery.reports()
         return Health(
             recorded=self._journal.written,
             unwritten=self._journal.unwritten,
-            dropped=dropped,
+            dropped=self._dropped(),
             pending={report.target: report.pending for report in reports},
             errors={report.target: report.last_error for report in reports if report.last_error},
         )
@@ -451,7 +448,7 @@ class Run:
         self._on_finish(self)
         self._status = status
         try:
-            self._recorder.finish(status, error)
+            self._recorder.finish(status, error, self._dropped())
             self._journal.beat()
             self._journal.sync()
         except OSError as problem:
@@ -463,8 +460,13 @@ class Run:
             if not report.ok:
                 self._troubles.note("delivery", f"at the end, {report}", key=report.target)
 
+    def _dropped(self) -> dict[str, int]:
+        """How many values were left out, by reason."""
+        counts = self._troubles.counts
+        return {reason: counts[reason] for reason in ("invalid", "finished", "intake") if counts[reason]}
+
     def _make_report(self) -> DeliveryReport:
-        dropped = sum(self._troubles.counts[reason] for reason in ("invalid", "finished", "intake"))
+        dropped = sum(self._dropped().values())
         local = TargetReport(
             "local",
             delivered=self._journal.written,

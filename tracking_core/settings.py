@@ -147,12 +147,15 @@ class Settings:
         return value
 
 
-def load_settings(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
+def load_settings(
+    environ: Mapping[str, str] | None = None, directory: Path | None = None, *, read_file: bool = True
+) -> Settings:
     """Read the settings from environment and file.
 
     Args:
         environ: The environment; None means `os.environ`.
         directory: Where to begin looking for a file; None means the working directory.
+        read_file: Whether to look for a file at all.
 
     Raises:
         SettingsError: A key is unknown, or the file is no TOML.
@@ -161,7 +164,7 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
     values: dict[str, Setting] = {v.key: Setting(v.default, "default") for v in VARIABLES if v.default}
     options: dict[str, dict[str, Setting]] = {}
     env_options: dict[str, Setting] = {}
-    path, table = find_file(Path.cwd() if directory is None else directory)
+    path, table = find_file(Path.cwd() if directory is None else directory) if read_file else (None, {})
     if path is not None:
         _read_file(path, table, values, options)
     for name, value in environ.items():
@@ -195,15 +198,17 @@ def find_file(directory: Path) -> tuple[Path | None, Mapping[str, Any]]:
         SettingsError: A file is there, and is no TOML.
     """
     for folder in (directory, *directory.parents):
+        # os.path, because a folder above that may not be entered is no error here.
         own = folder / "tracking.toml"
-        if own.is_file():
+        if os.path.isfile(own):  # noqa: PTH113
             return own, _load(own)
         project = folder / "pyproject.toml"
-        if project.is_file():
-            table = _load(project).get("tool", {}).get("tracking")
+        if os.path.isfile(project):  # noqa: PTH113
+            tool = _load(project).get("tool")
+            table = tool.get("tracking") if isinstance(tool, dict) else None
             if isinstance(table, dict):
                 return project, table
-        if (folder / ".git").exists():
+        if os.path.exists(folder / ".git"):  # noqa: PTH110
             break
     return None, {}
 
@@ -211,13 +216,12 @@ def find_file(directory: Path) -> tuple[Path | None, Mapping[str, Any]]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (OSError, ValueError) as error:
         if path.name == "pyproject.toml":
             # Not ours to judge: whoever needs that file will complain.
             return {}
-        raise SettingsError(f"{path} is no TOML: {error}") from error
+        what = "is no TOML" if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
+        raise SettingsError(f"{path} {what}: {error}") from error
 
 
 def _read_file(

@@ -23,6 +23,8 @@ from tracking_core.errors import SettingsError
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _SECRET_VALUE = re.compile(r"^(?:[0-9a-f]{40}|sk-\w{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|AKIA\w{12,}|wandb_v1_\w+)$")
 
+_COUNT = re.compile(r"[0-9]{1,18}")
+
 #: Options that any target takes, with their help; what is left is the adapter's own.
 COMMON_OPTIONS: Mapping[str, str] = {
     "include": "only names that match one of these patterns (separated by |) go to this target",
@@ -42,6 +44,8 @@ class Target:
         authority: What stands between `://` and the next `/`; "" where nothing does.
         options: The adapter's own options, as text.
         filters: The options every target takes: include, exclude, every, media.
+        origin: Where it was written, for messages; no part of what the target is.
+        origins: For options that were not written in the target itself, where each came from.
 
     Example:
         >>> parse_targets("wandb://team/digits?mode=offline")[0].options["mode"]
@@ -53,18 +57,24 @@ class Target:
     authority: str = ""
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     filters: Mapping[str, str] = field(default_factory=dict[str, str])
+    origin: str = field(default="", compare=False, repr=False)
+    origins: Mapping[str, str] = field(default_factory=dict[str, str], compare=False, repr=False)
 
     def __str__(self) -> str:
         """The target in canonical form: parsing it gives an equal target."""
         text = self.name
         if self.authority:
-            text += f"://{_quote(self.authority)}" + (f"/{_quote(self.path)}" if self.path else "")
+            text += f"://{quote(self.authority, safe=':', errors='surrogatepass')}"
+            text += f"/{_quote(self.path)}" if self.path else ""
         elif self.path:
-            text += f":{_quote(self.path)}"
+            # What begins with "//" would be read as an authority.
+            text += f"{'://' if self.path.startswith('//') else ':'}{_quote(self.path)}"
         pairs = sorted({**self.options, **self.filters}.items())
         if pairs:
-            text += "?" + "&".join(f"{key}={_quote(value)}" for key, value in pairs)
-        return text
+            text += "?" + "&".join(f"{_quote_key(key)}={_quote(value)}" for key, value in pairs)
+        # Blanks around a target are the list's, and would be lost.
+        bare = text.rstrip(" ")
+        return bare + "%20" * (len(text) - len(bare))
 
     @property
     def key(self) -> str:
@@ -131,16 +141,17 @@ def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
         authority, slash, path = rest[3:].partition("/")
         if not authority:
             path = slash + path
-        if "@" in authority:
-            raise SettingsError(f"{origin}: the target {name!r} holds a user or password; {_REMEDY}")
     elif rest.startswith(":"):
         path = rest[1:]
     elif rest:
         raise SettingsError(
             f"{origin}: after {name!r} expected ':path', '://authority/path' or '?option=value', got {_shown(rest)}"
         )
+    path, authority = _unquote(path, origin), _unquote(authority, origin)
+    if "@" in authority or _holds_secret(path) or _holds_secret(authority):
+        raise SettingsError(f"{origin}: the target {name!r} holds a user, password or key; {_REMEDY}")
     options, filters = _options(name, query, origin)
-    return Target(name, _unquote(path), _unquote(authority), options, filters)
+    return Target(name, path, authority, options, filters, origin)
 
 
 _REMEDY = "keys come from the backend's own environment variables or login, never from a target"
@@ -153,11 +164,11 @@ def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tupl
     own: dict[str, str] = {}
     filters: dict[str, str] = {}
     for key, value in options.items():
-        if is_secret_name(key) or _SECRET_VALUE.match(value):
+        if is_secret_name(key) or _SECRET_VALUE.match(value) or _holds_secret(value):
             raise SettingsError(f"{origin}: the option {key!r} of the target {name!r} looks like a secret; {_REMEDY}")
         (filters if key in COMMON_OPTIONS else own)[key] = value
     every = filters.get("every")
-    if every is not None and not (every.isdigit() and int(every) > 0):
+    if every is not None and not (_COUNT.fullmatch(every) and int(every) > 0):
         raise SettingsError(f"{origin}: {name}?every={every}: expected a positive whole number of steps")
     media = filters.get("media")
     if media is not None and media not in {"on", "off"}:
@@ -171,12 +182,12 @@ def _options(name: str, query: str, origin: str) -> tuple[dict[str, str], dict[s
         if not part:
             continue
         key, equals, value = part.partition("=")
-        key = _unquote(key).strip()
+        key = _unquote(key, origin).strip()
         if not equals or not key:
             raise SettingsError(f"{origin}: options of {name!r} are written key=value, got {_shown(part)}")
         if key in pairs:
             raise SettingsError(f"{origin}: the option {key!r} of {name!r} is there twice")
-        pairs[key] = _unquote(value)
+        pairs[key] = _unquote(value, origin)
     return check_options(name, pairs, origin=origin)
 
 
@@ -184,12 +195,43 @@ def _matches(name: str, patterns: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split("|"))
 
 
+def redact_targets(text: str) -> str:
+    """Targets for showing to people: as they were written, without what looks like a secret.
+
+    Args:
+        text: What TRACKING_BACKEND says, whether it can be parsed or not.
+    """
+    from tracking_core.redaction import REDACTED, is_secret_name, redact_text
+
+    def option(match: re.Match[str]) -> str:
+        key, value = unquote(match[2]), unquote(match[3])
+        secret = is_secret_name(key) or _SECRET_VALUE.match(value) or _holds_secret(value)
+        return f"{match[1]}{match[2]}={REDACTED}" if secret else match[0]
+
+    text = re.sub(r"://[^/?,]*(?:@|%40)", f"://{REDACTED}@", text)
+    return redact_text(re.sub(r"([?&])([^=&,]+)=([^&,]*)", option, text))
+
+
+def _holds_secret(text: str) -> bool:
+    """Whether a password in an address, or a key of a known form, is in a text."""
+    from tracking_core.redaction.text import redact_values
+
+    return redact_values(text, None) != text
+
+
 def _quote(text: str) -> str:
     return quote(text, safe="/:\\~@!$'()*+;= ", errors="surrogatepass")
 
 
-def _unquote(text: str) -> str:
-    return unquote(text, errors="surrogatepass")
+def _quote_key(text: str) -> str:
+    return quote(text, safe="/:@!$()*;", errors="surrogatepass")
+
+
+def _unquote(text: str, origin: str) -> str:
+    try:
+        return unquote(text, errors="surrogatepass")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{origin}: {_shown(text)} is percent-encoded, but not as UTF-8") from error
 
 
 def _shown(text: str) -> str:

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,10 +59,21 @@ class Entry(NamedTuple):
     content: bytes
 
 
+_LISTED = "TensorBoard shows which files an artifact has, with sizes and digests; their bytes are in the run store"
+
+
 class TensorBoardHarness(AdapterHarness):
     """Checks the TensorBoard adapter; needs the package `tensorboard`."""
 
     target = "tensorboard:{dir}/tb"
+    expected_failures: Mapping[str, str] = {
+        "artifacts.file_kept": _LISTED,
+        "artifacts.directory_kept": _LISTED,
+        "artifacts.mapping_kept": _LISTED,
+        "artifacts.versions_kept": _LISTED,
+        "artifacts.names_kept": _LISTED,
+        "artifacts.source_may_go": _LISTED,
+    }
 
     def read(self, directory: Path, run: RunInfo) -> Stored:
         """Read the event files of a run back."""

@@ -217,7 +217,7 @@ class ServerRun:
             for offset, line in enumerate(chunk["content"], chunk.get("offset", 0)):
                 # The summary is one line that is replaced; in the other streams an offset is written once.
                 self.retransmitted += offset in lines and name != SUMMARY
-                lines[len(lines)] = line
+                lines[offset] = line
         self.uploaded += body.get("uploaded") or []
         self.preempting |= bool(body.get("preempting"))
         if body.get("complete"):

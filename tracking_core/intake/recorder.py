@@ -228,9 +228,18 @@ class Recorder:
         fields = {"title": redact_text(str(title)), "text": redact_text(str(text)), "level": level}
         self.journal.append("alert", fields, time=wall_time)
 
-    def finish(self, status: str, error: str | None) -> None:
-        """Write the end of the run."""
-        self.journal.append("finish", {"status": status, "error": error})
+    def finish(self, status: str, error: str | None, dropped: Mapping[str, int] | None = None) -> None:
+        """Write the end of the run.
+
+        Args:
+            status: How it ended.
+            error: What went wrong, if anything did.
+            dropped: How many values were left out, by reason: the only trace of them that stays.
+        """
+        fields: dict[str, Any] = {"status": status, "error": error}
+        if dropped:
+            fields["dropped"] = dict(dropped)
+        self.journal.append("finish", fields)
 
     def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> None:
         when = _when(step, step_axis)

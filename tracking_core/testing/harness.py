@@ -53,8 +53,10 @@ class StoredHistogram(NamedTuple):
 
 
 class StoredValue(NamedTuple):
-    """A value of some other kind: as a `Table`, a `str`, int16 samples `[T, channels]` of audio, uint8 frames
-    `[T, H, W, C]` of a video, or the pixels of a figure.
+    """One value of some other kind.
+
+    A table is a `Table`, a text a `str`, audio int16 samples of shape `[T, channels]`, a video uint8 frames of shape
+    `[T, H, W, C]`, and a figure its pixels.
     """
 
     name: str

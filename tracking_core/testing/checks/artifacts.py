@@ -100,10 +100,10 @@ def versions_kept(ctx: Context) -> None:
     run = ctx.new_run()
     with ctx.tracker(run) as tracker:
         for number in range(3):
-            tracker.log_artifact({"w.bin": bytes([number])}, name="weights", type="model")
-    stored = _versions(ctx, run, "weights", 3)
-    contents = sorted(version.files.get("w.bin", b"") for version in stored)
-    ctx.require(contents == [b"\0", b"\1", b"\2"], f"three versions were logged, stored are {contents}")
+            tracker.log_artifact({f"epoch-{number}.bin": bytes([number])}, name="weights", type="model")
+    contents = sorted(sorted(version.files) for version in _versions(ctx, run, "weights", 3))
+    expected = [[f"epoch-{number}.bin"] for number in range(3)]
+    ctx.require(contents == expected, f"three versions of one file each were logged, stored are {contents}")
 
 
 @check("artifacts.facts_kept", needs=("artifacts",))
@@ -147,9 +147,10 @@ def names_kept(ctx: Context) -> None:
     names = ("a", "A", "a/b", "a b", "../up", "größe 🙂", "new\nline", "a:b", "x" * 200)
     with ctx.tracker(run) as tracker:
         for number, name in enumerate(names):
-            tracker.log_artifact({"file": bytes([number])}, name=name)
+            tracker.log_artifact({f"{number}.bin": bytes([number])}, name=name)
     for number, name in enumerate(names):
-        _require_files(ctx, _versions(ctx, run, name, 1)[0], {"file": bytes([number])})
+        files = sorted(_versions(ctx, run, name, 1)[0].files)
+        ctx.require(files == [f"{number}.bin"], f"{name!r:.50} should hold '{number}.bin', and holds {files}")
 
 
 @check("artifacts.source_may_go", needs=("artifacts",))

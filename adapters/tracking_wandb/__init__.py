@@ -1,0 +1,73 @@
+"""The Weights & Biases backend of tracking-core: the real client, through Run objects only.
+
+`TRACKING_BACKEND=wandb` records a run at W&B, `TRACKING_BACKEND='wandb://?mode=offline'` on disk for `wandb sync`.
+Importing this package imports no backend: the client is loaded when a run is opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tracking_core import AdapterInfo, hookimpl
+from tracking_wandb.options import OPTION_HELP
+
+if TYPE_CHECKING:
+    from tracking_core import Finding, RunInfo, Target, Tracker
+
+_CAPABILITIES = frozenset({
+    "scalars",
+    "images",
+    "histograms",
+    "artifacts",
+    "tables",
+    "video",
+    "audio",
+    "text",
+    "figures",
+    "config",
+    "summary",
+    "alerts",
+    "use_artifact",
+    "flush",
+    "deliver",
+    "resume",
+})
+
+
+@hookimpl
+def tracking_adapter() -> AdapterInfo:
+    """What this adapter is."""
+    return AdapterInfo(
+        name="wandb",
+        api_version=1,
+        capabilities=_CAPABILITIES,
+        options=OPTION_HELP,
+        extra="tracking-core[wandb]",
+        requires=("wandb",),
+        guarantee="rows once: online the server is compared with, offline the run is written anew",
+        description="Weights & Biases, online or offline",
+    )
+
+
+@hookimpl
+def open_tracker(target: Target, run: RunInfo) -> Tracker:
+    """Open a run at W&B, or go on with it."""
+    from tracking_wandb.opening import open_run
+
+    return open_run(target, run)
+
+
+@hookimpl
+def diagnose(target: Target) -> list[Finding]:
+    """Look at the client, the key, the server and the directory; nothing is created."""
+    from tracking_wandb.diagnosis import diagnose as look
+
+    return look(target)
+
+
+@hookimpl
+def tracking_harness() -> Any:
+    """The contract harness, which reads the client's transaction log."""
+    from tracking_wandb.testing import WandbHarness
+
+    return WandbHarness()

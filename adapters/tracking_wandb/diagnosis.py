@@ -1,0 +1,94 @@
+"""What `tracking doctor wandb` looks at: the client, the mode, the key, the server, the directory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracking_core import Finding, SettingsError
+from tracking_wandb.credentials import ask_server, key_source, server_address
+from tracking_wandb.options import Options, read_options
+
+if TYPE_CHECKING:
+    from tracking_core import Target
+
+_TIMEOUT = 3.0
+_OLDEST = (0, 19, 10)
+"""The first version in which several runs can be open in one process."""
+_LOGIN = "run 'wandb login', or set WANDB_API_KEY"
+_OFFLINE = "or record with mode=offline and run 'wandb sync' later"
+
+
+def diagnose(target: Target) -> list[Finding]:
+    """Look whether a target could be used; takes at most about three seconds, and creates nothing."""
+    try:
+        options = read_options(target)
+    except SettingsError as error:
+        return [Finding("error", str(error), "correct the target")]
+    findings = [_client()]
+    mode = options.mode or os.environ.get("WANDB_MODE") or "online"
+    origin = "the target" if options.mode else "WANDB_MODE" if os.environ.get("WANDB_MODE") else "the default"
+    findings.append(Finding("ok", f"mode {mode} (from {origin})"))
+    if mode in {"offline", "dryrun"}:
+        findings += _directory(options)
+    elif mode in {"online", "run"}:
+        findings += _account(options)
+    return findings
+
+
+def _client() -> Finding:
+    try:
+        version = importlib.metadata.version("wandb")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("error", "wandb is not installed", "pip install 'tracking-core[wandb]'")
+    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if numbers < _OLDEST:
+        return Finding(
+            "error",
+            f"wandb {version} cannot have several runs open in one process",
+            f"pip install 'wandb>={'.'.join(map(str, _OLDEST))}'",
+        )
+    return Finding("ok", f"wandb {version} is installed")
+
+
+def _account(options: Options) -> list[Finding]:
+    server = server_address(options.base_url)
+    source = key_source(server)
+    if source is None:
+        return [
+            Finding("error", f"there is no API key for {server}", f"{_LOGIN}, {_OFFLINE}"),
+            *_server(server, with_key=False),
+        ]
+    return [Finding("ok", f"an API key for {server} is in {source}"), *_server(server, with_key=True)]
+
+
+def _server(server: str, *, with_key: bool) -> list[Finding]:
+    started = time.monotonic()
+    answer, detail = ask_server(server, _TIMEOUT)
+    took = time.monotonic() - started
+    if answer == "unreachable":
+        remedy = f"look at the network, proxies and base_url; {_OFFLINE[3:]}"
+        return [Finding("error", f"{server} cannot be reached: {detail}", remedy)]
+    found = [Finding("ok", f"{server} answers, within {took:.1f} s")]
+    if with_key and answer == "refused":
+        found.append(Finding("error", f"{server} does not take the API key: {detail}", f"{_LOGIN} anew"))
+    elif with_key:
+        found.append(Finding("ok", f"logged in at {server} as {detail}"))
+    return found
+
+
+def _directory(options: Options) -> list[Finding]:
+    given = options.dir or (Path(os.environ["WANDB_DIR"]) if os.environ.get("WANDB_DIR") else None)
+    if given is None:
+        where = "the directory of each run"
+        return [Finding("ok", f"offline runs go to {where}, below 'wandb'", "upload them with 'wandb sync FOLDER'")]
+    parent = given
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return [Finding("error", f"{given} cannot be written", "choose another directory with dir=…")]
+    remedy = f"upload them with 'wandb sync {given}/wandb/offline-run-*'"
+    return [Finding("ok", f"offline runs go to {given}, below 'wandb'", remedy)]

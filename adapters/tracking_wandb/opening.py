@@ -1,0 +1,173 @@
+"""Opening a run with the client: new or continued, online or offline, and what is known of what it has already."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking_core import NullTracker
+from tracking_wandb import client
+from tracking_wandb.failures import is_gone, opening_error
+from tracking_wandb.history import ServerHistory
+from tracking_wandb.options import Options, read_options
+from tracking_wandb.plain import plain_config
+
+if TYPE_CHECKING:
+    from tracking_core import RunInfo, Target, Tracker
+
+MARK = "tracking-core.json"
+"""A file beside the transaction log of an offline run: this adapter wrote it, and may replace it."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One opening of a run.
+
+    Args:
+        wandb: The client.
+        native: The client's Run.
+        info: The run as the core knows it.
+        options: What the target asked for.
+        mode: "online" or "offline".
+        server: Address of the server; "" offline.
+        directory: The run's folder, with its transaction log.
+        confirmed: By writer, the highest sequence number the backend has; None where the cursor is to be trusted.
+        replaced: Folders of earlier openings that this one replaces once records are delivered again.
+        have: By writer, the highest sequence number of a row at the server; its rows up to there are not sent again.
+    """
+
+    wandb: Any
+    native: Any
+    info: RunInfo
+    options: Options
+    mode: str
+    server: str
+    directory: Path
+    confirmed: dict[str, int] | None = None
+    replaced: list[Path] = field(default_factory=list[Path])
+    have: dict[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def log(self) -> Path:
+        """The transaction log."""
+        return self.directory / f"run-{self.info.id}.wandb"
+
+    def history(self, *, timeout: int = 10) -> ServerHistory:
+        """The rows at the server."""
+        return ServerHistory(self.wandb, str(self.native.path), self.server, timeout=timeout)
+
+
+class DisabledTracker(NullTracker):
+    """Records nothing, as `mode=disabled` asks; the client's own disabled run is there for what goes past us."""
+
+    url = None
+
+    def __init__(self, native: Any) -> None:
+        self.native = native
+
+
+def open_run(target: Target, run: RunInfo) -> Tracker:
+    """Open a run at W&B.
+
+    Raises:
+        SettingsError: Something in the target, the environment or the account has to be changed.
+        RetryLater: The server or the client does not answer; it may later.
+    """
+    options = read_options(target)
+    import wandb
+
+    from tracking_wandb.tracker import WandbTracker
+
+    mode = client.effective_mode(wandb, options)
+    if mode == "disabled":
+        return DisabledTracker(wandb.init(mode="disabled", reinit="create_new", project=client.project_of(options, run)))
+    if mode == "online":
+        client.require_key(wandb, options)
+    earlier = _earlier_folders(run, client.client_directory(options, run)) if mode == "offline" else []
+    native = _init(wandb, options, run, mode)
+    session = Session(
+        wandb=wandb,
+        native=native,
+        info=run,
+        options=options,
+        mode=mode,
+        server="" if mode == "offline" else str(native.settings.base_url),
+        directory=Path(native.dir).parent,
+    )
+    reopened = bool(run.state.get("openings"))
+    if mode == "offline":
+        (session.directory / MARK).write_text(json.dumps({"run": run.id, "target": str(target)}))
+        session.replaced = earlier
+        session.confirmed = {} if reopened else None
+    elif reopened or native.resumed:
+        _compare_with_server(session)
+    run.state["openings"] = int(run.state.get("openings", 0)) + 1
+    run.state["mode"] = mode
+    run.state["dir"] = str(session.directory)
+    return WandbTracker(session)
+
+
+def remove_replaced(session: Session) -> None:
+    """Remove what earlier openings wrote offline: this one is given everything again.
+
+    Two folders of one run must not stay: whichever is synchronised second replaces the first at the server.
+    """
+    for folder in session.replaced:
+        if folder != session.directory:
+            shutil.rmtree(folder, ignore_errors=True)
+    session.replaced.clear()
+
+
+def _init(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
+    """Call `wandb.init`; once more with a new wandb-core if the one that was there is gone."""
+    arguments = client.init_arguments(options, run)
+    where = f"{options.base_url or 'the server'}, run {run.id!r}" if mode == "online" else f"run {run.id!r}"
+    for last_try in (False, True):
+        try:
+            with client.quiet(wandb), client.command_line(run):
+                return wandb.init(
+                    **arguments,
+                    config=plain_config(run.config),
+                    resume="allow" if mode == "online" else None,
+                    reinit="create_new",
+                    settings=client.run_settings(wandb, options, run, mode),
+                )
+        except Exception as error:
+            if last_try or not is_gone(error):
+                raise opening_error(error, where) from error
+        # Every run of this process is lost with its wandb-core; what is left of it only stands in the way.
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+    raise AssertionError("unreachable")
+
+
+def _compare_with_server(session: Session) -> None:
+    """Find out what the server has; where it does not say, the cursor is left to tell."""
+    state = session.info.state
+    sent: Mapping[str, int] = state.get("sent", {})
+    try:
+        have = session.history().confirmed(sent) if session.native.resumed else {}
+    except Exception:  # noqa: BLE001 - the client raises much; without an answer the cursor is what there is
+        return
+    session.have = have
+    session.confirmed = dict(have)
+    for writer, seq in state.get("uploads", []):
+        # An artifact that was on its way is sent again; rows behind it that are there already are not.
+        if writer in session.confirmed:
+            session.confirmed[writer] = min(session.confirmed[writer], seq - 1)
+    state["uploads"] = []
+
+
+def _earlier_folders(run: RunInfo, root: Path) -> list[Path]:
+    """Folders of earlier offline openings of this run: the one that is recorded, and any with our mark."""
+    found = {Path(run.state["dir"])} if run.state.get("dir") and run.state.get("mode") == "offline" else set[Path]()
+    for folder in (*root.glob(f"wandb/offline-run-*-{run.id}*"), *root.glob(f".wandb/offline-run-*-{run.id}*")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if json.loads((folder / MARK).read_text())["run"] == run.id:
+                found.add(folder)
+    return sorted(folder for folder in found if folder.is_dir())

@@ -1,0 +1,426 @@
+"""The tracker: each call becomes one row, one file or one message of the client's Run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tracking_core import BatchInterrupted, InvalidValueError, Rejected, RetryLater, replay
+from tracking_core.values import (
+    ArtifactRef,
+    Record,
+    artifact_files,
+    to_audio,
+    to_axis,
+    to_figure,
+    to_histogram,
+    to_image_mapping,
+    to_name,
+    to_scalars,
+    to_step,
+    to_table,
+    to_text,
+    to_video,
+)
+from tracking_wandb import ending, media
+from tracking_wandb.artifacts import ArtifactBuilder, Uploads, reference
+from tracking_wandb.client import quiet
+from tracking_wandb.failures import gone, is_gone
+from tracking_wandb.log_tail import LogTail
+from tracking_wandb.names import MAX_TITLE, clean, metric_key, shortened
+from tracking_wandb.opening import remove_replaced
+from tracking_wandb.plain import OWN, merge, plain_config
+from tracking_wandb.rows import Rows, storable
+
+if TYPE_CHECKING:
+    from tracking_wandb.opening import Session
+
+_ROW_KINDS = frozenset({"scalars", "images", "histogram", "table", "video", "audio", "text", "figure"})
+_LEVELS = {"info": "INFO", "warn": "WARN", "warning": "WARN", "error": "ERROR"}
+_FLUSH_SECONDS = 10.0
+
+
+class WandbTracker:
+    """Records one run at W&B.
+
+    Usable from several threads. Made by `tracking_wandb.opening.open_run`.
+
+    Args:
+        session: The opened run.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._run = session.native
+        self._wandb = session.wandb
+        self._lock = threading.RLock()
+        self._config = cast("dict[str, Any]", dict(self._run.config))
+        self._own: dict[str, Any] = dict(self._config.pop(OWN, None) or {})
+        self._summary: dict[str, Any] = {}
+        self._record: Record | None = None
+        self._closed = False
+        self._ending: ending.Ending | None = None
+        self._gone: BaseException | None = None
+        self._rows_sent = 0
+        self._first_step = int(getattr(self._run, "starting_step", 0) or 0)
+        self._builder = ArtifactBuilder(self._wandb, session.directory / "artifacts")
+        self._uploads = Uploads()
+        self._tail = LogTail(session.log)
+        with self._talking():
+            self._rows = Rows(self._run.define_metric, self._remember_name)
+            self._remember_project()
+
+    def __repr__(self) -> str:
+        return f"<wandb run {self._session.info.id!r}, {self._session.mode}>"
+
+    # ------------------------------------------------------------------ what others ask
+
+    @property
+    def native(self) -> Any:
+        """The client's Run."""
+        return self._run
+
+    @property
+    def url(self) -> str | None:
+        """Address of the run's page; None offline."""
+        if self._session.mode == "offline":
+            return None
+        with quiet(self._wandb):
+            return cast("str | None", self._run.url)
+
+    @property
+    def confirmed(self) -> Mapping[str, int] | None:
+        """By writer, the highest sequence number W&B has; {} for nothing, None where the cursor is to be trusted."""
+        return self._session.confirmed
+
+    @property
+    def broken(self) -> bool:
+        """Whether wandb-core is gone: only opening the run again helps."""
+        return self._gone is not None
+
+    # ------------------------------------------------------------------ rows
+
+    def log_scalars(
+        self, scalars: Mapping[str, Any], *, step: int, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """See `tracking_core.Tracker.log_scalars`: one row of the history."""
+        plain = to_scalars(scalars)
+        self._log({name: storable(value) for name, value in plain.items()}, step, step_axis, wall_time)
+
+    def log_images(
+        self,
+        images: Mapping[str, Any],
+        *,
+        step: int,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        """See `tracking_core.Tracker.log_images`; images of other sizes, or beyond 108, get keys of their own."""
+        normal = to_image_mapping(images, value_range=value_range)
+        values: dict[str | tuple[str, str], Any] = {}
+        orders: dict[str, list[int]] = {}
+        with _folder() as folder:
+            for number, (name, several) in enumerate(normal.items()):
+                parts, order = media.image_parts(self._wandb, several, folder, str(number))
+                values |= {(name, media.part_suffix(part)): group for part, group in enumerate(parts)}
+                if order != sorted(order):
+                    orders[name] = order
+            hidden = {media.ORDER: json.dumps(orders)} if orders else {}
+            self._log(values, step, step_axis, wall_time, media=True, hidden=hidden)
+
+    def log_histogram(
+        self,
+        name: str,
+        values: Any,
+        *,
+        step: int,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        bins: int = 64,
+    ) -> None:
+        """See `tracking_core.Tracker.log_histogram`; more than 512 bins are joined, non-finite values counted beside."""
+        name = to_name(name)
+        value, facts, nonfinite = media.histogram(self._wandb, to_histogram(values, bins=bins, key=name))
+        row: dict[str | tuple[str, str], Any] = {name: value}
+        if nonfinite:
+            row[name, "/nonfinite"] = nonfinite
+        self._log(row, step, step_axis, wall_time, hidden=facts)
+
+    def log_table(
+        self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record a table."""
+        name, parts = to_name(name), media.tables(self._wandb, to_table(value))
+        values: dict[str | tuple[str, str], Any] = {
+            (name, media.part_suffix(number)): part for number, part in enumerate(parts)
+        }
+        self._log(values, step, step_axis, wall_time, media=True)
+
+    def log_video(
+        self,
+        name: str,
+        value: Any,
+        *,
+        step: int,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        fps: float = 8.0,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        """Record a video; frames become a GIF. A format that W&B does not play becomes an artifact."""
+        name, clip = to_name(name), to_video(value, fps=fps, value_range=value_range)
+        with _folder() as folder:
+            converted = media.video(self._wandb, clip, folder)
+            if converted is not None:
+                self._log({name: converted}, step, step_axis, wall_time, media=True)
+                return
+        where = {"step": to_step(step), "step_axis": to_axis(step_axis)}
+        assert clip.encoded is not None
+        content = {f"video.{clip.format}": clip.encoded}
+        self.log_artifact(content, name=f"{name}-{step_axis}-{where['step']}", type="video", metadata=where)
+
+    def log_audio(
+        self,
+        name: str,
+        value: Any,
+        *,
+        step: int,
+        step_axis: str = "step",
+        wall_time: float | None = None,
+        sample_rate: int = 16000,
+    ) -> None:
+        """Record sound, as a WAV file."""
+        sound = to_audio(value, sample_rate=sample_rate)
+        with _folder() as folder:
+            self._log({to_name(name): media.audio(self._wandb, sound, folder)}, step, step_axis, wall_time, media=True)
+
+    def log_text(
+        self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record text, as an HTML page that shows it as it is."""
+        content = media.text(self._wandb, to_text(value))
+        self._log({to_name(name): content}, step, step_axis, wall_time, media=True)
+
+    def log_figure(
+        self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record a figure: of plotly as such, any other as an image."""
+        with _folder() as folder:
+            content = media.figure(self._wandb, to_figure(value), folder)
+            self._log({to_name(name): content}, step, step_axis, wall_time, media=True)
+
+    # ------------------------------------------------------------------ facts about the run
+
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Add to, or change, the configuration; nested mappings are merged."""
+        plain = plain_config(config)
+        with self._talking():
+            merge(self._config, plain)
+            self._run.config.update({key: self._config[key] for key in plain}, allow_val_change=True)
+
+    def log_summary(self, summary: Mapping[str, Any]) -> None:
+        """Set values of the summary; they hold against the last values of rows, which W&B puts there by itself."""
+        plain = {metric_key(name): value for name, value in plain_config(summary).items()}
+        with self._talking():
+            self._summary.update(plain)
+            self._run.summary.update(plain)
+
+    def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:  # noqa: ARG002 - W&B dates alerts itself
+        """Raise an alert, which W&B sends by mail or chat; the same title not more often than once a minute."""
+        if level not in _LEVELS:
+            raise InvalidValueError(f"log_alert: expected the level info, warn or error, got {level!r:.80}")
+        short = shortened(title, MAX_TITLE)
+        text = clean(text)
+        if short != title:
+            text = f"{clean(title)}\n\n{text}".rstrip()
+        with self._talking():
+            self._run.alert(title=short, text=text, level=_LEVELS[level])
+
+    # ------------------------------------------------------------------ artifacts
+
+    def log_artifact(
+        self,
+        artifact: Any,
+        *,
+        name: str | None = None,
+        type: str = "file",  # noqa: A002 - the protocol's word
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+    ) -> ArtifactRef:
+        """See `tracking_core.Tracker.log_artifact`; W&B counts versions by itself, and equal content is one version."""
+        name, files = artifact_files(artifact, name)
+        record = self._record
+        with self._talking():
+            built, sent_aliases, copies = self._builder.build(
+                name, type, files, metadata=metadata, aliases=aliases, lasting=record is not None
+            )
+            self._run.log_artifact(built, aliases=sent_aliases or None)
+        if self._session.mode == "online":
+            upload = None if record is None else [record.writer, record.seq]
+            outstanding: list[list[Any]] = self._session.info.state.setdefault("uploads", [])
+            if upload is not None:
+                outstanding.append(upload)
+
+            def done() -> None:
+                if copies is not None:
+                    shutil.rmtree(copies, ignore_errors=True)
+                if upload in outstanding:
+                    outstanding.remove(upload)
+
+            self._uploads.watch(name, built, done)
+        return ArtifactRef(name, type, aliases=tuple(aliases))
+
+    def use_artifact(self, artifact: str | ArtifactRef) -> ArtifactRef:
+        """Record that an artifact is an input; offline, where W&B has no place for it, in the configuration."""
+        wanted = reference(artifact)
+        with self._talking():
+            if self._session.mode == "offline":
+                used = [*self._own.get("used_artifacts", []), wanted]
+                self._tell("used_artifacts", list(dict.fromkeys(used)))
+                return ArtifactRef(str(artifact))
+            try:
+                found = self._run.use_artifact(wanted)
+            except Exception as error:
+                if "not found" in str(error):
+                    raise Rejected(f"W&B has no artifact {wanted!r}", key=str(artifact)) from error
+                raise
+        return ArtifactRef(str(artifact).rpartition(":")[0] or str(artifact), str(found.type))
+
+    # ------------------------------------------------------------------ delivery, flushing, finishing
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Take journal records; their numbers go into the rows.
+
+        Raises:
+            BatchInterrupted: From the error, with how many records were taken before it.
+        """
+        remove_replaced(self._session)
+        sent: dict[str, int] = self._session.info.state.setdefault("sent", {})
+        for taken, record in enumerate(records):
+            try:
+                self._deliver(record)
+            except Exception as error:
+                raise BatchInterrupted(taken) from error
+            sent[record.writer] = max(sent.get(record.writer, 0), record.seq)
+
+    def flush(self) -> None:
+        """Return when every row stands in the client's transaction log, from which `wandb sync` can recover it.
+
+        Raises:
+            RetryLater: The client does not write.
+            Rejected: An artifact that was logged before could not be uploaded.
+        """
+        with self._talking():
+            if not self._tail.await_row(self._last_step, _FLUSH_SECONDS):
+                raise RetryLater(f"wandb: {self._session.log} does not grow; wandb-core does not answer")
+        self._raise_failed_upload()
+
+    def finish(self, status: str = "finished", *, error: str | None = None) -> None:
+        """Close the run; see `tracking_wandb.ending` for what the statuses become.
+
+        Raises:
+            RetryLater: Not everything arrived; it is on disk, and opening the run again sends the rest.
+        """
+        with self._lock:
+            if self._ending is None:
+                self._closed = True
+                if self._gone is not None:
+                    raise gone(self._session.info.id, self._gone)
+                self._ending = ending.Ending(self._session, self._tail, self._uploads)
+                self._ending.begin(status, error, self._summary)
+            self._ending.complete(self._last_step if self._rows_sent else None)
+            self._raise_failed_upload()
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _last_step(self) -> int:
+        """The client's own step of the last row."""
+        return self._first_step + self._rows_sent - 1
+
+    def _log(
+        self,
+        values: Mapping[Any, Any],
+        step: Any,
+        axis: Any,
+        wall_time: float | None,
+        *,
+        media: bool = False,
+        hidden: Mapping[str, Any] | None = None,
+    ) -> None:
+        at, on = to_step(step), to_axis(axis)
+        if not values:
+            return
+        with self._talking():
+            row = self._rows.build(
+                values, step=at, axis=on, wall_time=wall_time, media=media, hidden=hidden, record=self._record
+            )
+            self._run.log(row)
+            self._rows_sent += 1
+
+    def _deliver(self, record: Record) -> None:
+        if record.kind in _ROW_KINDS and record.seq <= self._session.have.get(record.writer, 0):
+            return
+        with self._lock:
+            self._record = record
+            try:
+                replay(record, cast("Any", self))
+            finally:
+                self._record = None
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Hold the lock while the client is called; refuse once the run is finished; know when wandb-core is gone."""
+        with self._lock:
+            if self._gone is not None:
+                raise gone(self._session.info.id, self._gone)
+            if self._closed:
+                raise Rejected(
+                    f"wandb: the run {self._session.info.id!r} is finished; open it again to log more to it"
+                )
+            try:
+                yield
+            except Exception as error:
+                if is_gone(error):
+                    self._gone = error
+                    raise gone(self._session.info.id, error) from error
+                raise
+
+    def _raise_failed_upload(self) -> None:
+        failed = self._uploads.failure()
+        if failed is None:
+            return
+        name, error = failed
+        if is_gone(error):
+            raise gone(self._session.info.id, error) from error
+        raise Rejected(f"W&B could not store it: {error}", key=name) from error
+
+    def _remember_name(self, key: str, name: str) -> None:
+        self._tell("names", {**self._own.get("names", {}), key: clean(name)})
+
+    def _remember_project(self) -> None:
+        wanted = self._session.options.project or self._session.info.project
+        if str(getattr(self._run, "project", wanted)) != wanted and self._session.options.project is None:
+            self._tell("project", clean(wanted))
+
+    def _tell(self, key: str, value: Any) -> None:
+        """Keep something that W&B has no place for in our entry of the configuration."""
+        if self._own.get(key) != value:
+            self._own[key] = value
+            self._run.config.update({OWN: dict(self._own)}, allow_val_change=True)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for files that the client copies while it logs."""
+    with tempfile.TemporaryDirectory(prefix="tracking-wandb-") as name:
+        yield Path(name)
+
+
