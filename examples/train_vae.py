@@ -29,11 +29,11 @@ from tracking_core import Image, Tracker
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = 40
-    batch_size: int = 32
+    epochs: int = 60
+    batch_size: int = 64
     steps_per_epoch: int | None = None  # None: every training image once
     latent_dim: int = 8
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     seed: int = 0
     look_every: int = 10  # epochs between two looks at images and histograms
 
@@ -48,11 +48,11 @@ class Digits(NamedTuple):
 
 def load_data(seed: int, held_out: int = 360) -> tuple[Digits, Digits]:
     """The 1797 digits, shuffled and split into training and validation."""
-    digits = load_digits()
-    images = (digits.images / 16.0).astype(np.float32)[..., None]
+    pixels, labels = load_digits(return_X_y=True)
+    images = (pixels / 16.0).astype(np.float32).reshape(-1, 8, 8, 1)
     order = np.random.default_rng(seed).permutation(len(images))
     rest, held = order[held_out:], order[:held_out]
-    return Digits(images[rest], digits.target[rest]), Digits(images[held], digits.target[held])
+    return Digits(images[rest], labels[rest]), Digits(images[held], labels[held])
 
 
 def batches(images: np.ndarray, config: Config, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -207,11 +207,10 @@ def log_look(tracker: Tracker, graph: nnx.GraphDef, params: nnx.State, validatio
     A log call is done with an array when it returns, so it is safe to donate it to the next step; before that step is
     the time to log parameters.
     """
-    when = {"step": epoch, "step_axis": "epoch"}
     for name, values in by_name(params).items():
-        tracker.log_histogram(f"parameters/{name}", values, **when)
+        tracker.log_histogram(f"parameters/{name}", values, step=epoch, step_axis="epoch")
     latents, images = reconstruct(params, validation.images, graph=graph)
-    tracker.log_histogram("latents", latents, **when)
+    tracker.log_histogram("latents", latents, step=epoch, step_axis="epoch")
 
     # The first digit of each class, the same ones at every look.
     _, ten = np.unique(validation.labels, return_index=True)
@@ -222,7 +221,8 @@ def log_look(tracker: Tracker, graph: nnx.GraphDef, params: nnx.State, validatio
             "reconstructions": Image(sheet(pairs), caption=f"epoch {epoch}: originals above reconstructions"),
             "samples": Image(sheet(samples), caption=f"epoch {epoch}: samples from the prior"),
         },
-        **when,
+        step=epoch,
+        step_axis="epoch",
     )
 
 

@@ -167,7 +167,11 @@ def test_buckets_are_written_through_tensorboardx(bucket, tmp_path):
     for number, content in enumerate(bucket.uploaded.values()):
         (tmp_path / f"{number}.tfevents").write_bytes(content)
     stored = read_run(tmp_path)
-    assert [(row.axis, row.step, row.value) for row in stored.scalars] == [("epoch", 0, 1), ("step", 0, 2), ("step", 1, 3)]
+    assert [(row.axis, row.step, row.value) for row in stored.scalars] == [
+        ("epoch", 0, 1),
+        ("step", 0, 2),
+        ("step", 1, 3),
+    ]
     assert len(stored.extra["about"]) == 1
 
 
@@ -233,7 +237,9 @@ def test_diagnosis_without_packages(monkeypatch):
     import importlib.util
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "ensor" in name or name == "crc32c" else real(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if "ensor" in name or name == "crc32c" else real(name)
+    )
     packages, _, viewer = find_adapter("tensorboard").diagnose(Target("tensorboard"))
     assert packages.level == "error"
     assert packages.remedy == "pip install 'tracking-core[tensorboard]'"

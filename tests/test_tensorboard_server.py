@@ -29,7 +29,9 @@ def write(log_dir):
     )
     tracker.log_config({"late": "yes"})
     for step in (100, 200, 200, 150, -3):
-        tracker.log_scalars({"train/loss": step / 3, "odd": math.nan, "inf": math.inf}, step=step, wall_time=1000.0 + step)
+        tracker.log_scalars(
+            {"train/loss": step / 3, "odd": math.nan, "inf": math.inf}, step=step, wall_time=1000.0 + step
+        )
     for epoch in (1, 2):
         tracker.log_scalars({"val/loss": epoch / 4}, step=epoch, step_axis="epoch", wall_time=2000.0 + epoch)
         tracker.log_scalars({"train/loss": epoch}, step=epoch, step_axis="epoch")
@@ -45,7 +47,9 @@ def write(log_dir):
     tracker.log_artifact({"w.bin": b"123"}, name="model", type="model", aliases=["best"])
     tracker.log_config({"ignored by the tab": 1})
     tracker.finish()
-    other = open_tracker(f"tensorboard:{log_dir}", RunInfo(id="bb22", name="other-bb22", config={"lr": 0.2, "only": "b"}))
+    other = open_tracker(
+        f"tensorboard:{log_dir}", RunInfo(id="bb22", name="other-bb22", config={"lr": 0.2, "only": "b"})
+    )
     other.log_scalars({"train/loss": 9.0, "own": 1.0}, step=3)
     other.finish("failed", error="ValueError: no")
     going = open_tracker(f"tensorboard:{log_dir}", RunInfo(id="cc33", name="", config={"lr": 0.3}))
@@ -200,7 +204,9 @@ def test_the_hparams_tab_has_the_columns_of_all_runs(server):
 def test_a_run_without_configuration_is_no_row(tmp_path):
     for options in ("", "?hparams=off"):
         config = {"lr": 1} if options else {}
-        tracker = open_tracker(f"tensorboard:{tmp_path}/tb{options}", RunInfo(id=f"r{len(options)}", name="", config=config))
+        tracker = open_tracker(
+            f"tensorboard:{tmp_path}/tb{options}", RunInfo(id=f"r{len(options)}", name="", config=config)
+        )
         tracker.log_scalars({"x": 1.0}, step=0)
         tracker.finish()
     server = in_process(tmp_path / "tb")

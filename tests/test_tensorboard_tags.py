@@ -177,7 +177,10 @@ def test_tags_are_the_same_after_a_restart(tmp_path):
     tracker.finish()
     tags, _ = by_tag(tmp_path)
     assert tags == {"a": [(1, 1), (4, 4)], "a (step)": [(2, 2), (3, 3)]}
-    assert [(one.name, one.axis, one.step) for one in stored(tmp_path).histograms] == [("a", "step", 2), ("a", "epoch", 5)]
+    assert [(one.name, one.axis, one.step) for one in stored(tmp_path).histograms] == [
+        ("a", "step", 2),
+        ("a", "epoch", 5),
+    ]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=[]) | st.sampled_from("~7eE(), ")), min_size=2, max_size=2))

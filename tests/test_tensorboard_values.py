@@ -119,8 +119,12 @@ def test_images_of_one_name_are_under_one_tag(opened):
     assert batches[0].value[:2].tolist() == [b"5", b"4"]
     assert batches[0].plugin == "images"
     stored = opened.read()
-    assert [(image.name, image.step) for image in stored.images] == [("batch", 2)] * 3 + [("one", 2)] + [("batch", 3)] * 2
-    assert all(np.array_equal(image.pixels, pixels) for image, pixels in zip(stored.images, [*PIXELS, PIXELS[0], *PIXELS[:2]]))
+    assert [(image.name, image.step) for image in stored.images] == [("batch", 2)] * 3 + [("one", 2)] + [
+        ("batch", 3)
+    ] * 2
+    assert all(
+        np.array_equal(image.pixels, pixels) for image, pixels in zip(stored.images, [*PIXELS, PIXELS[0], *PIXELS[:2]])
+    )
     assert stored.images[0].time == 10.25
 
 
@@ -159,7 +163,9 @@ def test_values_that_are_not_finite_are_counted_beside_the_histogram(opened):
     opened.tracker.log_histogram("w", [1.0, 2.0, math.nan, math.nan, math.inf, -math.inf], step=4, bins=2)
     opened.tracker.log_histogram("w", [1.0, 2.0], step=5, bins=2)
     every = opened.entries()
-    beside = {entry.tag: (entry.plugin, entry.step, entry.value.item()) for entry in every if entry.tag.startswith("w (")}
+    beside = {
+        entry.tag: (entry.plugin, entry.step, entry.value.item()) for entry in every if entry.tag.startswith("w (")
+    }
     assert beside == {
         "w (nan)": ("scalars", 4, 2.0),
         "w (posinf)": ("scalars", 4, 1.0),
@@ -258,7 +264,12 @@ def test_artifacts_are_listed(opened, tmp_path):
     (tmp_path / "model" / "w|1.bin").write_bytes(b"weights")
     (tmp_path / "model" / "c.json").write_bytes(b"{}")
     ref = opened.tracker.log_artifact(
-        tmp_path / "model", name="vae", type="model", metadata={"loss": 0.5, "by": "é"}, aliases=("best", "x"), version=3
+        tmp_path / "model",
+        name="vae",
+        type="model",
+        metadata={"loss": 0.5, "by": "é"},
+        aliases=("best", "x"),
+        version=3,
     )
     again = opened.tracker.log_artifact({"a": b"1"}, name="vae", type="model")
     assert (str(ref), ref.type, ref.aliases) == ("vae:v3", "model", ("best", "x"))
@@ -268,7 +279,12 @@ def test_artifacts_are_listed(opened, tmp_path):
     assert again.version is None
     first, second = opened.read().artifacts
     assert first.files == {path: digest.encode() for path, digest in digests.items()}
-    assert (first.name, first.type, first.aliases, first.metadata) == ("vae", "model", ("best", "x"), {"loss": 0.5, "by": "é"})
+    assert (first.name, first.type, first.aliases, first.metadata) == (
+        "vae",
+        "model",
+        ("best", "x"),
+        {"loss": 0.5, "by": "é"},
+    )
     assert list(second.files) == ["a"]
     assert [entry.step for entry in opened.entries() if entry.tag == "_run_/artifacts/vae"] == [0, 1]
 

@@ -117,7 +117,11 @@ def test_artifacts_are_kept_as_bytes_and_versioned(tmp_path):
     metadata["nested"]["x"] = 2
     second = fake.log_artifact(path, name="weights", type="model")
     other = fake.log_artifact({"a/b": b"x"}, name="weights", type="other")
-    assert [version.files for version in fake.artifacts["weights"]] == [{"w.bin": b"one"}, {"w.bin": b"two"}, {"a/b": b"x"}]
+    assert [version.files for version in fake.artifacts["weights"]] == [
+        {"w.bin": b"one"},
+        {"w.bin": b"two"},
+        {"a/b": b"x"},
+    ]
     assert fake.artifacts["weights"][0].metadata == {"nested": {"x": 1}}
     assert (first.version, second.version, other.version) == (0, 1, 0)
     assert first.aliases == ("best",)

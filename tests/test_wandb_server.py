@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,22 +29,36 @@ if TYPE_CHECKING:
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3) * 4
 
 
+@dataclass(frozen=True)
+class Shared:
+    """One server and one client for the whole module, and the client's environment."""
+
+    server: WandbServer
+    wandb: ModuleType
+    env: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WandbServer, ModuleType]]:
-    with WandbServer() as server, wandb_client(server.env(tmp_path_factory.mktemp("wandb_online"))) as wandb:
-        yield server, wandb
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with WandbServer() as server:
+        env = server.env(tmp_path_factory.mktemp("wandb_online"))
+        with wandb_client(env) as wandb:
+            yield Shared(server, wandb, env)
         assert server.unknown == []
 
 
 @pytest.fixture
-def server(shared: tuple[WandbServer, ModuleType]) -> Iterator[WandbServer]:
-    yield shared[0]
-    shared[0].heal()
+def server(shared: Shared) -> Iterator[WandbServer]:
+    yield shared.server
+    shared.server.heal()
 
 
 @pytest.fixture
-def wandb(shared: tuple[WandbServer, ModuleType]) -> ModuleType:
-    return shared[1]
+def wandb(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    # Each test begins without variables from outside, and so without those of the module's client.
+    for name, value in shared.env.items():
+        monkeypatch.setenv(name, value)
+    return shared.wandb
 
 
 def _init(wandb: ModuleType, run_id: str, settings: dict[str, Any] | None = None, **more: Any) -> Any:
@@ -61,8 +76,8 @@ def _logged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def rich(shared: tuple[WandbServer, ModuleType]) -> Any:
-    server, wandb = shared
+def rich(shared: Shared) -> Any:
+    server, wandb = shared.server, shared.wandb
     settings = {
         "console": "wrap",
         "x_disable_machine_info": False,

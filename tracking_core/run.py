@@ -448,7 +448,7 @@ class Run:
         self._on_finish(self)
         self._status = status
         try:
-            self._recorder.finish(status, error, self._dropped())
+            self._recorder.end(status, error, self._dropped())
             self._journal.beat()
             self._journal.sync()
         except OSError as problem:

@@ -109,7 +109,7 @@ class Settings:
 
     def backend_options(self, name: str) -> dict[str, Setting]:
         """The options that environment and file set for one backend; the environment wins."""
-        prefix = name.lower().replace("-", "_").replace(".", "_") + "_"
+        prefix = _variable_part(name) + "_"
         found = dict(self.file_options.get(name, {}))
         for key, setting in self.env_options.items():
             if key.startswith(prefix) and len(key) > len(prefix):
@@ -175,6 +175,15 @@ def load_settings(
         elif name.startswith(OPTION_PREFIX):
             env_options[name[len(OPTION_PREFIX) :].lower()] = Setting(value, f"environment variable {name}")
     return Settings(values, options, env_options, path)
+
+
+def option_variable(backend: str, option: str) -> str:
+    """The environment variable that sets an option of a backend."""
+    return f"{OPTION_PREFIX}{_variable_part(backend)}_{_variable_part(option)}".upper()
+
+
+def _variable_part(name: str) -> str:
+    return name.lower().replace("-", "_").replace(".", "_")
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:

@@ -45,12 +45,12 @@ def log_directory(target: Target, run: RunInfo) -> str:
 
 
 def run_directory(run: RunInfo) -> str:
-    """Name of the run's directory inside the log directory: its name, and its id where the name does not hold it."""
+    """Name of the run's directory inside the log directory: its name, and its id unless the name ends in it."""
     name = FILE_NAMES.encode(run.name) if run.name else ""
     identity = FILE_NAMES.encode(run.id)
-    if not name or identity in name:
-        return name or identity
-    return f"{name}-{identity}"
+    if not name or name == identity:
+        return identity
+    return name if name.endswith(f"-{identity}") else f"{name}-{identity}"
 
 
 def file_name() -> str:

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from tracking_core import RunInfo, Target
 
 #: What no waiting repairs.
-_FINAL = frozenset({
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-})
+_FINAL = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+    }
+)
 
 
 class Recording:

@@ -70,8 +70,6 @@ class TensorBoardHarness(AdapterHarness):
         "artifacts.file_kept": _LISTED,
         "artifacts.directory_kept": _LISTED,
         "artifacts.mapping_kept": _LISTED,
-        "artifacts.versions_kept": _LISTED,
-        "artifacts.names_kept": _LISTED,
         "artifacts.source_may_go": _LISTED,
     }
 
@@ -88,8 +86,7 @@ def find_run(log_directory: Path, run_id: str) -> Path:
     """
     wanted = FILE_NAMES.encode(run_id)
     places = sorted(place for place in log_directory.glob("*") if place.is_dir())
-    exact = [place for place in places if place.name == wanted or place.name.endswith(f"-{wanted}")]
-    found = exact or [place for place in places if wanted in place.name]
+    found = [place for place in places if place.name == wanted or place.name.endswith(f"-{wanted}")]
     if not found:
         raise FileNotFoundError(f"there is no run {run_id!r} in {log_directory}; it has {[p.name for p in places]!r}")
     return found[0]

@@ -26,6 +26,7 @@ __all__ = [
     "OfflineRun",
     "TransactionLog",
     "decode_value",
+    "metric_definition",
     "read_offline_run",
 ]
 

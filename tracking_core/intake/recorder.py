@@ -228,7 +228,7 @@ class Recorder:
         fields = {"title": redact_text(str(title)), "text": redact_text(str(text)), "level": level}
         self.journal.append("alert", fields, time=wall_time)
 
-    def finish(self, status: str, error: str | None, dropped: Mapping[str, int] | None = None) -> None:
+    def end(self, status: str, error: str | None, dropped: Mapping[str, int] | None = None) -> None:
         """Write the end of the run.
 
         Args:

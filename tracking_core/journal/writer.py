@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracking_core.errors import JournalError
 from tracking_core.journal.lines import FORMAT, encode_line
 
 
@@ -75,6 +76,9 @@ class JournalWriter:
 
         Returns:
             Whether it was written. What was not is counted in `unwritten`.
+
+        Raises:
+            JournalError: The journal was closed.
         """
         seq = self._next()
         low = self._low
@@ -102,6 +106,8 @@ class JournalWriter:
                 self._torn = False
                 return True
         except OSError as error:
+            if self._fd < 0:
+                raise JournalError(f"the journal of writer {self.id} is closed") from error
             if self.on_error is not None:
                 self.on_error(error)
         return False

@@ -11,11 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking_core.artifacts import ArtifactStore
+from tracking_core.environment import identity
+from tracking_core.errors import RunExistsError
 from tracking_core.hookspecs import AdapterInfo, Finding, RunInfo, hookimpl
+from tracking_core.intake import Recorder
+from tracking_core.journal import JournalWriter
 from tracking_core.protocol import CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
+from tracking_core.settings import load_settings
+from tracking_core.store.layout import create_run, run_directory
 
 if TYPE_CHECKING:
-    from tracking_core.intake import Recorder
     from tracking_core.targets import Target
 
 
@@ -59,23 +65,19 @@ def tracking_harness() -> Any:
     return LocalHarness()
 
 
-class LocalTracker:
+class LocalTracker(Recorder):
     """Records into the run store, on the calling thread.
 
     Args:
         root: Root of the store.
-        run: The run; one of that id that is there already is continued.
+        run: The run; with `resumed`, one of that id that is there already is continued.
+
+    Raises:
+        RunExistsError: There is such a run, and it is not to be resumed.
     """
 
     def __init__(self, root: Path, run: RunInfo) -> None:
-        from tracking_core.artifacts import ArtifactStore
-        from tracking_core.environment import identity
-        from tracking_core.errors import RunExistsError
-        from tracking_core.intake import Recorder
-        from tracking_core.journal import JournalWriter
-        from tracking_core.store.layout import create_run, run_directory
-
-        self.directory = run_directory(root, run.project, run.id)
+        directory = run_directory(root, run.project, run.id)
         facts = {
             "id": run.id,
             "name": run.name,
@@ -89,42 +91,30 @@ class LocalTracker:
             "environment": {**identity(), **run.environment},
         }
         try:
-            create_run(self.directory, facts)
+            create_run(directory, facts)
         except RunExistsError:
             if not run.resumed:
                 raise
-        self._recorder = Recorder(
-            JournalWriter(self.directory, run.id), self.directory, ArtifactStore(root, run.project)
-        )
-        self._finished = False
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith(("log_", "use_")):
-            return getattr(self._running(name), name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        super().__init__(JournalWriter(directory, run.id), directory, ArtifactStore(root, run.project))
+        self.journal.on_error = _raise
 
     def flush(self) -> None:
         """Make everything durable against loss of power."""
-        self._running("flush").journal.sync()
+        if not self.journal.closed:
+            self.journal.sync()
 
     def finish(self, status: str = "finished", *, error: str | None = None) -> None:
         """Write the end of the run; a second call does nothing."""
-        if not self._finished:
-            self._recorder.finish(status, error)
-            self._recorder.journal.close()
-            self._finished = True
+        if not self.journal.closed:
+            self.end(status, error)
+            self.journal.close()
 
-    def _running(self, method: str) -> Recorder:
-        from tracking_core.errors import TrackingError
 
-        if self._finished:
-            raise TrackingError(f"{method} after finish() of {self.directory.name}")
-        return self._recorder
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _root(target: Target) -> Path:
     if target.path:
         return Path(target.path).expanduser()
-    from tracking_core.settings import load_settings
-
     return Path(load_settings().get("dir") or "tracking_runs").expanduser()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.naming import printable
 from tracking_core.testing.fake_records import Entry, StoredVersion, same
+from tracking_core.values import Histogram, Image
 
 if TYPE_CHECKING:
     from tracking_core.testing.fake import FakeTracker
@@ -88,9 +89,24 @@ def _equal(left: Any, right: Any) -> bool:
 def _shown(value: Any) -> str:
     if isinstance(value, Entry):
         axis = "" if value.axis == "step" else f" of {value.axis!r}"
-        return f"step {value.step}{axis}: {value.value!r:.200}"
+        return f"step {value.step}{axis}: {_brief(value.value)}"
     if isinstance(value, StoredVersion):
         aliases = f" aliases {list(value.aliases)}" if value.aliases else ""
-        metadata = f" metadata {dict(value.metadata)!r:.200}" if value.metadata else ""
-        return f"{value!r}{aliases}{metadata}"
-    return f"{value!r:.300}"
+        metadata = f" metadata {_brief(dict(value.metadata))}" if value.metadata else ""
+        digest = f" sha256 {value.digest[:12]}" if value.digest else ""
+        return f"{value!r}{digest}{aliases}{metadata}"
+    return _brief(value)
+
+
+def _brief(value: Any) -> str:
+    """A value on one line, such that what differs looks different."""
+    if isinstance(value, list) and value and all(isinstance(one, Image) for one in cast("list[Any]", value)):
+        return ", ".join(_brief(one) for one in cast("list[Any]", value))
+    if isinstance(value, Image):
+        shape = "x".join(map(str, value.pixels.shape))
+        caption = f" {value.caption!r:.60}" if value.caption is not None else ""
+        return f"image {shape}{caption} sha256 {value.digest()[:12]}"
+    if isinstance(value, Histogram):
+        counts = " ".join(str(value.counts.tolist()).split())
+        return f"histogram of {value.count} values in {len(value.counts)} bins {counts:.120}"
+    return " ".join(repr(value).split())[:200]

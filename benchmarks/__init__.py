@@ -1,0 +1,1 @@
+"""Measurements: always a ratio against the alternative, taken in one interleaved run."""

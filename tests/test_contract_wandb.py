@@ -1,0 +1,10 @@
+"""The contract, kept by the W&B adapter, which is found and read as an outsider's would be."""
+
+from __future__ import annotations
+
+from tracking_core.plugins import find_adapter
+from tracking_core.testing import ContractSuite
+
+
+class TestWandb(ContractSuite):
+    harness = find_adapter("wandb").harness()
