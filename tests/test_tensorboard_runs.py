@@ -24,7 +24,7 @@ for step in range(first, last):
         run.log_scalars({"val/loss": step}, step=step // 100, step_axis="epoch")
         run.log_histogram("weights", [0.0, 1.0, 2.0], step=step, bins=2)
 if size:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while sum(path.stat().st_size for path in Path(root, "tb").rglob("*tfevents*")) < size:
         assert time.monotonic() < deadline, "nothing is delivered"
         time.sleep(0.001)
@@ -41,7 +41,7 @@ def train(root, first, last, size=0):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [3_000, 60_000, 100_000])
+@pytest.mark.parametrize("size", [1_000, 40_000, 80_000])
 def test_a_killed_run_is_in_tensorboard_exactly_once(tmp_path, size):
     """Killed with the event file at some size: before the first records, amid them, near the end."""
     killed = train(tmp_path, 0, 1500, size)

@@ -204,8 +204,8 @@ def test_resume_must_and_never(server: WandbServer, wandb: ModuleType):
 # ---- artifacts
 
 
-def _artifact(wandb: ModuleType, content: str) -> Any:
-    artifact = wandb.Artifact("weights", type="model", description="the weights", metadata={"n": {"k": [1]}})
+def _artifact(wandb: ModuleType, content: str, name: str = "weights") -> Any:
+    artifact = wandb.Artifact(name, type="model", description="the weights", metadata={"n": {"k": [1]}})
     with artifact.new_file("dir/w.txt") as file:
         file.write(content)
     with artifact.new_file("same é #1?.txt") as file:
@@ -256,7 +256,7 @@ def test_public_api_reads_the_run(server: WandbServer, wandb: ModuleType, tmp_pa
     run = _init(wandb, "read", config={"lr": 0.5}, tags=["t"])
     for index in range(3):
         run.log({"loss": 1 / (index + 1), **({"odd": math.inf} if index == 1 else {})})
-    run.log_artifact(_artifact(wandb, "read")).wait()
+    run.log_artifact(_artifact(wandb, "read", name="read-weights")).wait()
     run.finish()
 
     public = wandb.Api(timeout=20).run("loopback/proj/read")

@@ -31,6 +31,19 @@ def is_real(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in _REAL_KINDS or (dtype.kind == "V" and dtype.name.startswith(_EXTENSION_PREFIXES))
 
 
+def is_integral(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of this dtype hold integers (JAX's int2 and int4 included)."""
+    return dtype.kind in "iu" or (dtype.kind == "V" and dtype.name.startswith(("int", "uint")))
+
+
+def is_array_like(value: object) -> bool:
+    """Whether a value says that it is an array; False for objects that cannot even be asked."""
+    try:
+        return hasattr(value, "dtype") or hasattr(value, "__array__")
+    except Exception:  # noqa: BLE001 - a hostile object must not break the message about it
+        return False
+
+
 def to_host(value: Any, key: str, *, copy: bool = False) -> np.ndarray[Any, Any]:
     """Bring an array-like of real numbers to the host.
 
@@ -56,10 +69,12 @@ def to_host(value: Any, key: str, *, copy: bool = False) -> np.ndarray[Any, Any]
 
 
 def _convert(value: Any, key: str, *, copy: bool) -> np.ndarray[Any, Any]:
-    is_jax = hasattr(value, "is_fully_addressable") and hasattr(value, "sharding")
     try:
-        if is_jax:
+        if hasattr(value, "is_fully_addressable") and hasattr(value, "sharding"):
             return np.array(value if value.is_fully_addressable else _local(value, key), copy=True)
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+            # What is behind the mask is no data, and numpy would hand it out as if it were.
+            raise InvalidValueError(f"{key!r}: {describe(value)} has masked entries; fill them, or log x.compressed()")
         return np.array(value, copy=True) if copy else np.asarray(value)
     except InvalidValueError:
         raise

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from tracking_core.errors import InvalidStepError, InvalidValueError
-from tracking_core.values.arrays import describe, to_host
+from tracking_core.values.arrays import describe, is_array_like, is_integral, to_host
 
 Scalar: TypeAlias = bool | int | float
 """What a scalar is once it is on the host."""
 
 _PLAIN = frozenset({float, int, bool})
 _STEP_LIMIT = 2**63
+#: From here on an int has no float, not even by rounding: no backend could hold it.
+_INT_LIMIT = 2**1024 - 2**970
 _MAX_DEPTH = 32
+OnError: TypeAlias = Callable[[str, InvalidValueError], None]
+"""Called with (name, error) for a value that cannot be taken."""
 
 
 def to_scalar(value: Any, key: str) -> Scalar:
@@ -32,7 +37,7 @@ def to_scalar(value: Any, key: str) -> Scalar:
         >>> to_scalar(np.float32(0.5), "loss")
         0.5
     """
-    if type(value) in _PLAIN:
+    if type(value) in _PLAIN and type(value) is not int:
         return value
     if isinstance(value, (str, bytes)) or value is None:
         hint = "; text goes to log_text" if isinstance(value, (str, bytes)) else ""
@@ -40,19 +45,23 @@ def to_scalar(value: Any, key: str) -> Scalar:
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, int):
+        if not -_INT_LIMIT < value < _INT_LIMIT:
+            raise InvalidValueError(f"{key!r}: an integer of {value.bit_length()} bits is beyond all floats; log a ratio")
         return int.__index__(value)
-    if not hasattr(value, "dtype") and not hasattr(value, "__array__"):
+    if not is_array_like(value):
         raise InvalidValueError(f"{key!r}: expected a number or an array of size 1, got {describe(value)}")
     array = to_host(value, key)
     if array.size != 1:
         raise InvalidValueError(f"{key!r}: {_many(array.shape, describe(value))}")
     item = array.reshape(())[()]
-    kind = array.dtype.kind
-    if kind == "b":
+    if array.dtype.kind == "b":
         return bool(item)
-    if kind in "iu" or (kind == "V" and "int" in array.dtype.name):
+    if is_integral(array.dtype):
         return int(item)
-    return float(item)
+    number = float(item)
+    if math.isinf(number) and not math.isinf(item):
+        raise InvalidValueError(f"{key!r}: {item} of dtype {array.dtype} is beyond float64")
+    return number
 
 
 def _many(shape: tuple[int, ...], text: str) -> str:
@@ -80,7 +89,7 @@ def to_step(step: Any) -> int:
         except Exception:  # noqa: BLE001 - arrays of size 1 that are not 0-d, floats, and anything else come here
             value = _whole(step)
     if not -_STEP_LIMIT <= value < _STEP_LIMIT:
-        raise InvalidStepError(f"step: {value} does not fit into 64 bits")
+        raise InvalidStepError(f"step: an integer of {value.bit_length()} bits does not fit into 64")
     return value
 
 
@@ -89,7 +98,7 @@ def _whole(step: Any) -> int:
         number = to_scalar(step, "step")
     except InvalidValueError as error:
         raise InvalidStepError(str(error)) from error
-    if isinstance(number, float) and not number.is_integer():
+    if isinstance(number, bool) or (isinstance(number, float) and not number.is_integer()):
         raise InvalidStepError(f"step: expected a whole number, got {number!r}")
     return int(number)
 
@@ -104,31 +113,49 @@ def to_name(name: Any) -> str:
 def to_axis(axis: Any) -> str:
     """Check the name of a step axis."""
     if not isinstance(axis, str) or not axis:
-        raise InvalidStepError(f"step_axis: expected a non-empty str, got {axis!r:.80}")
-    return axis
+        raise InvalidStepError(f"step_axis: expected a non-empty str, got {describe(axis) if axis != '' else axis!r}")
+    return to_name(axis)
 
 
-def flatten_scalars(scalars: Mapping[str, Any], prefix: str = "", _depth: int = 0) -> Iterator[tuple[str, Any]]:
+def flatten_scalars(
+    scalars: Mapping[str, Any],
+    prefix: str = "",
+    on_error: OnError | None = None,
+    _outer: tuple[Mapping[str, Any], ...] = (),
+) -> Iterator[tuple[str, Any]]:
     """Yield (name, raw value) with nested mappings joined by "/"; anything that is no mapping is a leaf.
 
+    Args:
+        scalars: Names to values or mappings.
+        prefix: Stands before every name, with a "/".
+        on_error: Called with (name, error) for what cannot be taken, which is then left out; None raises.
+
     Raises:
-        InvalidValueError: A key is no str, or mappings are nested more than 32 deep.
+        InvalidValueError: A key is no str, a mapping holds itself, or is nested more than 32 deep.
     """
-    if _depth > _MAX_DEPTH:
-        raise InvalidValueError(f"{prefix[:80]!r}…: nested more than {_MAX_DEPTH} deep; is there a cycle?")
     for key, value in scalars.items():
-        name = key if type(key) is str else to_name(key)
-        if prefix:
-            name = f"{prefix}/{name}"
-        if isinstance(value, Mapping):
-            yield from flatten_scalars(value, name, _depth + 1)
-        else:
-            yield name, value
+        name = prefix
+        try:
+            name = f"{prefix}/{to_name(key)}" if prefix else to_name(key)
+            if not isinstance(value, Mapping):
+                yield name, value
+                continue
+            outer = (*_outer, scalars)
+            if len(outer) > _MAX_DEPTH or any(value is one for one in outer):
+                raise InvalidValueError(f"{name[-200:]!r}: a mapping that holds itself, or is nested too deep")
+            yield from flatten_scalars(value, name, on_error, outer)
+        except Exception as error:
+            # A mapping may be as hostile as an array; it costs its own name, not the others of the call.
+            failure = error
+            if not isinstance(error, InvalidValueError):
+                failure = InvalidValueError(f"{name!r}: cannot read {describe(value)} ({type(error).__name__})")
+                failure.__cause__ = error
+            if on_error is None:
+                raise failure from failure.__cause__
+            on_error(name or type(key).__name__, failure)
 
 
-def to_scalars(
-    scalars: Mapping[str, Any], on_error: Callable[[str, InvalidValueError], None] | None = None
-) -> dict[str, Scalar]:
+def to_scalars(scalars: Mapping[str, Any], on_error: OnError | None = None) -> dict[str, Scalar]:
     """Turn a (nested) mapping of values into a flat dict of host numbers.
 
     Args:
@@ -142,25 +169,15 @@ def to_scalars(
         raise InvalidValueError(f"log_scalars: expected a mapping of names to numbers, got {describe(scalars)}")
     plain: dict[str, Scalar] = {}
     for key, value in scalars.items():
-        if type(value) in _PLAIN and type(key) is str:
+        kind = type(value)
+        if kind in _PLAIN and type(key) is str and (kind is not int or -_INT_LIMIT < value < _INT_LIMIT):
             plain[key] = value
             continue
-        try:
-            for name, leaf in flatten_scalars({key: value}):
-                _take(plain, name, leaf, on_error)
-        except InvalidValueError as error:
-            if on_error is None:
-                raise
-            on_error(key if isinstance(key, str) else type(key).__name__, error)
+        for name, leaf in flatten_scalars({key: value}, "", on_error, (scalars,)):
+            try:
+                plain[name] = to_scalar(leaf, name)
+            except InvalidValueError as error:
+                if on_error is None:
+                    raise
+                on_error(name, error)
     return plain
-
-
-def _take(
-    plain: dict[str, Scalar], name: str, leaf: Any, on_error: Callable[[str, InvalidValueError], None] | None
-) -> None:
-    try:
-        plain[name] = to_scalar(leaf, name)
-    except InvalidValueError as error:
-        if on_error is None:
-            raise
-        on_error(name, error)
