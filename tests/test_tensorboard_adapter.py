@@ -1,4 +1,4 @@
-"""The TensorBoard adapter as a plugin: hooks, options, places, diagnosis, buckets, and the contract."""
+"""The TensorBoard adapter as a plugin: hooks, options, places, diagnosis, buckets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ from tracking_core.errors import MissingDependencyError
 from tracking_core.plugins import find_adapter
 from tracking_core.protocol import OPTIONAL_CAPABILITIES
 from tracking_core.targets import Target, parse_target
-from tracking_core.testing import ContractSuite
 from tracking_tensorboard.events import LocalEventFile, RemoteEventFile
 from tracking_tensorboard.testing import TensorBoardHarness, find_run, read_run
-
-
-class TestContract(ContractSuite):
-    harness = TensorBoardHarness()
 
 
 def test_asking_what_it_is_imports_no_backend():

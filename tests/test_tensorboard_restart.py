@@ -73,6 +73,27 @@ def test_what_was_not_confirmed_is_cut_off_and_written_again(tmp_path):
     assert stored.histograms[0].value.counts.sum() == 2
 
 
+def test_a_tensorboard_that_looks_on_sees_a_restart_without_doubles(tmp_path):
+    tracker, run = open_run(tmp_path)
+    log(tracker, range(10))
+    tracker.flush()
+    confirmed = copy.deepcopy(run.state)
+    log(tracker, range(10, 20))
+    watching = EventAccumulator(str(find_run(tmp_path / "tb", "r")), size_guidance={"tensors": 0})
+
+    def seen():
+        return [event.step for event in watching.Reload().Tensors("loss")]
+
+    assert seen() == list(range(20))
+    tracker, run = open_run(tmp_path, confirmed)
+    assert seen() == list(range(20))
+    log(tracker, range(10, 15))
+    assert seen() == list(range(20))
+    log(tracker, range(15, 30))
+    tracker.finish()
+    assert seen() == list(range(30))
+
+
 def test_a_crash_before_the_first_flush_of_records(tmp_path):
     tracker, run = open_run(tmp_path, config={"lr": 1})
     opened = copy.deepcopy(run.state)

@@ -178,8 +178,10 @@ def load_settings(
 
 
 def option_variable(backend: str, option: str) -> str:
-    """The environment variable that sets an option of a backend."""
-    return f"{OPTION_PREFIX}{_variable_part(backend)}_{_variable_part(option)}".upper()
+    """The environment variable that sets an option of a backend; "" when none can, for its capitals or dashes."""
+    if option != option.lower() or not (option or "_").isidentifier():
+        return ""
+    return f"{OPTION_PREFIX}{_variable_part(backend)}_{option}".upper()
 
 
 def _variable_part(name: str) -> str:

@@ -159,12 +159,10 @@ _REMEDY = "keys come from the backend's own environment variables or login, neve
 
 def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tuple[dict[str, str], dict[str, str]]:
     """Split options into the adapter's own and the filters; refuse secrets and filters that make no sense."""
-    from tracking_core.redaction import is_secret_name
-
     own: dict[str, str] = {}
     filters: dict[str, str] = {}
     for key, value in options.items():
-        if is_secret_name(key) or _SECRET_VALUE.match(value) or _holds_secret(value):
+        if _is_secret(key, value):
             raise SettingsError(f"{origin}: the option {key!r} of the target {name!r} looks like a secret; {_REMEDY}")
         (filters if key in COMMON_OPTIONS else own)[key] = value
     every = filters.get("every")
@@ -201,15 +199,27 @@ def redact_targets(text: str) -> str:
     Args:
         text: What TRACKING_BACKEND says, whether it can be parsed or not.
     """
-    from tracking_core.redaction import REDACTED, is_secret_name, redact_text
+    from tracking_core.redaction import REDACTED, redact_text
 
     def option(match: re.Match[str]) -> str:
-        key, value = unquote(match[2]), unquote(match[3])
-        secret = is_secret_name(key) or _SECRET_VALUE.match(value) or _holds_secret(value)
-        return f"{match[1]}{match[2]}={REDACTED}" if secret else match[0]
+        hidden = _is_secret(unquote(match[2]), unquote(match[3]))
+        return f"{match[1]}{match[2]}={REDACTED}" if hidden else match[0]
 
     text = re.sub(r"://[^/?,]*(?:@|%40)", f"://{REDACTED}@", text)
     return redact_text(re.sub(r"([?&])([^=&,]+)=([^&,]*)", option, text))
+
+
+def redact_option(option: str, value: str) -> str:
+    """The value of an option for showing to people."""
+    from tracking_core.redaction import REDACTED, redact_text
+
+    return REDACTED if _is_secret(option, value) else redact_text(value)
+
+
+def _is_secret(option: str, value: str) -> bool:
+    from tracking_core.redaction import is_secret_name
+
+    return is_secret_name(option) or _SECRET_VALUE.match(value) is not None or _holds_secret(value)
 
 
 def _holds_secret(text: str) -> bool:

@@ -62,7 +62,7 @@ def _viewer(target: Target) -> Finding:
         place = target.path if remote_scheme(target.path) else str(Path(target.path).expanduser().absolute())
     else:
         place = "TRACKING_DIR"
-    command = f"tensorboard --load_fast=false --samples_per_plugin=scalars=0,images=100 --logdir {place}"
+    command = f"tensorboard --load_fast=false --samples_per_plugin=scalars=100000,images=100 --logdir {place}"
     if importlib.util.find_spec("tensorboard") is None:
         return Finding(
             "warning",

@@ -68,8 +68,8 @@ class Recording:
         self._tags = tags
         self._state = state
         self._name = name
-        # What the state says of the tags; a new file starts over, whatever an older one held.
-        self._tags_saved = -1 if fresh else len(tags)
+        # How many tags the state knows; a new file, whatever an older one held, is introduced by a first tag.
+        self._tags_saved = len(tags)
 
     def value(self, make: Callable[..., Any], name: str, kind: str, axis: str, *args: Any) -> Any:
         """A summary value under the tag of a name; `make(tag, *args, metadata)` builds it."""

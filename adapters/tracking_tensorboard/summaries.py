@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,10 +32,7 @@ def metadata(kind: str, description: str | None) -> Any:
 
 def scalar(tag: str, value: Scalar, about: Any) -> Any:
     """A number, rounded to float32; what float32 cannot reach becomes infinite."""
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf if value > 0 else -math.inf
+    number = float(value)
     if about is not None and about.summary_description:
         # TensorBoard's fast loader drops the description of a plain value.
         return Value(tag=tag, tensor=TensorProto(dtype="DT_FLOAT", float_val=[number]), metadata=about)

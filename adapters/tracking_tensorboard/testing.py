@@ -75,21 +75,21 @@ class TensorBoardHarness(AdapterHarness):
 
     def read(self, directory: Path, run: RunInfo) -> Stored:
         """Read the event files of a run back."""
-        return read_run(find_run(directory / "tb", run.id))
+        return read_run(find_run(directory, run.id))
 
 
-def find_run(log_directory: Path, run_id: str) -> Path:
-    """The directory of a run inside a log directory.
+def find_run(directory: Path, run_id: str) -> Path:
+    """The directory of a run's event files, somewhere below a directory.
 
     Raises:
         FileNotFoundError: There is none.
     """
     wanted = FILE_NAMES.encode(run_id)
-    places = sorted(place for place in log_directory.glob("*") if place.is_dir())
-    found = [place for place in places if place.name == wanted or place.name.endswith(f"-{wanted}")]
-    if not found:
-        raise FileNotFoundError(f"there is no run {run_id!r} in {log_directory}; it has {[p.name for p in places]!r}")
-    return found[0]
+    places = sorted({path.parent for path in directory.rglob("*tfevents*")})
+    for place in places:
+        if place.name == wanted or place.name.endswith(f"-{wanted}"):
+            return place
+    raise FileNotFoundError(f"there is no run {run_id!r} below {directory}; there are {[p.name for p in places]!r}")
 
 
 def entries(directory: Path) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line; the process ends with its exit code: 0 fine, 1 errors were found, 2 wrong usage."""
+    import io
     import os
     import sys
 
@@ -15,7 +16,7 @@ def main() -> None:
     from tracking_core.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             # Names may hold anything, and a terminal may know less.
             stream.reconfigure(errors="backslashreplace")
     try:

@@ -63,10 +63,15 @@ def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
     Ends with 1 when something is an error.
     """
     from contextlib import redirect_stdout
+    from pathlib import Path
 
     from tracking_core.cli.doctor import examine
     from tracking_core.cli.output import print_json
 
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise click.ClickException("the working directory is gone: change to one that exists") from error
     # What a backend has to say while it is asked must not get into the answer.
     with redirect_stdout(sys.stderr):
         diagnosis = examine(targets, timeout=timeout)

@@ -14,7 +14,7 @@ from tracking_core.errors import AdapterError, AdapterVersionError
 from tracking_core.plugins import FIRST_PARTY, Adapter, Candidate, candidates, conflict, load
 from tracking_core.protocol import CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
 from tracking_core.redaction import redact_text
-from tracking_core.settings import OPTION_PREFIX, did_you_mean, option_variable
+from tracking_core.settings import did_you_mean, option_variable
 from tracking_core.targets import COMMON_OPTIONS
 
 Status = Literal["available", "missing", "broken", "conflict", "outdated"]
@@ -200,10 +200,8 @@ def print_table(rows: Sequence[BackendRow]) -> None:
     missing = [name for name in FIRST_PARTY if name not in {row.name for row in rows}]
     if missing:
         output.line()
-        output.line(
-            ("error", STYLES["error"]),
-            f"  {', '.join(missing)}: the entry points of tracking-core itself are missing: reinstall it",
-        )
+        text = f"{', '.join(missing)}: the entry points of tracking-core itself are missing: reinstall it"
+        output.item(("error    ", STYLES["error"]), text)
 
 
 def print_details(rows: Sequence[BackendRow]) -> None:
@@ -212,27 +210,25 @@ def print_details(rows: Sequence[BackendRow]) -> None:
     for row in rows:
         output.line((row.name, "bold"), f" - {row.description}" if row.description else "")
         status = (row.status, _STYLES.get(row.status, STYLES["error"]))
-        output.line("status        ", status, indent=2)
-        output.line(f"from          {row.source} ({row.module})", indent=2)
+        output.item("status        ", status, indent=2)
+        output.item("from          ", f"{row.source} ({row.module})", indent=2)
         if row.status in {"available", "missing"}:
-            output.line(f"needs         {_packages(row)}", indent=2)
-            output.line(f"guarantee     {row.guarantee}", indent=2)
-            output.line(f"scalars       come back as {row.precision}", indent=2)
-            output.line(f"capabilities  {_capabilities(row)}", indent=2)
+            output.item("needs         ", _packages(row), indent=2)
+            output.item("guarantee     ", row.guarantee, indent=2)
+            output.item("scalars       ", f"come back as {row.precision}", indent=2)
+            output.item("capabilities  ", _capabilities(row), indent=2)
             _print_options(output, row)
         _print_problems(output, [row])
 
 
 def _print_options(output: Output, row: BackendRow) -> None:
-    own = row.options
-    output.heading("options")
-    if own is None:
-        output.line("any option is passed on", indent=2)
-    rows = [(name, text, option_variable(row.name, name)) for name, text in (own or {}).items()]
-    rows += [(name, text, option_variable(row.name, name)) for name, text in COMMON_OPTIONS.items()]
-    output.table(("option", "meaning", "environment variable"), rows)
     output.line()
-    output.line(f"in a target: {row.name}?option=value; in the settings file: a table [options.{row.name}]")
+    if row.options is None:
+        output.line("It does not say which options it has: any is passed on.")
+    output.table(("option", "meaning"), list({**(row.options or {}), **COMMON_OPTIONS}.items()))
+    output.line()
+    variable = option_variable(row.name, "option")
+    output.line(f"in a target {row.name}?option=value, in the environment {variable}, in the file [options.{row.name}]")
 
 
 def _print_problems(output: Output, rows: Sequence[BackendRow]) -> None:
@@ -242,9 +238,9 @@ def _print_problems(output: Output, rows: Sequence[BackendRow]) -> None:
             said.add(row.problem)
             level = "error" if row.is_error else "warning"
             output.line()
-            output.line((level, STYLES[level]), f"  {row.name}: {row.problem}")
+            output.item((f"{level:<9}", STYLES[level]), f"{row.name}: {row.problem}")
             if row.remedy and row.remedy not in row.problem:
-                output.line(f"-> {row.remedy}", indent=9)
+                output.item("-> ", row.remedy, indent=9)
 
 
 def _packages(row: BackendRow) -> str:

@@ -40,19 +40,27 @@ class Output:
         self.line()
         self.line((text, "bold"))
 
-    def line(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
-        """One line; at a terminal it is wrapped, and continued under its start.
+    def line(self, *parts: str | tuple[str, str]) -> None:
+        """One line.
 
         Args:
             parts: Texts, or (text, style) pairs, that follow each other.
-            indent: How far it is moved to the right.
         """
-        from rich.padding import Padding
+        self._print(Text().join(_text(part) for part in parts))
 
-        text = Text()
-        for part in parts:
-            text.append(*((shown(part),) if isinstance(part, str) else (shown(part[0]), part[1])))
-        self._print(Padding(text, (0, 0, 0, indent)))
+    def item(self, lead: str | tuple[str, str], text: str | tuple[str, str], *, indent: int = 0) -> None:
+        """A text with something in front of it; at a terminal it goes on under its own start.
+
+        Args:
+            lead: What stands in front, blanks included; a (text, style) pair as well.
+            text: The text, or a (text, style) pair.
+            indent: How far both are moved to the right.
+        """
+        grid = Table.grid()
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(" " * indent).append_text(_text(lead)), _text(text))
+        self._print(grid)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | tuple[str, str]]]) -> None:
         """A table.
@@ -64,15 +72,14 @@ class Output:
         table = Table(
             box=SIMPLE_HEAD if self._terminal else None,
             pad_edge=False,
+            show_edge=False,
             header_style="bold",
             padding=(0, 2 if not self._terminal else 1, 0, 0),
         )
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(
-                *(Text(shown(cell)) if isinstance(cell, str) else Text(shown(cell[0]), cell[1]) for cell in row)
-            )
+            table.add_row(*map(_text, row))
         self._print(table)
 
     def _print(self, what: Any) -> None:
@@ -80,6 +87,10 @@ class Output:
             self._console.print(what)
         # Rich fills lines up with blanks, which only gets in the way of whoever reads the text with a program.
         click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()) or "")
+
+
+def _text(part: str | tuple[str, str]) -> Text:
+    return Text(shown(part)) if isinstance(part, str) else Text(shown(part[0]), part[1])
 
 
 def shown(text: str) -> str:

@@ -93,15 +93,15 @@ def decode_line(line: bytes, writer: str = "") -> Event:
     body = _parse(head + b"}")
     try:
         seq, low, kind, time = body.pop("seq"), body.pop("low"), body.pop("kind"), body.pop("t")
-    except (KeyError, AttributeError) as error:
-        raise JournalError("the line is intact, but no event") from error
-    if kind == "scalars":
-        values = body.get("values")
-        if isinstance(values, dict):
-            numbers = cast("dict[str, Any]", values)
+        if kind == "scalars":
+            numbers = cast("dict[str, Any]", body["values"])
             for name, value in numbers.items():
                 if isinstance(value, str):
                     numbers[name] = _number_in(value)
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise JournalError("the line is intact, but no event") from error
+    if type(seq) is not int or type(low) is not int or not isinstance(time, (int, float)) or not isinstance(kind, str):
+        raise JournalError("the line is intact, but no event")
     return Event(seq, low, kind, time, body, writer)
 
 
@@ -135,12 +135,9 @@ def unpack(value: Any) -> Any:
 
 
 def _plain_numbers(values: Mapping[str, Any]) -> bool:
-    # One sum tells whether any is NaN or infinite; an overflow only leads to the careful way.
-    try:
-        total = sum(values.values())
-        return -9e18 < total < 9e18 and (type(total) is float or all(abs(v) < 9e18 for v in values.values()))
-    except (OverflowError, TypeError):
-        return False
+    # Two passes in C: the largest magnitude finds infinities and large integers, the sum finds NaN.
+    numbers = values.values()
+    return max(map(abs, numbers)) < _INT_LIMIT and sum(numbers) > -math.inf
 
 
 def _number_out(value: float) -> Any:
@@ -160,8 +157,9 @@ def _number_in(text: str) -> float:
 def _parse(text: bytes) -> dict[str, Any]:
     try:
         return _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # The standard library takes what msgspec does not: escapes of lone surrogates.
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise JournalError("the line is intact, but no JSON") from error

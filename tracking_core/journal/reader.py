@@ -10,6 +10,8 @@ from tracking_core.errors import JournalError
 from tracking_core.journal.lines import FORMAT, Event, decode_line
 
 _CHUNK = 1 << 20
+_START = b'{"seq":'
+"""How every line starts; inside a JSON string its quotes would be escaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,41 +67,53 @@ class WriterReader:
         events: list[tuple[int, Event]] = []
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            rest = b""
-            taken = 0
-            while taken < limit:
-                chunk = file.read(_CHUNK)
-                if not chunk:
-                    break
+            rest, taken, before = b"", 0, self.offset
+            # At least one line, however long: with none the next call would stand here again.
+            while (taken < limit or self.offset == before) and (chunk := file.read(_CHUNK)):
                 taken += len(chunk)
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     self._take(line, events)
-        if final and rest:
-            self.damage.append(Damage(self.path, self.offset, len(rest), "the last line is incomplete"))
+            if final and rest and not file.read(1):
+                self._note(Damage(self.path, self.offset, len(rest), "the last line is incomplete"))
         return events
 
     def _take(self, line: bytes, events: list[tuple[int, Event]]) -> None:
         start = self.offset
         self.offset += len(line) + 1
-        if not line:
-            return
-        try:
-            event = decode_line(line, self.writer)
-        except JournalError as error:
-            self.damage.append(Damage(self.path, start, len(line), str(error)))
-            return
-        if event.kind != "segment":
-            events.append((start, event))
+        part, failure = 0, ""
+        while line:
+            try:
+                event = decode_line(line[part:], self.writer)
+                break
+            except JournalError as error:
+                failure = failure or str(error)
+            # Behind what a full disk tore, or a damaged line end, a whole line may stand.
+            part = line.find(_START, part + 1)
+            if part < 0:
+                self._note(Damage(self.path, start, len(line), failure))
+                return
         else:
-            self._check_header(event)
+            return
+        if part:
+            self._note(Damage(self.path, start, part, failure))
+        if event.kind != "segment":
+            events.append((start + part, event))
+        else:
+            self._check_header(event, start)
 
-    def _check_header(self, event: Event) -> None:
+    def _note(self, damage: Damage) -> None:
+        if damage not in self.damage[-1:]:
+            self.damage.append(damage)
+
+    def _check_header(self, event: Event, start: int) -> None:
         self.parent = event.fields.get("parent")
-        if event.fields.get("v", 0) > FORMAT:
+        version = event.fields.get("v")
+        if not isinstance(version, int) or version > FORMAT:
+            # Whoever asks again must not get the rest of the file.
+            self.offset = start
             raise JournalError(
-                f"{self.path} has format {event.fields.get('v')}, this version reads up to {FORMAT}: "
-                "upgrade tracking-core"
+                f"{self.path} has format {version}, this version reads up to {FORMAT}: upgrade tracking-core"
             )
 
 

@@ -6,8 +6,10 @@ death of the process. No lock is taken, so that logging from a signal handler or
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import math
 import os
 import secrets
 import threading
@@ -16,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tracking_core.errors import JournalError
+from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal.lines import FORMAT, encode_line
 
 
@@ -52,7 +54,6 @@ class JournalWriter:
         self.unwritten = 0
         """How many events could not be written."""
         self._next = itertools.count(1).__next__
-        self._torn = False
         self._low = 1
         self._done: set[int] = set()
         self._advancing = threading.Lock()
@@ -62,7 +63,8 @@ class JournalWriter:
         self.path = folder / f"{self.id}-000001.jsonl"
         self._fd: int = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         header = {"v": FORMAT, "run": self.run_id, "writer": self.id, "segment": 1, "previous": None, "parent": parent}
-        os.write(self._fd, encode_line(0, 1, "segment", round(self.clock(), 6), header))
+        line = encode_line(0, 1, "segment", _seconds(self.clock()), header)
+        self._torn = os.write(self._fd, line) != len(line)
         self._alive = folder / f"{self.id}.alive"
         self.beat()
 
@@ -79,37 +81,39 @@ class JournalWriter:
 
         Raises:
             JournalError: The journal was closed.
+            InvalidValueError: `time` is no number.
         """
+        at = _seconds(self.clock() if time is None else time)
         seq = self._next()
-        low = self._low
-        at = round(self.clock() if time is None else time, 6)
-        line = encode_line(seq, seq + 1 if low == seq else low, kind, at, fields)
-        stored = self._write(line)
-        if stored:
-            self.written += 1
-        else:
-            self.unwritten += 1
-        self._complete(seq)
+        # Whatever happens from here on, the number is done with: the others do not wait for it.
+        try:
+            low = self._low
+            stored = self._write(encode_line(seq, seq + 1 if low == seq else low, kind, at, fields))
+        finally:
+            self._complete(seq)
         return stored
 
     def _write(self, line: bytes) -> bool:
+        failure = OSError(errno.ENOSPC, "only a part of the line could be written", str(self.path))
         try:
-            count = os.write(self._fd, b"\n" + line if self._torn else line)
-            if count == len(line) + self._torn:
-                self._torn = False
-                return True
-            # A short write, as on a disk that has just filled up: the rest of this line would not be read as part
-            # of it, so begin again on a fresh line, once.
-            self._torn = True
-            count = os.write(self._fd, b"\n" + line)
-            if count == len(line) + 1:
-                self._torn = False
-                return True
+            for again in (False, True):
+                # After a short write, as on a disk that has just filled up, begin on a fresh line: what comes next
+                # would be read as part of the torn one.
+                fresh = again or self._torn
+                text = b"\n" + line if fresh else line
+                if os.write(self._fd, text) == len(text):
+                    if fresh:
+                        self._torn = False
+                    self.written += 1
+                    return True
+                self._torn = True
         except OSError as error:
             if self._fd < 0:
                 raise JournalError(f"the journal of writer {self.id} is closed") from error
-            if self.on_error is not None:
-                self.on_error(error)
+            failure = error
+        self.unwritten += 1
+        if self.on_error is not None:
+            self.on_error(failure)
         return False
 
     def _complete(self, seq: int) -> None:
@@ -138,7 +142,7 @@ class JournalWriter:
 
     def reopen(self) -> None:
         """Go on in a file of one's own, in a forked child: two writers never share one."""
-        os.close(self._fd)
+        self.close()
         self._open(parent=self.id)
 
     def beat(self) -> None:
@@ -170,6 +174,16 @@ class JournalWriter:
         return self._fd < 0
 
 
+def _seconds(time: Any) -> float:
+    try:
+        seconds = round(float(time), 6)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidValueError(f"wall_time: expected seconds since the epoch, got {type(time).__name__}") from error
+    if not math.isfinite(seconds):
+        raise InvalidValueError(f"wall_time: expected seconds since the epoch, got {seconds}")
+    return seconds
+
+
 def _process() -> dict[str, Any]:
     import socket
 
@@ -180,7 +194,9 @@ def process_start(pid: int) -> str | None:
     """When a process of this host was started, as its kernel counts; None when there is none, or no /proc."""
     try:
         # After the last ")": the name of the program may hold anything.
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        # One that has ended, and that its parent has not asked after yet, is still listed.
+        return facts[19] if facts[0] not in {"Z", "X"} else None
     except (OSError, IndexError):
         return None
 

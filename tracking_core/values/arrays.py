@@ -72,9 +72,8 @@ def _convert(value: Any, key: str, *, copy: bool) -> np.ndarray[Any, Any]:
     try:
         if hasattr(value, "is_fully_addressable") and hasattr(value, "sharding"):
             return np.array(value if value.is_fully_addressable else _local(value, key), copy=True)
-        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-            # What is behind the mask is no data, and numpy would hand it out as if it were.
-            raise InvalidValueError(f"{key!r}: {describe(value)} has masked entries; fill them, or log x.compressed()")
+        if isinstance(value, np.ma.MaskedArray):
+            value = _unmasked(value, key)
         return np.array(value, copy=True) if copy else np.asarray(value)
     except InvalidValueError:
         raise
@@ -89,6 +88,13 @@ def _local(value: Any, key: str) -> Any:
             "(jax.experimental.multihost_utils.process_allgather)"
         )
     return value.addressable_data(0)
+
+
+def _unmasked(value: Any, key: str) -> Any:
+    if np.ma.is_masked(value):
+        # What is behind the mask is no data, and numpy would hand it out as if it were.
+        raise InvalidValueError(f"{key!r}: {describe(value)} has masked entries; fill them, or log x.compressed()")
+    return value.data
 
 
 def _reason(value: object, error: Exception) -> str:

@@ -49,12 +49,13 @@ class Histogram:
 
     def __post_init__(self) -> None:
         counts, edges = to_host(self.counts, "counts", copy=True), to_host(self.edges, "edges", copy=True)
-        edges = edges.astype(np.float64)
+        # Adding 0.0 turns -0.0 into 0.0: what is equal must hash alike.
+        edges = edges.astype(np.float64) + 0.0
         if counts.ndim != 1 or edges.ndim != 1 or len(edges) != len(counts) + 1 or not len(counts):
             raise InvalidValueError(
                 f"a histogram needs counts of shape [B] and edges of [B + 1], got {counts.shape} and {edges.shape}"
             )
-        if not np.all(np.isfinite(edges)) or np.any(np.diff(edges) <= 0):
+        if not np.all(np.isfinite(edges)) or np.any(edges[1:] <= edges[:-1]):
             raise InvalidValueError("the edges of a histogram must be finite and increase")
         if counts.dtype.kind not in "iub":
             counts = counts.astype(np.float64)
@@ -81,10 +82,11 @@ class Histogram:
             bins: Number of bins, 1 to 4096.
             key: The name for error messages.
         """
-        if not isinstance(bins, int) or not 1 <= bins <= MAX_BINS:
+        if not isinstance(bins, (int, np.integer)) or not 1 <= bins <= MAX_BINS:
             raise InvalidValueError(f"{key!r}: bins must be an int between 1 and {MAX_BINS}, got {bins!r:.80}")
         flat = to_host(values, key).reshape(-1)
-        kept = flat.astype(np.float64)
+        with np.errstate(all="ignore"):
+            kept = flat.astype(np.float64)
         finite = np.isfinite(kept)
         lost = {"nan": 0, "posinf": 0, "neginf": 0}
         if not finite.all():
@@ -95,9 +97,12 @@ class Histogram:
         if not kept.size:
             return cls(np.zeros(bins, np.int64), np.linspace(0.0, 1.0, bins + 1), **lost)
         low, high = float(kept.min()), float(kept.max())
-        counts, edges = _count(kept, low, high, bins)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, std = float(kept.mean()), float(kept.std())
+        counts, edges = _count(kept, low, high, int(bins))
+        # Powers of two scale exactly, and keep sums and squares of the largest and smallest floats representable.
+        peak = max(-low, high)
+        scale = 0 if peak == 0 or 1e-100 < peak < 1e100 else math.frexp(peak)[1]
+        scaled = np.ldexp(kept, -scale) if scale else kept
+        mean, std = (float(np.ldexp(number, scale)) for number in (scaled.mean(), scaled.std()))
         return cls(counts, edges, **lost, min=low, max=high, mean=mean, std=std)
 
     def __eq__(self, other: object) -> bool:
@@ -129,9 +134,9 @@ def _count(
         else:
             low, high = low - margin, high + margin
     halved = 2.0 if math.isinf(high - low) else 1.0
-    edges = np.linspace(low / halved, high / halved, bins + 1) * halved
+    edges = np.clip(np.linspace(low / halved, high / halved, bins + 1) * halved, low, high)
     edges[0], edges[-1] = low, high
-    if np.any(np.diff(edges) <= 0):
+    if np.any(edges[1:] <= edges[:-1]):
         # Fewer representable numbers than bins: keep the edges that differ.
         edges = np.unique(edges)
     counts, edges = np.histogram(kept, bins=edges)
@@ -139,13 +144,25 @@ def _count(
 
 
 def to_histogram(values: Any, *, bins: int = 64, key: str = "values") -> Histogram:
-    """A `Histogram` as it is, a ready-made `(counts, edges)` tuple checked, anything else counted into `bins`."""
+    """A `Histogram` as it is, a ready-made `(counts, edges)` tuple checked, anything else counted into `bins`.
+
+    Args:
+        values: See above; a tuple is ready-made when it holds two 1-d arrays of different lengths.
+        bins: Number of bins, 1 to 4096.
+        key: The name for error messages.
+
+    Raises:
+        InvalidValueError: No real numbers, or counts and edges that do not go together.
+    """
     if isinstance(values, Histogram):
         return values
-    if isinstance(values, tuple) and len(values) == 2 and all(np.ndim(part) == 1 for part in values):
-        counts, edges = values
-        if len(edges) == len(counts) + 1:
-            return Histogram(counts, edges)
+    if isinstance(values, tuple) and len(values) == 2:
+        counts, edges = (to_host(part, key) for part in values)
+        if counts.ndim == edges.ndim == 1 and len(counts) != len(edges):
+            try:
+                return Histogram(counts, edges)
+            except InvalidValueError as error:
+                raise InvalidValueError(f"{key!r}: {error}") from error
     if isinstance(values, (str, bytes, dict)) or values is None:
         raise InvalidValueError(f"{key!r}: expected numbers, got {describe(values)}")
     return Histogram.from_values(values, bins=bins, key=key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidValueError
-from tracking_core.values.arrays import describe, to_host
+from tracking_core.values.arrays import describe, is_integral, to_host
 from tracking_core.values.scalars import to_name
 
 CHANNELS = (1, 3, 4)
@@ -70,6 +71,12 @@ class Image:
         """An image over the bytes of a PNG file, or its path; decoded when the pixels are asked for."""
         image = cls(None, caption)
         image._png = png
+        return image
+
+    def captioned(self, caption: str | None) -> Image:
+        """The same normal image under another caption; this one stays as it is."""
+        image = Image(None, caption)
+        image._pixels, image._png, image.clipped = self._pixels, self._png, self.clipped
         return image
 
     @property
@@ -159,7 +166,7 @@ def to_images(
     if isinstance(value, (str, dict)) or value is None:
         raise InvalidValueError(f"{key!r}: expected an image, got {describe(value)}")
     if hasattr(value, "getbands") and hasattr(value, "convert"):
-        value = _from_pil(value)
+        value = _from_pil(key, value)
     array = to_host(value, key)
     pixels, clipped = _to_uint8(key, _batched(key, array), value_range)
     if copy and np.shares_memory(pixels, array):
@@ -177,7 +184,17 @@ def to_image_mapping(
 
 
 def image_grid(images: Sequence[Image], columns: int | None = None) -> Image:
-    """Lay images out in one, row by row; smaller ones are padded with black at the right and the bottom."""
+    """Lay images out in one, row by row; smaller ones are padded with black at the right and the bottom.
+
+    Args:
+        images: At least one.
+        columns: How many stand side by side; None makes it about square.
+
+    Raises:
+        InvalidValueError: There are no images.
+    """
+    if not images:
+        raise InvalidValueError("image_grid: there are no images to lay out")
     arrays = [image.pixels for image in images]
     columns = columns or math.ceil(math.sqrt(len(arrays)))
     rows = math.ceil(len(arrays) / columns)
@@ -204,17 +221,14 @@ def _from_image(key: str, value: Image, value_range: tuple[float, float] | None,
         one = _from_file(key, Path(data) if isinstance(data, str) else data, None)
         images = [one]
     else:
-        images = to_images(key, data, value_range=value.value_range or value_range, copy=copy)
-    if isinstance(caption, str) or caption is None:
-        captions: Sequence[str | None] = [caption] * len(images)
-    else:
-        captions = list(caption)
-        if len(captions) != len(images):
-            raise InvalidValueError(f"{key!r}: {len(captions)} captions for {len(images)} images")
-    for image, text in zip(images, captions, strict=True):
-        if text is not None:
-            image.caption = str(text)
-    return images
+        own = value.value_range if value.value_range is not None else value_range
+        images = to_images(key, data, value_range=own, copy=copy)
+    if caption is None:
+        return images
+    captions = list(caption) if isinstance(caption, (list, tuple)) else [caption] * len(images)
+    if len(captions) != len(images):
+        raise InvalidValueError(f"{key!r}: {len(captions)} captions for {len(images)} images")
+    return [image if text is None else image.captioned(str(text)) for image, text in zip(images, captions, strict=True)]
 
 
 def _from_file(key: str, source: bytes | Path, caption: str | None) -> Image:
@@ -222,11 +236,8 @@ def _from_file(key: str, source: bytes | Path, caption: str | None) -> Image:
         data = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
         raise InvalidValueError(f"{key!r}: cannot read the image file: {error}") from error
-    try:
-        pixels = _decode(data)
-    except Exception as error:
-        raise InvalidValueError(f"{key!r}: these bytes are no image file that Pillow can read") from error
-    if data.startswith(_PNG_MAGIC) and pixels.dtype == np.uint8:
+    pixels = _decode(data, key)
+    if data.startswith(_PNG_MAGIC):
         return Image.from_png(data, caption)
     return Image.from_pixels(pixels, caption)
 
@@ -267,7 +278,7 @@ def _to_uint8(
         return array, 0
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255), 0
-    integral = array.dtype.kind in "iu"
+    integral = is_integral(array.dtype)
     if integral and value_range is None:
         low, high = int(array.min()), int(array.max())
         if low < 0 or high > 255:
@@ -277,7 +288,10 @@ def _to_uint8(
             )
         return array.astype(np.uint8), 0
     lo, hi = _checked_range(key, value_range)
-    values = array.astype(np.float64 if array.dtype.itemsize > 4 or integral else np.float32)
+    # float32 is enough where its range is: half the memory.
+    wide = array.dtype.itemsize > 4 or integral or value_range is not None
+    with np.errstate(all="ignore"):
+        values = array.astype(np.float64 if wide else np.float32)
     low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~np.isfinite(values)).sum())
@@ -300,23 +314,39 @@ def _checked_range(key: str, value_range: tuple[float, float] | None) -> tuple[f
         lo, hi = float(value_range[0]), float(value_range[1])
     except (TypeError, ValueError, IndexError) as error:
         raise InvalidValueError(f"{key!r}: value_range must be (lo, hi), got {value_range!r:.80}") from error
-    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+    if not (lo < hi and math.isfinite(hi - lo) and math.isfinite(255.0 / max(hi - lo, sys.float_info.min))):
         raise InvalidValueError(f"{key!r}: value_range must be (lo, hi) with lo < hi, got {value_range!r:.80}")
     return lo, hi
 
 
-def _from_pil(image: Any) -> np.ndarray[Any, Any]:
-    if image.mode not in {"L", "RGB", "RGBA"}:
-        image = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
-    return np.array(image)
+def _from_pil(key: str, image: Any) -> np.ndarray[Any, Any]:
+    """The pixels of a Pillow image, as uint8 where its mode has a natural range."""
+    try:
+        if image.mode in {"I", "F"}:
+            # Any range is possible: the rules for arrays apply.
+            return np.array(image)
+        if image.mode.startswith("I;16"):
+            return np.rint(np.array(image) / 257.0).astype(np.uint8)
+        if image.mode not in {"L", "RGB", "RGBA"}:
+            transparent = image.mode in {"LA", "PA", "La", "RGBa"} or "transparency" in image.info
+            image = image.convert("RGBA" if transparent else "RGB")
+        return np.array(image)
+    except Exception as error:
+        raise InvalidValueError(f"{key!r}: {describe(image)} cannot be read: {error}") from error
 
 
-def _decode(png: bytes) -> np.ndarray[Any, Any]:
+def _decode(data: bytes, key: str = "image") -> np.ndarray[Any, Any]:
+    """uint8 pixels of shape `[H, W, 1|3|4]` from the bytes of an image file."""
     from PIL import Image as Pillow
 
-    with Pillow.open(io.BytesIO(png)) as image:
-        array = _from_pil(image)
-    return array[..., None] if array.ndim == 2 else array
+    try:
+        with Pillow.open(io.BytesIO(data)) as image:
+            array = _from_pil(key, image)
+    except InvalidValueError:
+        raise
+    except Exception as error:
+        raise InvalidValueError(f"{key!r}: these bytes are no image file that Pillow can read") from error
+    return _to_uint8(key, array[..., None] if array.ndim == 2 else array, None)[0]
 
 
 def _encode(pixels: np.ndarray[Any, Any]) -> bytes:

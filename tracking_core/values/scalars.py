@@ -46,7 +46,9 @@ def to_scalar(value: Any, key: str) -> Scalar:
         return float.__float__(value)
     if isinstance(value, int):
         if not -_INT_LIMIT < value < _INT_LIMIT:
-            raise InvalidValueError(f"{key!r}: an integer of {value.bit_length()} bits is beyond all floats; log a ratio")
+            raise InvalidValueError(
+                f"{key!r}: an integer of {value.bit_length()} bits is beyond all floats; log a ratio"
+            )
         return int.__index__(value)
     if not is_array_like(value):
         raise InvalidValueError(f"{key!r}: expected a number or an array of size 1, got {describe(value)}")
@@ -133,26 +135,31 @@ def flatten_scalars(
     Raises:
         InvalidValueError: A key is no str, a mapping holds itself, or is nested more than 32 deep.
     """
+    outer = (*_outer, scalars)
     for key, value in scalars.items():
         name = prefix
         try:
             name = f"{prefix}/{to_name(key)}" if prefix else to_name(key)
-            if not isinstance(value, Mapping):
+            if isinstance(value, Mapping):
+                yield from flatten_scalars(_nested(value, name, outer), name, on_error, outer)
+            else:
                 yield name, value
-                continue
-            outer = (*_outer, scalars)
-            if len(outer) > _MAX_DEPTH or any(value is one for one in outer):
-                raise InvalidValueError(f"{name[-200:]!r}: a mapping that holds itself, or is nested too deep")
-            yield from flatten_scalars(value, name, on_error, outer)
+        except InvalidValueError as error:
+            if on_error is None:
+                raise
+            on_error(name or type(key).__name__, error)
         except Exception as error:
             # A mapping may be as hostile as an array; it costs its own name, not the others of the call.
-            failure = error
-            if not isinstance(error, InvalidValueError):
-                failure = InvalidValueError(f"{name!r}: cannot read {describe(value)} ({type(error).__name__})")
-                failure.__cause__ = error
+            failure = InvalidValueError(f"{name!r}: cannot read {describe(value)} ({type(error).__name__})")
             if on_error is None:
-                raise failure from failure.__cause__
-            on_error(name or type(key).__name__, failure)
+                raise failure from error
+            on_error(name, failure)
+
+
+def _nested(value: Mapping[str, Any], name: str, outer: tuple[Mapping[str, Any], ...]) -> Mapping[str, Any]:
+    if len(outer) > _MAX_DEPTH or any(value is one for one in outer):
+        raise InvalidValueError(f"{name[-200:]!r}: a mapping that holds itself, or is over {_MAX_DEPTH} deep")
+    return value
 
 
 def to_scalars(scalars: Mapping[str, Any], on_error: OnError | None = None) -> dict[str, Scalar]:

@@ -20,7 +20,7 @@ from tracking_core.settings import (
     option_variable,
     unknown_variables,
 )
-from tracking_core.targets import COMMON_OPTIONS, redact_targets
+from tracking_core.targets import COMMON_OPTIONS, redact_option, redact_targets
 
 
 def read_settings() -> tuple[Settings, list[Finding]]:
@@ -36,12 +36,13 @@ def read_settings() -> tuple[Settings, list[Finding]]:
     return settings, [Finding("ok", f"{message} (tracking.toml, or [tool.tracking] in pyproject.toml)")]
 
 
-def setting_rows(settings: Settings, targets: Sequence[str]) -> list[SettingRow]:
+def setting_rows(settings: Settings, targets: Sequence[str], backends: Iterable[str]) -> list[SettingRow]:
     """Every setting with its value and origin, secrets left out.
 
     Args:
         settings: What environment and file say.
         targets: What was given on the command line; stands for the argument of `start_run`.
+        backends: Names of installed backends, whose options are shown as well where any are set.
     """
     rows: list[SettingRow] = []
     for variable in VARIABLES:
@@ -50,6 +51,10 @@ def setting_rows(settings: Settings, targets: Sequence[str]) -> list[SettingRow]
         shown = redact_targets(value) if variable.key == "backend" else redact_text(value)
         origin = settings.origin(variable.key, argument) if value else "default"
         rows.append(SettingRow(variable.key, variable.env, shown or variable.default, origin, variable.otherwise))
+    for backend in sorted({*backends, *settings.file_options}):
+        for option, setting in settings.backend_options(backend).items():
+            name, variable = f"options.{backend}.{option}", option_variable(backend, option)
+            rows.append(SettingRow(name, variable, redact_option(option, setting.value), setting.origin))
     return rows
 
 
@@ -66,7 +71,9 @@ def check_settings(settings: Settings, backends: Iterable[BackendRow]) -> list[F
             try:
                 settings.choice(variable.key)
             except SettingsError as error:
-                found.append(Finding("error", str(error), f"set {variable.env} to one of {', '.join(variable.choices)}"))
+                found.append(
+                    Finding("error", str(error), f"set {variable.env} to one of {', '.join(variable.choices)}")
+                )
     found.extend(_check_run_id(settings))
     found.extend(
         Finding("warning", f"nothing reads the environment variable {text}", "correct or unset it")
@@ -94,11 +101,11 @@ def _check_run_id(settings: Settings) -> list[Finding]:
 
 def _check_option_variables(backends: Sequence[BackendRow]) -> list[Finding]:
     """Variables of the form TRACKING_BACKEND_<NAME>_<OPTION> that mean nothing to any backend."""
-    if any(row.options is None for row in backends if row.status != "conflict" and not row.is_error):
-        prefixes = [option_variable(row.name, "") for row in backends if row.options is None]
-    else:
-        prefixes = [option_variable(row.name, "") for row in backends if row.is_error]
-    known = [option_variable(row.name, option) for row in backends for option in (*(row.options or ()), *COMMON_OPTIONS)]
+    # What a backend reads that takes any option, or that cannot be asked, is not known.
+    prefixes = [option_variable(row.name, "") for row in backends if row.options is None]
+    known = [
+        option_variable(row.name, option) for row in backends for option in (*(row.options or ()), *COMMON_OPTIONS)
+    ]
     return [
         Finding(
             "warning",
@@ -107,6 +114,6 @@ def _check_option_variables(backends: Sequence[BackendRow]) -> list[Finding]:
         )
         for name in sorted(os.environ)
         if name.startswith(OPTION_PREFIX)
-        and name not in known
-        and not any(name.startswith(prefix) for prefix in prefixes)
+        and name.upper() not in known
+        and not any(name.upper().startswith(prefix) for prefix in prefixes)
     ]
