@@ -201,9 +201,7 @@ def test_filters_thin_what_a_target_gets(monkeypatch):
             run.log_scalars({"train/loss": 1.0, "train/secret": 2.0, "val/loss": 3.0, "lr": 4.0}, step=step)
         run.log_images({"train/image": np.zeros((2, 2))}, step=0)
         run.log_histogram("train/h", [1.0], step=0)
-    worker = TargetWorker(
-        run.dir, Destination("plain", target, plain), pause=lambda _: True, note=lambda *_: None
-    )
+    worker = TargetWorker(run.dir, Destination("plain", target, plain), pause=lambda _: True, note=lambda *_: None)
     assert worker.open(wait=0.0)
     while worker.deliver(final=True):
         pass
@@ -260,9 +258,7 @@ def test_an_interrupted_worker_goes_on_where_the_cursor_stands():
     kept = Plain()
 
     def worker():
-        made = TargetWorker(
-            run.dir, Destination("plain", target, kept), pause=lambda _: True, note=lambda *_: None
-        )
+        made = TargetWorker(run.dir, Destination("plain", target, kept), pause=lambda _: True, note=lambda *_: None)
         made.cursor = type(made.cursor).load(run.dir, target)
         made.inbox = type(made.inbox)(run.dir, made.cursor)
         return made
@@ -339,3 +335,37 @@ def test_url_native_and_should_stop():
         assert run.should_stop is True
         with pytest.raises(tracking.SettingsError, match="nosuch"):
             run.native("nosuch")
+
+
+def test_a_cursor_does_not_pass_over_what_was_not_confirmed(troubles):
+    """A backend whose flush fails at the end: what it may not have is sent again when the run is opened again."""
+
+    class Unsure(Plain):
+        fails = True
+
+        def flush(self):
+            if self.fails and self.rows:
+                raise OSError("disk full")
+
+    with started("local") as run:
+        for step in range(5):
+            run.log_scalars({"x": float(step)}, step=step)
+    target = parse_target("plain")
+
+    def deliver(tracker):
+        worker = TargetWorker(
+            run.dir, Destination("plain", target, tracker), pause=lambda _: True, note=lambda *_: None
+        )
+        worker.cursor = type(worker.cursor).load(run.dir, target)
+        worker.inbox = type(worker.inbox)(run.dir, worker.cursor)
+        assert worker.open(wait=0.0)
+        while worker.deliver(final=True) and not worker.last_error:
+            pass
+        worker.close("finished", None)
+        return [row[2] for row in tracker.rows]
+
+    assert deliver(Unsure()) == list(range(5))
+    again = Unsure()
+    again.fails = False
+    assert deliver(again) == list(range(5))
+    assert deliver(Plain()) == []

@@ -77,6 +77,7 @@ def replay(record: Record, tracker: Tracker, *, on_fallback: Callable[[str], Non
                 metadata=data["metadata"],
                 aliases=data["aliases"],
                 version=data.get("version"),
+                digest=data.get("digest"),
                 wall_time=record.time,
             )
         case "table" | "video" | "audio" | "text" | "figure":

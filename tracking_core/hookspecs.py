@@ -114,6 +114,11 @@ class RunInfo:
     environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
     started: float = field(default_factory=time.time)
 
+    def directory(self, adapter: str) -> Path:
+        """Where an adapter keeps files when its target names no place: in the run directory, under its name."""
+        base = self.dir if self.dir is not None else Path("tracking_runs") / self.id
+        return base / adapter
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,9 +46,3 @@ def open_tracker(target: str | Target, run: RunInfo | None = None) -> Tracker:
     adapter = find_adapter(target.name, origin="open_tracker")
     adapter.check_target(target, origin="open_tracker")
     return adapter.open(target, run)
-
-
-def default_directory(run: RunInfo, adapter: str) -> Path:
-    """Where an adapter keeps its files when its target names no place."""
-    base = run.dir if run.dir is not None else Path("tracking_runs") / run.id
-    return base / adapter

@@ -28,9 +28,9 @@ def flat(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
     Non-finite numbers, and integers that float64 cannot hold, become text: the tab would fail over the former, and
     round the latter.
     """
-    from tracking_core.config import flatten
+    from tracking_core.values import flatten_config
 
-    return {escape(str(name)): _plain(value) for name, value in flatten(config).items()}
+    return {escape(str(name)): _plain(value) for name, value in flatten_config(config).items()}
 
 
 def session_start(config: Mapping[str, bool | float | str], started: float) -> Any:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from tracking_core import SettingsError
 from tracking_core.naming import FILE_NAMES
-from tracking_core.opening import default_directory
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo, Target
@@ -41,7 +40,7 @@ def log_directory(target: Target, run: RunInfo) -> str:
         return target.path.rstrip("/")
     if target.path:
         return str(Path(target.path).expanduser().absolute())
-    return str(default_directory(run, "tensorboard").absolute())
+    return str(run.directory("tensorboard").absolute())
 
 
 def run_directory(run: RunInfo) -> str:

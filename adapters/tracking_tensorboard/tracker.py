@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tracking_core import Rejected, SettingsError
-from tracking_core.config import to_plain
 from tracking_core.values import (
     ArtifactRef,
     artifact_files,
     to_audio,
     to_axis,
+    to_config,
     to_figure,
     to_histogram,
     to_image_mapping,
@@ -261,7 +261,7 @@ class TensorBoardTracker:
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Add to the configuration: a text with what is new, and the HParams tab as long as nothing was recorded."""
-        plain = to_plain(config)
+        plain = to_config(config)
         with self._open():
             self._document(CONFIG, "config", plain)
             if self._pending is not None:
@@ -269,7 +269,7 @@ class TensorBoardTracker:
 
     def log_summary(self, summary: Mapping[str, Any]) -> None:
         """Record values that describe the run as a whole, as text."""
-        plain = to_plain(summary)
+        plain = to_config(summary)
         with self._open():
             self._start_session()
             self._document(SUMMARY, "summary", plain)
@@ -337,7 +337,7 @@ class TensorBoardTracker:
         value = self._recording.value(summaries.text, ABOUT, "about", DEFAULT_AXIS, markdown.encode(text))
         self._recording.append([value], wall_time=run.started or None)
         if run.config:
-            plain = to_plain(run.config)
+            plain = to_config(run.config)
             self._document(CONFIG, "config", plain, wall_time=run.started or None)
             if self._pending is not None:
                 self._pending.update(hparams.flat(plain))

@@ -14,24 +14,26 @@ from tracking_wandb.options import OPTION_HELP
 if TYPE_CHECKING:
     from tracking_core import Finding, RunInfo, Target, Tracker
 
-_CAPABILITIES = frozenset({
-    "scalars",
-    "images",
-    "histograms",
-    "artifacts",
-    "tables",
-    "video",
-    "audio",
-    "text",
-    "figures",
-    "config",
-    "summary",
-    "alerts",
-    "use_artifact",
-    "flush",
-    "deliver",
-    "resume",
-})
+_CAPABILITIES = frozenset(
+    {
+        "scalars",
+        "images",
+        "histograms",
+        "artifacts",
+        "tables",
+        "video",
+        "audio",
+        "text",
+        "figures",
+        "config",
+        "summary",
+        "alerts",
+        "use_artifact",
+        "flush",
+        "deliver",
+        "resume",
+    }
+)
 
 
 @hookimpl

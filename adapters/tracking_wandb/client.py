@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core import SettingsError
-from tracking_core.opening import default_directory
 from tracking_wandb.credentials import key_source
 from tracking_wandb.names import MAX_LABEL, project_name, shortened, tag
 from tracking_wandb.options import MODES
@@ -69,7 +68,7 @@ def client_directory(options: Options, run: RunInfo) -> Path:
         return options.dir
     if os.environ.get("WANDB_DIR"):
         return Path(os.environ["WANDB_DIR"]).absolute()
-    return default_directory(run, "wandb").absolute().parent
+    return run.directory("wandb").absolute().parent
 
 
 def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:

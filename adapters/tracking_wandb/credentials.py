@@ -59,7 +59,9 @@ def ask_server(server: str, timeout: float) -> tuple[str, str]:
     viewer: Any = None
     with contextlib.suppress(KeyError, TypeError):
         viewer = content["data"]["viewer"]
-    return ("ok", str(viewer.get("entity"))) if isinstance(viewer, dict) else ("refused", "the server knows no such key")
+    return (
+        ("ok", str(viewer.get("entity"))) if isinstance(viewer, dict) else ("refused", "the server knows no such key")
+    )
 
 
 def _from_netrc(server: str) -> tuple[str | None, str | None]:

@@ -12,13 +12,15 @@ from tracking_core import RetryLater, SettingsError
 T = TypeVar("T")
 
 #: Raised by the client when its service process, wandb-core, is gone; told by name, since their homes move.
-_GONE = frozenset({
-    "HandleAbandonedError",
-    "MailboxClosedError",
-    "ServicePollForTokenError",
-    "WandbServiceConnectionError",
-    "WandbServiceNotOwnedError",
-})
+_GONE = frozenset(
+    {
+        "HandleAbandonedError",
+        "MailboxClosedError",
+        "ServicePollForTokenError",
+        "WandbServiceConnectionError",
+        "WandbServiceNotOwnedError",
+    }
+)
 _STATUS = re.compile(r"(?:error|HTTP|status(?: code)?)[ :]+(\d{3})\b")
 _PASSING = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({401, 403})

@@ -25,6 +25,9 @@ class LogTail:
         self._last_step = -1
         self._ended = False
 
+    def __str__(self) -> str:
+        return f"row {self._last_step} (byte {self._offset})"
+
     def await_row(self, step: int, seconds: float) -> bool:
         """Whether the row of the client's step `step` is there, within some seconds."""
         return self._await(lambda: self._last_step >= step or self._ended, seconds)

@@ -123,7 +123,8 @@ def figure(wandb: Any, value: Figure, folder: Path) -> Any:
     assert value.image is not None
     path = folder / "figure.png"
     path.write_bytes(value.image.png())
-    return [wandb.Image(str(path))]
+    # One image, where log_images makes a list: that tells them apart.
+    return wandb.Image(str(path))
 
 
 class _PlotlyJson:

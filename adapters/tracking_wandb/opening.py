@@ -85,7 +85,9 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
 
     mode = client.effective_mode(wandb, options)
     if mode == "disabled":
-        return DisabledTracker(wandb.init(mode="disabled", reinit="create_new", project=client.project_of(options, run)))
+        return DisabledTracker(
+            wandb.init(mode="disabled", reinit="create_new", project=client.project_of(options, run))
+        )
     if mode == "online":
         client.require_key(wandb, options)
     earlier = _earlier_folders(run, client.client_directory(options, run)) if mode == "offline" else []

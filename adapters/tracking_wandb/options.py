@@ -20,20 +20,22 @@ CONSOLES = ("off", "auto", "redirect", "wrap")
 _SWITCH = ("on", "off")
 
 #: What `tracking backends` and error messages show; the values are checked in `read_options`.
-OPTION_HELP: Mapping[str, str] = MappingProxyType({
-    "entity": "user or team; also wandb://ENTITY/PROJECT (default: WANDB_ENTITY, then the account's own)",
-    "project": "project at W&B, if it is not to be the run's own (default: the run's project)",
-    "mode": "online, offline or disabled (default: WANDB_MODE, then online)",
-    "dir": "directory in which the client makes its 'wandb' folder (default: WANDB_DIR, then the run's directory)",
-    "base_url": "address of the server (default: WANDB_BASE_URL, then W&B's own)",
-    "console": "capture of the terminal: off (default), auto, redirect or wrap; of use with delivery in a thread",
-    "system_metrics": "on (default): the client samples CPU, memory and accelerators of the training process; or off",
-    "metadata": "on (default): the client records program, host and machine; or off",
-    "git": "on (default): commit and remote of the code are recorded; or off",
-    "save_code": "on: the program is uploaded; off (default)",
-    "init_timeout": "seconds in which a run must be open (default: 60)",
-    "finish_timeout": "seconds that finishing may take until the rest stays on disk (default: 300)",
-})
+OPTION_HELP: Mapping[str, str] = MappingProxyType(
+    {
+        "entity": "user or team; also wandb://ENTITY/PROJECT (default: WANDB_ENTITY, then the account's own)",
+        "project": "project at W&B, if it is not to be the run's own (default: the run's project)",
+        "mode": "online, offline or disabled (default: WANDB_MODE, then online)",
+        "dir": "directory in which the client makes its 'wandb' folder (default: WANDB_DIR, then the run's directory)",
+        "base_url": "address of the server (default: WANDB_BASE_URL, then W&B's own)",
+        "console": "capture of the terminal: off (default), auto, redirect or wrap; of use with delivery in a thread",
+        "system_metrics": "on (default): the client samples CPU, memory and accelerators of the training process; or off",
+        "metadata": "on (default): the client records program, host and machine; or off",
+        "git": "on (default): commit and remote of the code are recorded; or off",
+        "save_code": "on: the program is uploaded; off (default)",
+        "init_timeout": "seconds in which a run must be open (default: 60)",
+        "finish_timeout": "seconds that finishing may take until the rest stays on disk (default: 300)",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

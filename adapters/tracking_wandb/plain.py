@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
-from tracking_core.config import to_plain
+from tracking_core.values import to_config
 from tracking_wandb.names import clean
 
 OWN = "_tracking"
@@ -16,12 +16,14 @@ OWN = "_tracking"
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with plain values; the client's own entry, and ours, get an escaped name."""
     reserved = {"_wandb": "~5fwandb", OWN: f"~5f{OWN[1:]}"}
-    return {reserved.get(key, key): value for key, value in cast("dict[str, Any]", _sendable(to_plain(config))).items()}
+    return {
+        reserved.get(key, key): value for key, value in cast("dict[str, Any]", _sendable(to_config(config))).items()
+    }
 
 
 def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata of an artifact: W&B takes no NaN and no infinity there, so they are words."""
-    return cast("dict[str, Any]", _sendable(to_plain(metadata), words=True))
+    return cast("dict[str, Any]", _sendable(to_config(metadata), words=True))
 
 
 def merge(into: dict[str, Any], change: Mapping[str, Any]) -> None:

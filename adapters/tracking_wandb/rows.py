@@ -84,6 +84,10 @@ class Rows:
             row[SEQ], row[WRITER] = record.seq, record.writer
         return row
 
+    def repeat(self) -> None:
+        """Tell W&B once more of the main axis, which changes nothing and makes the client write."""
+        self._define(MAIN_AXIS, hidden=MAIN_AXIS not in self._drawn, step_sync=False)
+
     def _key(self, name: str, suffix: str, column: str, *, media: bool) -> str:
         """The key of a name in a row whose axis has the key `column`; W&B is told of it when it is new."""
         known = (name, media)
@@ -122,7 +126,7 @@ class Rows:
             self._define(key, step_metric=column, step_sync=False)
 
 
-def storable(value: bool | float) -> int | float:  # noqa: FBT001 - a scalar as it comes
+def storable(value: bool | float) -> int | float:
     """A number as W&B keeps it: True and False are drawn as 1 and 0, what exceeds 64 bits is a float."""
     if isinstance(value, bool):
         return int(value)

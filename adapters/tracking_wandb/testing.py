@@ -129,7 +129,8 @@ class _Row:
         if kind == "images/separated":
             orders = json.loads(self._row.get("_tracking_order", "{}"))
             cast("list[Any]", found.images).extend(
-                StoredImage(*where, pixels, caption, self.time) for pixels, caption in self._images(parts, orders.get(name))
+                StoredImage(*where, pixels, caption, self.time)
+                for pixels, caption in self._images(parts, orders.get(name))
             )
             return
         if kind == "histogram":
@@ -141,6 +142,7 @@ class _Row:
             "audio-file": (found.audio, lambda: self._audio(parts[0])),
             "video-file": (found.videos, lambda: self._video(parts[0])),
             "plotly-file": (found.figures, lambda: json.loads(self._file(parts[0]["path"]))),
+            "image-file": (found.figures, lambda: Image.from_png(self._file(parts[0]["path"])).pixels),
         }
         into, read = readers[kind]
         value = self._table(parts) if kind == "table-file" else cast("Any", read)()

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _ROW_KINDS = frozenset({"scalars", "images", "histogram", "table", "video", "audio", "text", "figure"})
 _LEVELS = {"info": "INFO", "warn": "WARN", "warning": "WARN", "error": "ERROR"}
-_FLUSH_SECONDS = 10.0
+_NUDGE_AFTER, _FLUSH_SECONDS = 3.0, 8.0
 
 
 class WandbTracker:
@@ -318,8 +318,14 @@ class WandbTracker:
             Rejected: An artifact that was logged before could not be uploaded.
         """
         with self._talking():
-            if not self._tail.await_row(self._last_step, _FLUSH_SECONDS):
-                raise RetryLater(f"wandb: {self._session.log} does not grow; wandb-core does not answer")
+            if not self._tail.await_row(self._last_step, _NUDGE_AFTER):
+                # Seen once in many thousands: what was written last stays in memory until something else is written.
+                self._rows.repeat()
+                if not self._tail.await_row(self._last_step, _FLUSH_SECONDS):
+                    raise RetryLater(
+                        f"wandb: {self._session.log} stays at {self._tail}, expected row {self._last_step}; "
+                        "wandb-core does not write"
+                    )
         self._raise_failed_upload()
 
     def finish(self, status: str = "finished", *, error: str | None = None) -> None:
@@ -366,7 +372,7 @@ class WandbTracker:
             self._rows_sent += 1
 
     def _deliver(self, record: Record) -> None:
-        if record.kind in _ROW_KINDS and record.seq <= self._session.have.get(record.writer, 0):
+        if record.kind in _ROW_KINDS and record.seq <= self._session.have.get(record.writer, -1):
             return
         with self._lock:
             self._record = record
@@ -382,9 +388,7 @@ class WandbTracker:
             if self._gone is not None:
                 raise gone(self._session.info.id, self._gone)
             if self._closed:
-                raise Rejected(
-                    f"wandb: the run {self._session.info.id!r} is finished; open it again to log more to it"
-                )
+                raise Rejected(f"wandb: the run {self._session.info.id!r} is finished; open it again to log more to it")
             try:
                 yield
             except Exception as error:
@@ -422,5 +426,3 @@ def _folder() -> Iterator[Path]:
     """A folder for files that the client copies while it logs."""
     with tempfile.TemporaryDirectory(prefix="tracking-wandb-") as name:
         yield Path(name)
-
-

@@ -308,10 +308,11 @@ class TargetWorker:
         if self._uncommitted:
             self._commit()
 
-    def _commit(self) -> None:
+    def _commit(self) -> bool:
+        """Whether the backend confirmed what it has; if not, the cursor stays where it was."""
         self._committed_at = self._clock()
         if self.tracker is None:
-            return
+            return False
         try:
             if self._uncommitted and self._supports("flush"):
                 flush: Any = getattr(self.tracker, "flush", None)
@@ -321,22 +322,25 @@ class TargetWorker:
             self._uncommitted = 0
         except BaseException as error:  # noqa: BLE001 - the cursor stays behind, and the records are sent again
             self._trouble("commit", f"could not confirm what it has: {_brief(error)}", error)
+            return False
+        return True
 
     def close(self, status: str, error: str | None) -> None:
         """Finish the backend and write the last cursor."""
         if self.tracker is None:
             return
-        self.commit()
+        confirmed = self._commit() if self._uncommitted else True
         try:
             call(self.tracker.finish, status, error=error)
             self.cursor.status = status
         except BaseException as problem:  # noqa: BLE001 - whatever it is, it concerns this target alone
             self._trouble("finish", f"could not be finished: {_brief(problem)}", problem)
-        self._uncommitted = 0
+        # What was not confirmed is sent again when the run is opened again: the cursor must not pass over it.
         try:
-            self.cursor.save(self.inbox.positions())
+            self.cursor.save(self.inbox.positions() if confirmed else {})
         except OSError as problem:
             self._trouble("commit", f"could not write its cursor: {_brief(problem)}", problem)
+        self._uncommitted = 0
         self.tracker = None
         self.progress += 1
 

@@ -90,7 +90,7 @@ def _take(stored: Stored, event: dict[str, Any], directory: Path) -> None:
 def _histogram(event: dict[str, Any]) -> Any:
     from tracking_core.values import Histogram
 
-    numbers = {key: float(_tagged(event[key])) for key in ("min", "max", "mean", "std")}
+    numbers: dict[str, Any] = {key: float(_tagged(event[key])) for key in ("min", "max", "mean", "std")}
     lost: dict[str, Any] = {key: event[key] for key in ("nan", "posinf", "neginf")}
     return Histogram(event["counts"], event["edges"], **lost, **numbers)
 

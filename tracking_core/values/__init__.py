@@ -4,6 +4,8 @@ Every coercion is idempotent: an adapter may be handed raw arrays (used directly
 already (behind a Run), and treats both alike.
 """
 
+from tracking_core.config import flatten as flatten_config
+from tracking_core.config import to_plain as to_config
 from tracking_core.values.arrays import to_host
 from tracking_core.values.artifacts import ArtifactFile, ArtifactRef, artifact_files
 from tracking_core.values.histograms import Histogram, to_histogram
@@ -26,10 +28,12 @@ __all__ = [
     "Text",
     "Video",
     "artifact_files",
+    "flatten_config",
     "flatten_scalars",
     "image_grid",
     "to_audio",
     "to_axis",
+    "to_config",
     "to_figure",
     "to_histogram",
     "to_host",

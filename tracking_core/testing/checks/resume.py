@@ -1,19 +1,68 @@
-"""Resume: a run that was closed is opened again, and goes on."""
+"""Resume: a run that was closed is opened again, and goes on.
+
+Records are sent as a worker sends them: in batches where the adapter takes those, and from the start again where a
+tracker says in `confirmed` that its backend has less than was sent.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tracking_core.fallbacks import replay
 from tracking_core.testing.comparing import Row, extra_rows, listed, require_rows, rows_of, same_pixels
 from tracking_core.testing.contract import check
+from tracking_core.values import Image, Record
 
 if TYPE_CHECKING:
     from tracking_core.hookspecs import RunInfo
     from tracking_core.testing.context import Context
+
+_WRITER = "contract"
+
+
+class _Parts:
+    """A run in parts: opened, sent more records, finished, and opened again."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self.run = ctx.new_run()
+        self._records: list[Record] = []
+        self._sent = 0
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers for the next part."""
+        self._record("scalars", values, step)
+
+    def image(self, name: str, pixels: np.ndarray[Any, Any], step: int) -> None:
+        """Record an image for the next part."""
+        self._record("images", {name: [Image.from_pixels(pixels)]}, step)
+
+    def _record(self, kind: str, data: Mapping[str, Any], step: int) -> None:
+        seq = len(self._records) + 1
+        self._records.append(Record(kind, seq, _WRITER, 1.6e9 + seq, step=step, data=data))
+
+    def send(self, status: str = "finished", error: str | None = None) -> None:
+        """Open the run, send what is due, finish it, and take its state through JSON."""
+        tracker = self._ctx.open(self.run)
+        confirmed = cast("Mapping[str, int] | None", getattr(tracker, "confirmed", None))
+        if confirmed is not None:
+            self._sent = int(confirmed.get(_WRITER, 0))
+        self._send(tracker, self._records[self._sent :])
+        self._sent = len(self._records)
+        tracker.finish(status, error=error)
+        self.run = _again(self.run)
+
+    def _send(self, tracker: Any, records: Sequence[Record]) -> None:
+        if self._ctx.supports("deliver"):
+            tracker.deliver(records)
+            return
+        for record in records:
+            replay(record, tracker)
 
 
 def _again(run: RunInfo) -> RunInfo:
@@ -25,19 +74,19 @@ def _again(run: RunInfo) -> RunInfo:
 def both_parts_kept(ctx: Context) -> None:
     """What was logged before and after a run was opened again is there, each row once; so after a second time.
 
-    Jobs are preempted. If this fails, look for files that are opened anew, and for steps that have to increase.
+    Jobs are preempted. If this fails, look for files that are opened anew, and for steps that have to increase. An
+    adapter whose backend has to be given everything again says so in `confirmed`.
     """
-    run = ctx.new_run()
+    parts = _Parts(ctx)
     expected: list[Row] = []
     for part in range(3):
-        with ctx.tracker(run) as tracker:
-            for step in (10 * part, 10 * part + 1, 5):
-                value = step + part / 4
-                tracker.log_scalars({"loss": value}, step=step)
-                expected.append(Row("loss", "step", step, value))
-        run = _again(run)
-    require_rows(ctx, run, expected)
-    extra = extra_rows(rows_of(ctx.scalars(run)), expected, ctx.info.precision)
+        for step in (10 * part, 10 * part + 1, 5):
+            value = step + part / 4
+            parts.scalars({"loss": value}, step)
+            expected.append(Row("loss", "step", step, value))
+        parts.send()
+    require_rows(ctx, parts.run, expected)
+    extra = extra_rows(rows_of(ctx.scalars(parts.run)), expected, ctx.info.precision)
     ctx.require(not extra, f"{len(extra)} rows are there twice, or were not logged: {listed(extra)}")
 
 
@@ -47,15 +96,13 @@ def failed_run_goes_on(ctx: Context) -> None:
 
     If this fails, look at what the backend takes for final.
     """
-    run = ctx.new_run()
-    tracker: Any = ctx.open(run)
-    tracker.log_scalars({"loss": 0.5}, step=1)
-    tracker.finish("failed", error="preempted by the scheduler")
-    run = _again(run)
-    with ctx.tracker(run) as tracker:
-        tracker.log_scalars({"loss": 0.25}, step=2)
-    require_rows(ctx, run, [Row("loss", "step", 1, 0.5), Row("loss", "step", 2, 0.25)])
-    status = ctx.read(run).status
+    parts = _Parts(ctx)
+    parts.scalars({"loss": 0.5}, 1)
+    parts.send("failed", error="preempted by the scheduler")
+    parts.scalars({"loss": 0.25}, 2)
+    parts.send()
+    require_rows(ctx, parts.run, [Row("loss", "step", 1, 0.5), Row("loss", "step", 2, 0.25)])
+    status = ctx.read(parts.run).status
     ctx.require(status in {None, "finished"}, f"the run was finished the second time, and is {status!r}")
 
 
@@ -83,18 +130,14 @@ def media_kept(ctx: Context) -> None:
 
     If this fails, look for file names that begin at zero again.
     """
-    run = ctx.new_run()
+    parts = _Parts(ctx)
     arrays = [np.full((3, 4, 3), 40 * number, np.uint8) for number in range(4)]
     for part in range(2):
-        with ctx.tracker(run) as tracker:
-            tracker.log_images({"sample": arrays[2 * part]}, step=part)
-            tracker.log_images({"fixed": arrays[2 * part + 1]}, step=7)
-        run = _again(run)
-    stored = ctx.images(run)
-    for name, step, array in (
-        ("sample", 0, arrays[0]),
-        ("sample", 1, arrays[2]),
-        *(("fixed", 7, a) for a in arrays[1::2]),
-    ):
+        parts.image("sample", arrays[2 * part], part)
+        parts.image("fixed", arrays[2 * part + 1], 7)
+        parts.send()
+    stored = ctx.images(parts.run)
+    logged = [("sample", 0, arrays[0]), ("sample", 1, arrays[2]), ("fixed", 7, arrays[1]), ("fixed", 7, arrays[3])]
+    for name, step, array in logged:
         found = any(one.name == name and one.step == step and same_pixels(one.pixels, array) for one in stored)
         ctx.require(found, f"the image {name!r} at step {step} is not there as it was logged")

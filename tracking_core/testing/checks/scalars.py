@@ -222,7 +222,7 @@ def nothing_duplicated(ctx: Context) -> None:
     with ctx.tracker(run) as tracker:
         for row in expected:
             tracker.log_scalars({row.name: row.value}, step=row.step)
-            if row.step % 10 == 0 and ctx.supports("flush"):
+            if row.step % 25 == 24 and ctx.supports("flush"):
                 tracker.flush()
     extra = extra_rows(rows_of(ctx.scalars(run)), expected, ctx.info.precision)
     ctx.require(not extra, f"{len(extra)} rows are there that were not logged, or too often: {listed(extra)}")
