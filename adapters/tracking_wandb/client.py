@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -127,7 +127,7 @@ def init_arguments(options: Options, run: RunInfo) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def quiet(wandb: Any) -> Iterator[None]:
+def quiet(wandb: Any) -> Generator[None]:
     """Keep the client from writing to the terminal for a while; what goes wrong is raised anyway."""
     setup = getattr(wandb, "termsetup", None)
     if setup is None:
@@ -142,7 +142,7 @@ def quiet(wandb: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def command_line(run: RunInfo) -> Iterator[None]:
+def command_line(run: RunInfo) -> Generator[None]:
     """Let the client see the command line of the training, not that of the process which delivers for it.
 
     In the training process itself nothing is touched: others may look at `sys.argv` at the same time.

@@ -128,6 +128,6 @@ class Ending:
             ) from error
         if rows is not None:
             raise RetryLater(
-                f"wandb: the server has {rows} of {last_step + 1} rows of the run {run_id!r}; opening it again sends the "
-                f"rest, and everything is in {directory}"
+                f"wandb: the server has {rows} of {last_step + 1} rows of the run {run_id!r}; opening it again sends "
+                f"the rest, and everything is in {directory}"
             )

@@ -28,7 +28,7 @@ OPTION_HELP: Mapping[str, str] = MappingProxyType(
         "dir": "directory in which the client makes its 'wandb' folder (default: WANDB_DIR, then the run's directory)",
         "base_url": "address of the server (default: WANDB_BASE_URL, then W&B's own)",
         "console": "capture of the terminal: off (default), auto, redirect or wrap; of use with delivery in a thread",
-        "system_metrics": "on (default): the client samples CPU, memory and accelerators of the training process; or off",
+        "system_metrics": "on (default): the client samples CPU, memory and accelerators of the training; or off",
         "metadata": "on (default): the client records program, host and machine; or off",
         "git": "on (default): commit and remote of the code are recorded; or off",
         "save_code": "on: the program is uploaded; off (default)",

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import wave
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,7 +49,16 @@ class WandbHarness(AdapterHarness):
     def open(self, directory: Path, run: RunInfo) -> Tracker:
         """Open a tracker whose data, and whatever else the client keeps, lands in the directory."""
         with isolated(directory):
-            return super().open(directory, run)
+            tracker = super().open(directory, run)
+        log_table: Any = cast("Any", tracker).log_table
+
+        def log_table_here(*args: Any, **keywords: Any) -> None:
+            # The client stages the artifact that a table makes where the environment says at that moment.
+            with isolated(directory):
+                log_table(*args, **keywords)
+
+        cast("Any", tracker).log_table = log_table_here
+        return tracker
 
     def read(self, directory: Path, run: RunInfo) -> Stored:
         """Read the folder of the run's last opening: synchronised, it is what W&B has."""
@@ -61,7 +70,7 @@ class WandbHarness(AdapterHarness):
 
 
 @contextlib.contextmanager
-def isolated(directory: Path) -> Iterator[None]:
+def isolated(directory: Path) -> Generator[None]:
     """Keep the client's cache, configuration and staging files in a directory for a while."""
     before = {name: os.environ.get(name) for name in (*_FOLDERS, "WANDB_ERROR_REPORTING")}
     for name, folder in _FOLDERS.items():
@@ -85,7 +94,7 @@ def stored(run: OfflineRun) -> Stored:
     found = Stored(
         scalars=[], images=[], histograms=[], tables=[], texts=[], audio=[], videos=[], figures=[],
         artifacts=[_artifact(one) for one in run.artifacts if one.type != "run_table"],
-        config={_decode(key, {}) if key.startswith("~") else key: value for key, value in run.config.items() if key != _OWN},
+        config={_decode(key, {}): value for key, value in run.config.items() if key != _OWN},
         summary=_summary(run, names),
         alerts=[(alert.title, alert.text, alert.level.lower()) for alert in run.alerts],
         status=_STATUSES.get(run.exit_code or 0, "failed") if run.complete else "running",

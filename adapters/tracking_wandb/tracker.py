@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -145,7 +145,7 @@ class WandbTracker:
         wall_time: float | None = None,
         bins: int = 64,
     ) -> None:
-        """See `tracking_core.Tracker.log_histogram`; more than 512 bins are joined, non-finite values counted beside."""
+        """See `tracking_core.Tracker.log_histogram`; more than 512 bins are joined, non-finite numbers counted beside."""
         name = to_name(name)
         value, facts, nonfinite = media.histogram(self._wandb, to_histogram(values, bins=bins, key=name))
         row: dict[str | tuple[str, str], Any] = {name: value}
@@ -382,7 +382,7 @@ class WandbTracker:
                 self._record = None
 
     @contextmanager
-    def _talking(self) -> Iterator[None]:
+    def _talking(self) -> Generator[None]:
         """Hold the lock while the client is called; refuse once the run is finished; know when wandb-core is gone."""
         with self._lock:
             if self._gone is not None:
@@ -422,7 +422,7 @@ class WandbTracker:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def _folder() -> Generator[Path]:
     """A folder for files that the client copies while it logs."""
     with tempfile.TemporaryDirectory(prefix="tracking-wandb-") as name:
         yield Path(name)
