@@ -39,10 +39,13 @@ def run(code: str, cwd: Path, *, code_expected: int = 0, timeout: float = 120, *
 
 
 def journal_events(run_dir: Path) -> list[dict]:
-    """All events of a run, read by json and zlib alone; every line must be intact."""
+    """All events of a run in the order of their writers, read by json and zlib alone.
+
+    Every line must be intact, but for one that a killed process had not come to the end of.
+    """
     events = []
     for path in sorted((run_dir / "journal").glob("*.jsonl")):
-        for line in path.read_bytes().split(b"\n"):
+        for line in path.read_bytes().split(b"\n")[:-1]:
             if not line:
                 continue
             head, mark, tail = line.rpartition(b',"crc":"')
@@ -50,7 +53,7 @@ def journal_events(run_dir: Path) -> list[dict]:
             event = json.loads(line)
             event["writer_file"] = path.name
             events.append(event)
-    return events
+    return sorted(events, key=lambda event: (event["writer_file"], event["seq"]))
 
 
 def scalar_rows(run_dir: Path) -> list[tuple]:
