@@ -10,6 +10,7 @@ import pytest
 
 import tracking_core as tracking
 from tracking_core.errors import Rejected, RetryLater, SettingsError, UnknownAdapterError
+from tracking_core.protocol import CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
 from tracking_core.testing import (
     AdapterHarness,
     ContractFailure,
@@ -153,6 +154,42 @@ def test_the_core_runs_whatever_is_declared():
     assert {"scalars.round_trip", "scalars.nothing_dropped", "steps.axes_kept"} <= set(report.failed)
     assert set(report.skipped) == {name for name in all_checks() if name.startswith(("media.", "artifacts."))}
     assert report.skipped["media.image_shapes"] == "the adapter does not declare the capability 'images'"
+
+
+class Boastful(Silent):
+    """Declares everything, and stores nothing."""
+
+    @tracking.hookimpl
+    @classmethod
+    def tracking_adapter(cls):
+        every = frozenset({*CORE_CAPABILITIES, *OPTIONAL_CAPABILITIES, "resume"})
+        return tracking.AdapterInfo(name="boastful", api_version=1, capabilities=every, options={})
+
+
+class BoastfulHarness(AdapterHarness):
+    target = "boastful:{dir}"
+
+    def plugin(self):
+        return Boastful
+
+    def read(self, directory, run):
+        return Stored([], [], [], [], [], [], [], [], [], {}, {}, [])
+
+
+def test_no_check_about_what_is_stored_passes_where_nothing_is():
+    report = check_adapter(harness=BoastfulHarness())
+    stored = {name for name in report.passed if name.partition(".")[0] not in {"discovery", "hygiene"}}
+    assert stored == {
+        "lifecycle.five_methods",
+        "lifecycle.empty_run",
+        "scalars.nothing_duplicated",
+        "steps.order_kept",
+        "artifacts.reference_returned",
+        "resume.state_is_json",
+        "faults.returns_in_time",
+    }
+    assert "hygiene.inputs_copied" in report.failed
+    assert not report.skipped
 
 
 class Undeclared(faults.Honest):

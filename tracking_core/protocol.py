@@ -274,7 +274,12 @@ class SupportsFlush(Protocol):
 
 @runtime_checkable
 class SupportsDelivery(Protocol):
-    """A tracker that takes journal records in batches, sequence numbers included."""
+    """A tracker that takes journal records in batches, sequence numbers included.
+
+    It may also have an attribute `confirmed`, read once after opening: for each writer the highest sequence number
+    that the backend itself says it has. `{}` means that it has nothing, and gets the run from the beginning; None, or
+    no such attribute, means that the persisted cursor is right.
+    """
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Take records in order.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.values import ArtifactFile
+from tracking_wandb.failures import is_gone
 from tracking_wandb.names import artifact_alias, artifact_name, artifact_type
 from tracking_wandb.plain import OWN, plain_metadata
 
@@ -123,8 +124,10 @@ class Uploads:
             try:
                 artifact.wait()
             except BaseException as error:  # noqa: BLE001 - raised where somebody asks
-                with self._lock:
-                    self._failures.append((name, error))
+                # When wandb-core is gone, or done with the run, the client stops waiting: that says nothing.
+                if not is_gone(error):
+                    with self._lock:
+                        self._failures.append((name, error))
             else:
                 done()
 

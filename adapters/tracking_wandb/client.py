@@ -126,6 +126,22 @@ def init_arguments(options: Options, run: RunInfo) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def step_aside(wandb: Any, native: Any) -> None:
+    """Take our run off the client's list of active runs.
+
+    Otherwise a program that itself calls `wandb.init()` would be given our run as "the previous one", or end it.
+    """
+    remove = getattr(wandb.setup(), "remove_active_run", None)
+    if callable(remove):
+        remove(native)
+
+
+def let_go(wandb: Any, run_id: str) -> None:
+    """Tell wandb-core to forget a run whose opening failed, or that nobody finished: else its id stays in use."""
+    with contextlib.suppress(Exception):
+        wandb.setup().assert_service().inform_finish(run_id=run_id)
+
+
 @contextlib.contextmanager
 def quiet(wandb: Any) -> Generator[None]:
     """Keep the client from writing to the terminal for a while; what goes wrong is raised anyway."""

@@ -14,9 +14,7 @@ server. So it is looked for the record of the end in the log, and online the ser
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from tracking_core import RetryLater
 from tracking_wandb.client import quiet
 from tracking_wandb.failures import gone, is_gone, within
 from tracking_wandb.names import clean
+from tracking_wandb.opening import closed
 
 if TYPE_CHECKING:
     from tracking_wandb.artifacts import Uploads
@@ -36,6 +35,7 @@ ERROR = "tracking/error"
 """Where the summary has the error of a failed run."""
 _GRACE = 10.0
 """Seconds on top of the client's own limit, until it is taken for stuck."""
+_UPLOAD_PATIENCE = 5.0
 _SERVER_PATIENCE = 10.0
 """Seconds that the server may take to count rows it has received."""
 
@@ -53,7 +53,6 @@ class Ending:
         self._session = session
         self._tail = tail
         self._uploads = uploads
-        self._finished = False
         self._problem: RetryLater | None = None
         self._verified = False
 
@@ -61,7 +60,6 @@ class Ending:
         """Tell the client what is still to be told, and finish its run; what goes wrong is raised by `complete`."""
         run = self._session.native
         limit = self._session.options.finish_timeout
-        deadline = time.monotonic() + limit
 
         def finish() -> None:
             with quiet(self._session.wandb):
@@ -73,16 +71,15 @@ class Ending:
                     run.summary.update(last)
                 if status == "preempted":
                     run.mark_preempting()
-                self._uploads.join(max(0.0, deadline - time.monotonic()))
                 run.finish(exit_code=EXIT_CODES.get(status, _OTHER))
+                # They are at the server now; what is left is to note that they are.
+                self._uploads.join(_UPLOAD_PATIENCE)
 
         try:
             within(limit + _GRACE, f"finishing the run {self._session.info.id!r}", finish)
-            self._finished = True
         except RetryLater as problem:
             self._problem = problem
         except TimeoutError as problem:
-            self._finished = True
             self._problem = RetryLater(
                 f"wandb: not everything of the run {self._session.info.id!r} was uploaded within {limit:g} s "
                 f"({problem}); it is in {self._session.directory}"
@@ -92,6 +89,8 @@ class Ending:
                 raise
             self._problem = gone(self._session.info.id, problem)
             self._problem.__cause__ = problem
+        finally:
+            closed(self._session)
 
     def complete(self, last_step: int | None) -> None:
         """Make sure that everything has arrived; once that is so, further calls do nothing.
@@ -113,8 +112,7 @@ class Ending:
         elif last_step is not None:
             self._ask_server(last_step, limit)
         if self._session.mode == "online":
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self._session.directory / "artifacts", ignore_errors=True)
+            shutil.rmtree(self._session.directory / "artifacts", ignore_errors=True)
         self._verified = True
 
     def _ask_server(self, last_step: int, limit: float) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking_core import NullTracker
+from tracking_core import NullTracker, SettingsError
 from tracking_wandb import client
 from tracking_wandb.failures import is_gone, opening_error
 from tracking_wandb.history import ServerHistory
@@ -24,7 +26,11 @@ MARK = "tracking-core.json"
 """A file beside the transaction log of an offline run: this adapter wrote it, and may replace it."""
 
 
-@dataclass(slots=True)
+_PAUSES = (0.05, 0.2, 0.5, 1.0, None)
+"""Seconds before opening is tried again, when wandb-core was gone or still held the run; None gives up."""
+
+
+@dataclass(slots=True, weakref_slot=True)
 class Session:
     """One opening of a run.
 
@@ -62,6 +68,10 @@ class Session:
         return ServerHistory(self.wandb, str(self.native.path), self.server, timeout=timeout)
 
 
+_OPEN: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
+"""By id, the sessions of this process whose run the client holds."""
+
+
 class DisabledTracker(NullTracker):
     """Records nothing, as `mode=disabled` asks; the client's own disabled run is there for what goes past us."""
 
@@ -90,7 +100,7 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
         )
     if mode == "online":
         client.require_key(wandb, options)
-    earlier = _earlier_folders(run, client.client_directory(options, run)) if mode == "offline" else []
+    earlier = _earlier_folders(options, run) if mode == "offline" else []
     native = _init(wandb, options, run, mode)
     session = Session(
         wandb=wandb,
@@ -108,10 +118,17 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
         session.confirmed = {} if reopened else None
     elif reopened or native.resumed:
         _compare_with_server(session)
+    _OPEN[run.id] = session
     run.state["openings"] = int(run.state.get("openings", 0)) + 1
     run.state["mode"] = mode
     run.state["dir"] = str(session.directory)
     return WandbTracker(session)
+
+
+def closed(session: Session) -> None:
+    """The client is done with a run: it may be opened again."""
+    if _OPEN.get(session.info.id) is session:
+        del _OPEN[session.info.id]
 
 
 def remove_replaced(session: Session) -> None:
@@ -126,26 +143,46 @@ def remove_replaced(session: Session) -> None:
 
 
 def _init(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
-    """Call `wandb.init`; once more with a new wandb-core if the one that was there is gone."""
+    """Call `wandb.init`; again with a new wandb-core if the one that was there is gone, or still holds the run."""
     arguments = client.init_arguments(options, run)
     where = f"{options.base_url or 'the server'}, run {run.id!r}" if mode == "online" else f"run {run.id!r}"
-    for last_try in (False, True):
+    if _OPEN.get(run.id) is not None:
+        raise SettingsError(
+            f"wandb: the run {run.id!r} is open in this process already; the client has one run of an id at a time, so "
+            "name the backend wandb once, and finish a tracker before opening its run again"
+        )
+    folders = _folders(options, run)
+    for pause in _PAUSES:
         try:
             with client.quiet(wandb), client.command_line(run):
-                return wandb.init(
+                native = wandb.init(
                     **arguments,
                     config=plain_config(run.config),
                     resume="allow" if mode == "online" else None,
                     reinit="create_new",
                     settings=client.run_settings(wandb, options, run, mode),
                 )
+            client.step_aside(wandb, native)
         except Exception as error:
-            if last_try or not is_gone(error):
+            client.let_go(wandb, run.id)
+            for folder in _folders(options, run) - folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            if pause is None or not (is_gone(error) or "in use" in str(error)):
                 raise opening_error(error, where) from error
-        # Every run of this process is lost with its wandb-core; what is left of it only stands in the way.
-        with contextlib.suppress(Exception):
-            wandb.teardown()
+            if is_gone(error):
+                # Every run of this process is lost with its wandb-core; what is left of it only stands in the way.
+                with contextlib.suppress(Exception):
+                    wandb.teardown()
+            time.sleep(pause)
+        else:
+            return native
     raise AssertionError("unreachable")
+
+
+def _folders(options: Options, run: RunInfo) -> set[Path]:
+    """The folders that openings of a run have made."""
+    root = client.client_directory(options, run)
+    return {*root.glob(f"wandb/*run-*-{run.id}*"), *root.glob(f".wandb/*run-*-{run.id}*")}
 
 
 def _compare_with_server(session: Session) -> None:
@@ -165,10 +202,10 @@ def _compare_with_server(session: Session) -> None:
     state["uploads"] = []
 
 
-def _earlier_folders(run: RunInfo, root: Path) -> list[Path]:
+def _earlier_folders(options: Options, run: RunInfo) -> list[Path]:
     """Folders of earlier offline openings of this run: the one that is recorded, and any with our mark."""
     found = {Path(run.state["dir"])} if run.state.get("dir") and run.state.get("mode") == "offline" else set[Path]()
-    for folder in (*root.glob(f"wandb/offline-run-*-{run.id}*"), *root.glob(f".wandb/offline-run-*-{run.id}*")):
+    for folder in _folders(options, run):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if json.loads((folder / MARK).read_text())["run"] == run.id:
                 found.add(folder)

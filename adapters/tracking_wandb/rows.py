@@ -130,9 +130,4 @@ def storable(value: bool | float) -> int | float:
     """A number as W&B keeps it: True and False are drawn as 1 and 0, what exceeds 64 bits is a float."""
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, int) and not -_INT64 <= value < _INT64:
-        try:
-            return float(value)
-        except OverflowError:
-            return float("inf") if value > 0 else float("-inf")
-    return value
+    return value if isinstance(value, float) or -_INT64 <= value < _INT64 else float(value)

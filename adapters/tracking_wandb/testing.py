@@ -38,6 +38,7 @@ _STATUSES = {0: "finished", 1: "failed", 130: "interrupted", 143: "preempted"}
 _ESCAPED = re.compile(r"((?:~[0-9a-f]{2})+)")
 _SUFFIX = re.compile(r"~(?:value|part(\d+))\Z")
 _OWN = "_tracking"
+_RESERVED = {"~5fwandb": "_wandb", "~5ftracking": "_tracking"}
 _FOLDERS = {"WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config", "WANDB_DATA_DIR": "data"}
 
 
@@ -94,7 +95,7 @@ def stored(run: OfflineRun) -> Stored:
     found = Stored(
         scalars=[], images=[], histograms=[], tables=[], texts=[], audio=[], videos=[], figures=[],
         artifacts=[_artifact(one) for one in run.artifacts if one.type != "run_table"],
-        config={_decode(key, {}): value for key, value in run.config.items() if key != _OWN},
+        config={_RESERVED.get(key, key): value for key, value in run.config.items() if key != _OWN},
         summary=_summary(run, names),
         alerts=[(alert.title, alert.text, alert.level.lower()) for alert in run.alerts],
         status=_STATUSES.get(run.exit_code or 0, "failed") if run.complete else "running",

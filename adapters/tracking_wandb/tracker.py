@@ -34,7 +34,7 @@ from tracking_wandb.client import quiet
 from tracking_wandb.failures import gone, is_gone
 from tracking_wandb.log_tail import LogTail
 from tracking_wandb.names import MAX_TITLE, clean, metric_key, shortened
-from tracking_wandb.opening import remove_replaced
+from tracking_wandb.opening import closed, remove_replaced
 from tracking_wandb.plain import OWN, merge, plain_config
 from tracking_wandb.rows import Rows, storable
 
@@ -145,7 +145,7 @@ class WandbTracker:
         wall_time: float | None = None,
         bins: int = 64,
     ) -> None:
-        """See `tracking_core.Tracker.log_histogram`; more than 512 bins are joined, non-finite numbers counted beside."""
+        """See `tracking_core.Tracker.log_histogram`; bins beyond 512 are joined, non-finite numbers counted beside."""
         name = to_name(name)
         value, facts, nonfinite = media.histogram(self._wandb, to_histogram(values, bins=bins, key=name))
         row: dict[str | tuple[str, str], Any] = {name: value}
@@ -280,18 +280,20 @@ class WandbTracker:
     def use_artifact(self, artifact: str | ArtifactRef) -> ArtifactRef:
         """Record that an artifact is an input; offline, where W&B has no place for it, in the configuration."""
         wanted = reference(artifact)
+        name, colon, alias = str(artifact).rpartition(":")
+        name, alias = (name, alias) if colon else (alias, "latest")
         with self._talking():
             if self._session.mode == "offline":
                 used = [*self._own.get("used_artifacts", []), wanted]
                 self._tell("used_artifacts", list(dict.fromkeys(used)))
-                return ArtifactRef(str(artifact))
+                return ArtifactRef(name, aliases=(alias,))
             try:
                 found = self._run.use_artifact(wanted)
             except Exception as error:
                 if "not found" in str(error):
                     raise Rejected(f"W&B has no artifact {wanted!r}", key=str(artifact)) from error
                 raise
-        return ArtifactRef(str(artifact).rpartition(":")[0] or str(artifact), str(found.type))
+        return ArtifactRef(name, str(found.type), aliases=(alias,))
 
     # ------------------------------------------------------------------ delivery, flushing, finishing
 
@@ -394,6 +396,7 @@ class WandbTracker:
             except Exception as error:
                 if is_gone(error):
                     self._gone = error
+                    closed(self._session)
                     raise gone(self._session.info.id, error) from error
                 raise
 
@@ -402,8 +405,6 @@ class WandbTracker:
         if failed is None:
             return
         name, error = failed
-        if is_gone(error):
-            raise gone(self._session.info.id, error) from error
         raise Rejected(f"W&B could not store it: {error}", key=name) from error
 
     def _remember_name(self, key: str, name: str) -> None:

@@ -24,7 +24,7 @@ from tracking_core.journal.lines import FORMAT, encode_line
 
 def new_writer_id() -> str:
     """A name for a writer: sorts by time, and no two are alike."""
-    return f"{time.time_ns() // 1_000_000:011x}-{secrets.token_hex(4)}"
+    return f"{time.time_ns():016x}-{secrets.token_hex(4)}"
 
 
 class JournalWriter:

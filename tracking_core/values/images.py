@@ -327,8 +327,10 @@ def _from_pil(key: str, image: Any) -> np.ndarray[Any, Any]:
             return np.array(image)
         if image.mode.startswith("I;16"):
             return np.rint(np.array(image) / 257.0).astype(np.uint8)
+        if image.mode == "La":
+            image = image.convert("LA")
         if image.mode not in {"L", "RGB", "RGBA"}:
-            transparent = image.mode in {"LA", "PA", "La", "RGBa"} or "transparency" in image.info
+            transparent = image.mode in {"LA", "PA", "RGBa"} or "transparency" in image.info
             image = image.convert("RGBA" if transparent else "RGB")
         return np.array(image)
     except Exception as error:

@@ -14,6 +14,7 @@ import numpy as np
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import describe, to_host
 from tracking_core.values.images import Image, to_images
+from tracking_core.values.scalars import to_scalar
 
 
 class Video:
@@ -27,9 +28,9 @@ class Video:
     """
 
     def __init__(self, data: Any, fps: float = 8.0, *, value_range: tuple[float, float] | None = None) -> None:
-        self.fps = float(fps)
+        self.fps = float(to_scalar(fps, "fps"))
         if not (math.isfinite(self.fps) and self.fps > 0):
-            raise InvalidValueError(f"a video needs a positive number of frames a second, got {fps!r:.80}")
+            raise InvalidValueError(f"a video needs a positive number of frames a second, got {self.fps}")
         self.frames: np.ndarray[Any, Any] | None = None
         """uint8 array of shape `[T, H, W, 1|3|4]`; None for an encoded file."""
         self.encoded: bytes | None = None
@@ -61,8 +62,8 @@ class Video:
         from PIL import Image as Pillow
 
         assert self.frames is not None
-        # GIF counts in 1/100 s, and viewers slow down what is faster than 2/100 s.
-        delay = max(20, round(1000 / self.fps / 10) * 10)
+        # GIF counts in 1/100 s with 16 bits, and viewers slow down what is faster than 2/100 s.
+        delay = min(max(20, round(100 / self.fps) * 10), 655_350)
         shown = self.frames[..., 0] if self.frames.shape[-1] == 1 else self.frames[..., :3]
         images = [Pillow.fromarray(np.ascontiguousarray(frame)) for frame in shown]
         out = io.BytesIO()
@@ -102,8 +103,9 @@ class Audio:
             raise InvalidValueError(f"audio must have shape [T] or [T, channels], got {array.shape}")
         if array.shape[1] > array.shape[0] and array.shape[0] <= 8:
             raise InvalidValueError(f"audio of shape {array.shape} looks like channels first: use x.T")
-        if not isinstance(sample_rate, int) or not 0 < sample_rate < 2**31:
-            raise InvalidValueError(f"sample_rate must be a positive int (Hz), got {sample_rate!r:.80}")
+        rate = to_scalar(sample_rate, "sample_rate")
+        if type(rate) is not int or not 0 < rate < 2**31:
+            raise InvalidValueError(f"sample_rate must be a positive int (Hz), got {rate!r:.80}")
         if array.dtype == np.int16:
             self.samples = array
         else:
@@ -114,7 +116,7 @@ class Audio:
             if not math.isfinite(peak) or peak > 1.0 + 1 / 128:
                 raise InvalidValueError(f"audio reaches {peak:g}: expected floats in [-1, 1]; divide by the peak")
             self.samples = np.clip(np.rint(floats * 32767.0), -32767, 32767).astype(np.int16)
-        self.sample_rate = sample_rate
+        self.sample_rate = rate
         self.caption = caption
 
     def wav(self) -> bytes:
@@ -129,12 +131,20 @@ class Audio:
 
     @classmethod
     def from_wav(cls, data: bytes, caption: str | None = None) -> Audio:
-        """Read a 16-bit PCM WAV file, as `wav` writes it."""
-        with wave.open(io.BytesIO(data), "rb") as file:
-            if file.getsampwidth() != 2:
-                raise InvalidValueError("expected a WAV file of 16-bit PCM")
-            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
-            return cls(samples.astype(np.int16), file.getframerate(), caption)
+        """Read a 16-bit PCM WAV file, as `wav` writes it.
+
+        Raises:
+            InvalidValueError: It is something else, or damaged.
+        """
+        try:
+            with wave.open(io.BytesIO(data), "rb") as file:
+                width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+                content = file.readframes(file.getnframes())
+        except (wave.Error, EOFError) as error:
+            raise InvalidValueError(f"this is no WAV file: {error}") from error
+        if width != 2 or len(content) % (2 * channels):
+            raise InvalidValueError("expected a WAV file of 16-bit PCM, complete")
+        return cls(np.frombuffer(content, "<i2").reshape(-1, channels).astype(np.int16), rate, caption)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Audio):
@@ -224,15 +234,15 @@ def to_figure(value: Any) -> Figure:
 
 
 def _frames(data: Any, value_range: tuple[float, float] | None) -> np.ndarray[Any, Any]:
-    if not isinstance(data, (list, tuple)):
+    # Nested lists of numbers are an array as well; a flat list holds images.
+    if not isinstance(data, (list, tuple)) or (data and isinstance(data[0], (list, tuple))):
         array = to_host(data, "video")
         if array.ndim == 3:
             # Three dimensions are time, height and width here, whatever the last one's size.
-            data = array[..., None]
+            array = array[..., None]
         elif array.ndim != 4:
             raise InvalidValueError(f"a video must have shape [T, H, W] or [T, H, W, 1|3|4], got {array.shape}")
-        else:
-            data = array
+        data = array
     images: Sequence[Image] = to_images("video", data, value_range=value_range, copy=True)
     if len({image.pixels.shape for image in images}) != 1:
         raise InvalidValueError("the frames of a video must have one size")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import describe, to_host
 from tracking_core.values.scalars import to_scalar
@@ -38,6 +40,8 @@ class Table:
             raise InvalidValueError(f"a table has the columns {list(names)!r:.200}: each name once, please")
         plain: list[tuple[Any, ...]] = []
         for number, row in enumerate(rows):
+            if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__len__"):
+                raise InvalidValueError(f"row {number} of a table: expected a sequence of cells, got {describe(row)}")
             if len(row) != len(names):
                 raise InvalidValueError(f"row {number} of a table has {len(row)} cells for {len(names)} columns")
             plain.append(tuple(_cell(cell, number, name) for name, cell in zip(names, row, strict=True)))
@@ -66,10 +70,10 @@ def to_table(value: Any) -> Table:
     if isinstance(value, Table):
         return value
     if isinstance(value, Mapping):
-        columns = {str(name): list(cells) for name, cells in value.items() if not isinstance(cells, str)}
-        if len(columns) != len(value) or len({len(cells) for cells in columns.values()}) > 1:
+        columns = [_column(name, cells) for name, cells in value.items()]
+        if len({len(cells) for cells in columns}) > 1:
             raise InvalidValueError("a table from a mapping needs columns of one length")
-        return Table(list(columns), list(zip(*columns.values(), strict=True)))
+        return Table(list(value), list(zip(*columns, strict=True)))
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         split = value.to_dict("split") if hasattr(value, "iloc") else None
         if split is not None:
@@ -83,6 +87,16 @@ def to_table(value: Any) -> Table:
     )
 
 
+def _column(name: Any, cells: Any) -> list[Any]:
+    try:
+        if not isinstance(cells, (str, bytes, Mapping)):
+            return list(cells)
+    except TypeError:
+        # No iterable, or an array without dimensions.
+        pass
+    raise InvalidValueError(f"column {str(name)!r:.80} of a table: expected a sequence of cells, got {describe(cells)}")
+
+
 def _cell(cell: Any, row: int, column: str) -> Any:
     if cell is None or type(cell) in (bool, int, float, str):
         return cell
@@ -90,6 +104,8 @@ def _cell(cell: Any, row: int, column: str) -> Any:
         return str(cell)
     if isinstance(cell, (datetime.datetime, datetime.date)):
         return cell.isoformat()
+    if isinstance(cell, np.datetime64):
+        return str(cell)
     if isinstance(cell, (list, tuple)):
         return [_cell(part, row, column) for part in cell]
     try:

@@ -1,0 +1,425 @@
+"""The W&B adapter with the real client online, against a stand-in for the server, with faults of server and client."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tracking_core as tracking
+from tests.support.wandb_adapter import open_run, scalar
+from tests.support.wandb_client import wandb_client
+from tests.support.wandb_server import WandbServer
+from tracking_core.plugins import find_adapter
+from tracking_core.targets import parse_target
+from tracking_core.values import Image, Record
+from tracking_wandb.offline_log import read_offline_run
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory):
+    with WandbServer() as server:
+        env = server.env(tmp_path_factory.mktemp("client"))
+        with wandb_client(env) as wandb:
+            wandb.setup()
+            yield SimpleNamespace(server=server, env=env, wandb=wandb)
+
+
+@pytest.fixture(autouse=True)
+def _environment(online, monkeypatch):
+    for name, value in online.env.items():
+        monkeypatch.setenv(name, value)
+    yield
+    online.server.heal()
+
+
+@pytest.fixture
+def server(online):
+    return online.server
+
+
+@pytest.fixture
+def start(server, tmp_path):
+    """Open a run; what a test leaves open is finished."""
+    opened = []
+
+    def start(run_id, options="finish_timeout=20", **info):
+        opened.append(open_run(tmp_path, run_id, f"base_url={server.url}&{options}", **info))
+        return opened[-1]
+
+    yield start
+    server.heal()
+    for tracker in opened:
+        try:
+            tracker.finish()
+        except tracking.RetryLater:
+            assert "fault" in tracker.native.id
+
+
+def seqs(run, writer="w1"):
+    return [row["_tracking_seq"] for row in run.history if row.get("_tracking_writer") == writer]
+
+
+def again(state):
+    """The state as it comes from the cursor of the run."""
+    return json.loads(json.dumps(state))
+
+
+# ---- what arrives
+
+
+def test_a_run_arrives_whole(server, start, tmp_path):
+    tracker = start(
+        "whole",
+        name="readable",
+        project="digits",
+        config={"lr": 0.1},
+        tags=("a", "b"),
+        group="g",
+        job_type="train",
+        notes="n",
+        environment={"program": "/work/train.py", "host": "node-7", "git": {"commit": "c" * 40, "remote": "r.git"}},
+    )
+    assert tracker.url == f"{server.url}/loopback/digits/runs/whole"
+    tracker.log_scalars({"loss": 0.5, "bad": math.nan}, step=100, wall_time=1.6e9 + 0.25)
+    tracker.log_scalars({"loss": 0.25}, step=50, wall_time=1.5e9)
+    tracker.log_scalars({"val/loss": 4.0}, step=1, step_axis="epoch")
+    tracker.log_images({"image": np.zeros((3, 4, 3), np.uint8)}, step=1)
+    tracker.log_table("table", {"a": [1, 2]}, step=1)
+    tracker.log_config({"batch": 32})
+    tracker.log_summary({"best": 0.1})
+    tracker.log_alert("Diverged", "loss is NaN", level="warn")
+    tracker.log_artifact({"w.bin": b"123"}, name="weights", type="model", aliases=["best"], metadata={"n": 3})
+    tracker.flush()
+    tracker.finish("failed", error="ValueError")
+
+    run = server.runs["whole"]
+    first, second, third = run.history[:3]
+    assert (first["loss"], first["step"], first["_timestamp"]) == (0.5, 100, 1.6e9 + 0.25)
+    assert math.isnan(first["bad"])
+    assert (second["loss"], second["step"], second["_timestamp"]) == (0.25, 50, 1.5e9)
+    assert (third["val/loss"], third["epoch"], third["_tracking_axis"]) == (4, 1, "epoch")
+    (path,) = run.history[3]["image"]["filenames"]
+    assert run.files[path].startswith(b"\x89PNG")
+    assert {metric["name"]: metric["step_metric"] for metric in run.metrics}["val/loss"] == "epoch"
+    assert run.config == {"lr": 0.1, "batch": 32}
+    assert (run.summary["best"], run.summary["loss"], run.summary["tracking/error"]) == (0.1, 0.25, "ValueError")
+    assert (run.display_name, run.project, run.tags) == ("readable", "digits", ["a", "b"])
+    assert (run.group, run.job_type, run.notes) == ("g", "train", "n")
+    assert (run.program, run.host, run.git) == ("/work/train.py", "node-7", {"remote": "r.git", "commit": "c" * 40})
+    (alert,) = run.alerts
+    assert (alert.title, alert.text, alert.severity) == ("Diverged", "loss is NaN", "WARN")
+    (artifact,) = [one for one in server.artifacts if one.type == "model"]
+    assert (artifact.name, artifact.aliases, artifact.metadata) == ("weights", ["best", "latest"], {"n": 3})
+    assert artifact.files == {"w.bin": b"123"}
+    assert (run.state, run.exitcode) == ("failed", 1)
+
+
+def test_artifacts_are_used(server, start):
+    tracker = start("used")
+    tracker.log_artifact({"d.txt": b"1"}, name="a dataset", type="dataset", aliases=["best"])
+    server.wait_for(lambda: [one for one in server.artifacts if one.name.startswith("a__x20") and one.committed])
+    used = tracker.use_artifact("a dataset:best")
+    assert (used.name, used.type, used.aliases) == ("a dataset", "dataset", ("best",))
+    with pytest.raises(tracking.Rejected, match="nothing"):
+        tracker.use_artifact("nothing:latest")
+    tracker.finish()
+    (artifact,) = server.runs["used"].used_artifacts
+    assert artifact.name == "a__x20dataset"
+
+
+# ---- going on
+
+
+def test_a_run_goes_on_after_what_the_server_has(server, start):
+    state: dict = {}
+    first = start("resumed", state=state)
+    assert first.confirmed is None
+    first.deliver([scalar(1), Record("config", 2, "w1", 0.0, data={"a": 1}), scalar(3), scalar(4, writer="w0")])
+    first.finish("interrupted")
+    assert server.runs["resumed"].exitcode == 130
+
+    second = start("resumed", state=again(state), resumed=True)
+    assert second.confirmed == {"w1": 3, "w0": 4}
+    second.deliver([scalar(4), scalar(5)])
+    second.finish()
+    run = server.runs["resumed"]
+    assert (seqs(run), seqs(run, "w0"), run.exitcode) == ([1, 3, 4, 5], [4], 0)
+    assert run.config == {"a": 1}
+
+    # The state may be lost; the rows at the server are not.
+    third = start("resumed")
+    assert third.confirmed == {"w1": 5, "w0": 4}
+    third.finish()
+    assert seqs(server.runs["resumed"]) == [1, 3, 4, 5]
+
+
+def test_only_the_end_of_a_long_history_is_read(server, start):
+    state: dict = {}
+    tracker = start("long", state=state)
+    tracker.deliver([scalar(1, writer="w0"), *(scalar(seq) for seq in range(1, 1201))])
+    tracker.finish()
+    pages = len([name for name, _ in server.operations if name == "HistoryPage"])
+    tracker = start("long", state=again(state), resumed=True)
+    assert tracker.confirmed == {"w0": 1, "w1": 1200}
+    assert len([name for name, _ in server.operations if name == "HistoryPage"]) == pages + 1
+    tracker.finish()
+
+
+def test_a_run_that_the_server_does_not_know_is_sent_from_the_start(start):
+    tracker = start("forgotten", state={"openings": 1, "mode": "online", "sent": {"w1": 7}}, resumed=True)
+    assert tracker.confirmed == {}
+    tracker.finish()
+
+
+def test_without_an_answer_the_cursor_is_left_to_tell(server, start):
+    state: dict = {}
+    start("unsure", state=state).finish()
+    server.fail(operation="Run")
+    tracker = start("unsure", state=again(state), resumed=True)
+    assert tracker.confirmed is None
+    server.heal()
+    tracker.finish()
+
+
+def test_an_artifact_that_was_on_its_way_is_sent_again_and_rows_are_not(server, start, tmp_path):
+    (tmp_path / "w.bin").write_bytes(b"weights")
+    data = {"artifact": {"w.bin": tmp_path / "w.bin"}, "name": "late", "type": "model", "metadata": {}, "aliases": []}
+    records = [scalar(1), Record("artifact", 2, "w1", 0.0, data=data), scalar(3)]
+    state: dict = {}
+    server.stall(operation="CommitArtifact")
+    first = start("uploading", state=state)
+    first.deliver(records)
+    first.flush()
+    assert state["uploads"] == [["w1", 2]]
+    crashed = again(state)
+    server.release()
+    first.finish()
+    assert state["uploads"] == []
+
+    second = start("uploading", state=crashed, resumed=True)
+    assert second.confirmed == {"w1": 1}
+    second.deliver(records[1:])
+    second.deliver([scalar(4)])
+    second.finish()
+    assert seqs(server.runs["uploading"]) == [1, 3, 4]
+    # Equal content is no new version.
+    assert [one.version for one in server.artifacts if one.name == "late" and one.committed] == [0]
+
+
+# ---- faults of the server
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (401, tracking.SettingsError, "wandb login"),
+        (403, tracking.SettingsError, "wandb login"),
+        (404, tracking.SettingsError, "entity, project"),
+        (500, tracking.RetryLater, "500"),
+        (429, tracking.RetryLater, "429"),
+    ],
+)
+def test_a_server_that_refuses(server, start, status, error, message):
+    server.fail(status=status)
+    with pytest.raises(error, match=message) as caught:
+        start("fault-refused")
+    assert "0123456789" not in str(caught.value)
+
+
+def test_no_server(online, tmp_path):
+    with pytest.raises(tracking.RetryLater, match="could not be opened"):
+        open_run(tmp_path, "fault-nowhere", "base_url=http://127.0.0.1:9")
+
+
+def test_rows_that_the_server_did_not_take_are_missed_and_sent_again(server, start):
+    state: dict = {}
+    first = start("fault-lost", "finish_timeout=1.5", state=state)
+    first.deliver([scalar(seq) for seq in range(1, 4)])
+    server.wait_for(lambda: seqs(server.runs["fault-lost"]) == [1, 2, 3])
+    server.fail(status=500, on="file_stream")
+    first.deliver([scalar(seq) for seq in range(4, 7)])
+    # The client itself says nothing of it.
+    with pytest.raises(tracking.RetryLater, match=r"3 of 6 rows.*fault-lost"):
+        first.finish()
+    with pytest.raises(tracking.RetryLater):
+        first.finish()
+    # What did not arrive is on disk.
+    assert [row["_tracking_seq"] for row in read_offline_run(state["dir"]).history] == [1, 2, 3, 4, 5, 6]
+
+    server.heal()
+    second = start("fault-lost", state=again(state), resumed=True)
+    assert second.confirmed == {"w1": 3}
+    second.deliver([scalar(seq) for seq in range(4, 8)])
+    second.finish()
+    assert seqs(server.runs["fault-lost"]) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_stall_holds_up_nobody(server, start):
+    tracker = start("stalled")
+    server.stall(on="file_stream")
+    for step in range(500):
+        tracker.log_scalars({"x": step}, step=step)
+    tracker.flush()
+    server.release()
+    tracker.finish()
+    assert [row["x"] for row in server.runs["stalled"].history] == list(range(500))
+
+
+def test_finishing_has_an_end(server, start):
+    tracker = start("fault-endless", "finish_timeout=1")
+    server.stall(on="file_stream")
+    tracker.log_scalars({"x": 1}, step=0)
+    started = time.monotonic()
+    with pytest.raises(tracking.RetryLater, match="within 1 s"):
+        tracker.finish()
+    assert time.monotonic() - started < 15
+
+
+def test_an_artifact_that_cannot_be_stored_is_told_once(server, start):
+    tracker = start("fault-artifact")
+    server.fail(status=400, operation="CreateArtifact")
+    tracker.log_artifact({"a": b"a"}, name="unwelcome")
+    tracker._uploads.join(10)
+    with pytest.raises(tracking.Rejected, match="unwelcome"):
+        tracker.flush()
+    server.heal()
+    tracker.flush()
+    tracker.finish()
+
+
+# ---- faults of the client
+
+_CORE = """
+import json, os, signal, sys, time
+from pathlib import Path
+import tracking_core as tracking
+from tests.support.wandb_adapter import open_run, scalar
+from tracking_wandb import ending
+
+def core():
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"wandb-core" in (process / "cmdline").read_bytes():
+                return int(process.name)
+        except OSError:
+            pass
+
+def attempt(call):
+    started = time.monotonic()
+    try:
+        call()
+        kind = "nothing"
+    except tracking.BatchInterrupted as error:
+        kind = type(error.__cause__).__name__
+    except BaseException as error:
+        kind = type(error).__name__ + ": " + str(error)
+    told.append([kind, time.monotonic() - started])
+
+told = []
+place, url = Path(sys.argv[1]), sys.argv[2]
+state = {}
+tracker = open_run(place, "core", f"base_url={url}&finish_timeout=1", state=state)
+tracker.deliver([scalar(1), scalar(2)])
+"""
+
+_KILLED = """
+tracker.flush()
+os.kill(core(), signal.SIGKILL)
+attempt(lambda: [(tracker.deliver([scalar(3)]), time.sleep(0.05)) for _ in range(100)])
+attempt(lambda: tracker.log_config({"a": 1}))
+attempt(lambda: tracker.finish())
+told.append(tracker.broken)
+tracker = open_run(place, "core", f"base_url={url}", state=json.loads(json.dumps(state)), resumed=True)
+done = (tracker.confirmed or {}).get("w1", 0)
+tracker.deliver([scalar(seq) for seq in range(done + 1, 4)])
+tracker.finish()
+print(json.dumps(told))
+"""
+
+_STOPPED = """
+ending._GRACE = 0.5
+stopped = core()
+os.kill(stopped, signal.SIGSTOP)
+attempt(lambda: tracker.finish())
+print(json.dumps(told), flush=True)
+os.kill(stopped, signal.SIGKILL)
+os._exit(0)
+"""
+
+
+def _script(online, tmp_path, text):
+    done = subprocess.run(
+        [sys.executable, "-c", _CORE + text, str(tmp_path), online.server.url],
+        cwd=Path(__file__).parents[1], env={**os.environ, **online.env}, timeout=60, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_killed_core_is_told_and_outlived(online, server, tmp_path):
+    *told, broken = _script(online, tmp_path, _KILLED)
+    assert [kind.partition(":")[0] for kind, _ in told] == ["RetryLater"] * 3
+    assert all("wandb-core" in kind for kind, _ in told[1:])
+    assert broken
+    run = server.runs["core"]
+    assert (seqs(run), run.exitcode) == ([1, 2, 3], 0)
+
+
+def test_a_core_that_hangs_does_not_hang_us(online, tmp_path):
+    ((kind, seconds),) = _script(online, tmp_path, _STOPPED)
+    assert kind.startswith("RetryLater: wandb: finishing the run 'core' did not come to an end")
+    assert seconds < 20
+
+
+# ---- diagnosis
+
+
+def diagnose(target):
+    return [(finding.level, finding.message) for finding in find_adapter("wandb").diagnose(parse_target(target))]
+
+
+def test_diagnosis(server, tmp_path, monkeypatch):
+    target = f"wandb://?mode=online&base_url={server.url}"
+    findings = diagnose(target)
+    assert {level for level, _ in findings} == {"ok"}
+    text = "\n".join(message for _, message in findings)
+    for expected in ("wandb 0.", "mode online (from the target)", "is in WANDB_API_KEY", "logged in", "loopback"):
+        assert expected in text
+    assert "0123456789" not in text
+
+    server.fail(status=401)
+    assert ("error", f"{server.url} does not take the API key: HTTP 401") in diagnose(target)
+    server.heal()
+    monkeypatch.delenv("WANDB_API_KEY")
+    assert ("error", f"there is no API key for {server.url}") in diagnose(target)
+    host = server.url.removeprefix("http://")
+    Path(os.environ["NETRC"]).write_text(f"machine {host}\n  login user\n  password {'0123456789' * 4}\n")
+    assert any("netrc" in message and level == "ok" for level, message in diagnose(target))
+    Path(os.environ["NETRC"]).unlink()
+
+    (level, message) = diagnose("wandb://?base_url=http://127.0.0.1:9")[-1]
+    assert level == "error"
+    assert "cannot be reached" in message
+    assert diagnose("wandb://?mode=x")[0][0] == "error"
+    offline = diagnose(f"wandb://?mode=offline&dir={tmp_path / 'new' / 'place'}")
+    assert {level for level, _ in offline} == {"ok"}
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_client_asked_only_for_what_is_known(online):
+    """Last, so that it speaks for all: the stand-in answered everything the client wanted."""
+    tracker = open_run(Path(online.env["WANDB_DIR"]), "known", f"base_url={online.server.url}")
+    tracker.log_images({"x": Image(np.zeros((2, 2), np.uint8))}, step=0)
+    tracker.finish()
+    assert online.server.unknown == []
