@@ -46,7 +46,8 @@ types: $(VENV)/.dev  ## check types, strictly
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.dev  ## build the documentation, strictly
-	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@# With --quiet warnings are not counted, and --strict passes.
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 wheel: $(VENV)/.dev  ## build the wheel, install it in clean environments and train with it
 	$(BIN)/python -m pytest -m wheel

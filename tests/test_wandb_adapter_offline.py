@@ -364,6 +364,14 @@ def test_several_runs_at_once_leave_the_user_alone(client, tmp_path, monkeypatch
         assert [plain(row) for row in read(tracker).history] == [{"step": s, f"x{number}": s} for s in range(4)]
 
 
+def test_one_run_is_open_once(client, tmp_path):
+    tracker = open_run(tmp_path, "once")
+    with pytest.raises(tracking.SettingsError, match="'once' is open in this process already"):
+        open_run(tmp_path / "elsewhere", "once")
+    tracker.finish()
+    open_run(tmp_path / "elsewhere", "once").finish()
+
+
 def test_after_the_end_everything_is_refused(client, tmp_path):
     tracker = open_run(tmp_path, "ended")
     tracker.log_scalars({"a": 1}, step=0)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -33,7 +34,9 @@ def call(method: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
 
     Later versions of the protocol may add keywords; an adapter built for this one must go on working.
     """
-    known = _keywords(getattr(method, "__func__", method))
+    function = getattr(method, "__func__", None)
+    # What is no method of a class, such as a wrapper's closure, must not be kept alive by the cache.
+    known = _keywords(function) if function is not None else _keywords.__wrapped__(method)
     if known is not None:
         keywords = {key: value for key, value in keywords.items() if key in known}
     return method(*args, **keywords)
@@ -101,11 +104,13 @@ def replay(record: Record, tracker: Tracker, *, on_fallback: Callable[[str], Non
             pass
 
 
-def log_table(tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step") -> None:
+def log_table(
+    tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
+) -> None:
     """Log a table to any tracker."""
     from tracking_core.values import to_table
 
-    _media("table", tracker, name, to_table(value), {"step": step, "step_axis": step_axis}, None)
+    _media("table", tracker, name, to_table(value), _when(step, step_axis, wall_time), None)
 
 
 def log_video(
@@ -115,6 +120,7 @@ def log_video(
     *,
     step: int,
     step_axis: str = "step",
+    wall_time: float | None = None,
     fps: float = 8.0,
     value_range: tuple[float, float] | None = None,
 ) -> None:
@@ -122,31 +128,46 @@ def log_video(
     from tracking_core.values import to_video
 
     video = to_video(value, fps=fps, value_range=value_range)
-    _media("video", tracker, name, video, {"step": step, "step_axis": step_axis}, None)
+    _media("video", tracker, name, video, _when(step, step_axis, wall_time), None)
 
 
 def log_audio(
-    tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step", sample_rate: int = 16000
+    tracker: Tracker,
+    name: str,
+    value: Any,
+    *,
+    step: int,
+    step_axis: str = "step",
+    wall_time: float | None = None,
+    sample_rate: int = 16000,
 ) -> None:
     """Log audio to any tracker."""
     from tracking_core.values import to_audio
 
     audio = to_audio(value, sample_rate=sample_rate)
-    _media("audio", tracker, name, audio, {"step": step, "step_axis": step_axis}, None)
+    _media("audio", tracker, name, audio, _when(step, step_axis, wall_time), None)
 
 
-def log_text(tracker: Tracker, name: str, value: str, *, step: int, step_axis: str = "step") -> None:
+def log_text(
+    tracker: Tracker, name: str, value: str, *, step: int, step_axis: str = "step", wall_time: float | None = None
+) -> None:
     """Log text to any tracker."""
     from tracking_core.values import to_text
 
-    _media("text", tracker, name, to_text(value), {"step": step, "step_axis": step_axis}, None)
+    _media("text", tracker, name, to_text(value), _when(step, step_axis, wall_time), None)
 
 
-def log_figure(tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step") -> None:
+def log_figure(
+    tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
+) -> None:
     """Log a figure to any tracker."""
     from tracking_core.values import to_figure
 
-    _media("figure", tracker, name, to_figure(value), {"step": step, "step_axis": step_axis}, None)
+    _media("figure", tracker, name, to_figure(value), _when(step, step_axis, wall_time), None)
+
+
+def _when(step: int, step_axis: str, wall_time: float | None) -> dict[str, Any]:
+    return {"step": step, "step_axis": step_axis, "wall_time": wall_time}
 
 
 def log_config(tracker: Tracker, config: Mapping[str, Any]) -> None:
@@ -204,10 +225,14 @@ def log_mixed(
             if on_error is None:
                 raise
             on_error(key if isinstance(key, str) else type(key).__name__, error)
-    if scalars:
-        tracker.log_scalars(scalars, **when)
-    if images:
-        tracker.log_images(images, **when)
+    for method, part in ((tracker.log_scalars, scalars), (tracker.log_images, images)):
+        try:
+            if part:
+                method(part, **when)
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(", ".join(part), error)
 
 
 _MIXED: dict[str, Callable[..., None]] = {
@@ -278,7 +303,7 @@ def _strip(frames: Any) -> Any:
 def _file(kind: str, value: Any) -> tuple[str, bytes]:
     if kind == "table":
         rows = [dict(zip(value.columns, row, strict=True)) for row in value.rows]
-        return ".json", json.dumps({"columns": value.columns, "rows": rows}).encode("utf-8", "surrogatepass")
+        return ".json", _json({"columns": value.columns, "rows": rows})
     if kind == "audio":
         return ".wav", value.wav()
     if kind == "text":
@@ -297,8 +322,24 @@ def _facts(kind: str, tracker: Tracker, facts: Mapping[str, Any], on_fallback: C
         return
     if on_fallback:
         on_fallback(kind)
-    payload = json.dumps(dict(facts), default=str, sort_keys=True).encode("utf-8", "surrogatepass")
-    _artifact(tracker, kind, kind, f"{kind}.json", payload, {})
+    from tracking_core.config import to_plain
+
+    _artifact(tracker, kind, kind, f"{kind}.json", _json(to_plain(facts)), {})
+
+
+def _json(value: Any) -> bytes:
+    """JSON that every reader takes: numbers that are not finite become strings."""
+    return json.dumps(_finite(value), sort_keys=True, allow_nan=False).encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in cast("dict[str, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in cast("list[Any]", value)]
+    return value
 
 
 def _artifact(tracker: Tracker, kind: str, name: str, file: str, payload: bytes, when: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ never meet and the original comes back.
 Example:
     >>> from tracking_core.naming import FILE_NAMES
     >>> FILE_NAMES.encode("../loss: é")
-    '~2e./loss~3a~20~c3~a9'.replace("/", "~2f")
+    '~2e.~2floss~3a~20~c3~a9'
     >>> FILE_NAMES.decode(FILE_NAMES.encode("../loss: é"))
     '../loss: é'
 """
@@ -31,13 +31,17 @@ class Encoding:
     Args:
         alphabet: Characters that stay as they are.
         escape: What starts an escaped byte (two hex digits follow); where a name holds it, it is escaped itself.
-            One character outside the alphabet, or several of the alphabet that seldom stand together.
+            One character outside the alphabet, or several of the alphabet that seldom stand together, whose end is
+            not also their beginning ("__x", but not "__").
         first: Characters that may stand at the start; None means any of the alphabet.
         last: Characters that may stand at the end; None means any of the alphabet.
         max_length: Longest result in characters. A longer name is cut, and ends in a digest of the whole: still
             free of collisions, but no longer reversible; keep the original beside it.
         file_names: Whether names that file systems treat specially are escaped too.
         fold_case: Whether upper-case letters are escaped, for backends that do not tell cases apart.
+
+    Raises:
+        ValueError: Names could meet under this escape, or no digest fits into `max_length`.
     """
 
     alphabet: str
@@ -47,6 +51,13 @@ class Encoding:
     max_length: int | None = None
     file_names: bool = False
     fold_case: bool = False
+
+    def __post_init__(self) -> None:
+        escape = self.escape
+        if not escape or any(escape.endswith(escape[:size]) for size in range(1, len(escape))):
+            raise ValueError(f"the escape {escape!r} may overlap with itself, and names could meet")
+        if self.max_length is not None and self.max_length < len(self._tail("")):
+            raise ValueError(f"max_length={self.max_length} has no room for the digest of a name that is cut")
 
     def encode(self, name: str) -> str:
         """The name in the alphabet; the empty name is the escape alone."""
@@ -65,9 +76,7 @@ class Encoding:
             parts[0] = self._escaped(name[0])
         text = "".join(parts)
         if self.max_length is not None and len(text) > self.max_length:
-            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            # An escape that no byte follows: no encoded name ends like this.
-            tail = f"{self.escape}z{digest}"
+            tail = self._tail(name)
             return text[: self.max_length - len(tail)] + tail
         return text
 
@@ -94,6 +103,10 @@ class Encoding:
             position = start + 2
         return out.decode("utf-8", "surrogatepass")
 
+    def _tail(self, name: str) -> str:
+        # An escape that no byte follows: no encoded name ends like this.
+        return f"{self.escape}z{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
     def _allowed(self) -> frozenset[str]:
         allowed = set(self.alphabet)
         if self.fold_case:
@@ -105,7 +118,7 @@ class Encoding:
 
 
 FILE_NAMES = Encoding(_WORD + "._-", first=_WORD + "_-", last=_WORD + "_-", max_length=120, file_names=True)
-"""For one component of a path on any file system."""
+"""For one component of a path, on any file system that tells upper case from lower."""
 
 ARTIFACT_NAMES = Encoding(_WORD + "._-", escape="__x", max_length=128)
 """For backends that take `[A-Za-z0-9._-]` only, as W&B does for artifacts."""

@@ -193,7 +193,7 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     environ = os.environ if environ is None else environ
     known = list(_BY_ENV)
     return [
-        f"{name}{did_you_mean(name, known)}"
+        f"{name}{did_you_mean(name, known, prefix='TRACKING_')}"
         for name in sorted(environ)
         if name.startswith("TRACKING_") and name not in _BY_ENV and not name.startswith(OPTION_PREFIX)
     ]
@@ -269,7 +269,14 @@ def _text(path: Path, key: str, value: Any) -> str:
     raise SettingsError(f"{path}: {key!r} must be text, a number or a list of texts, got {value!r:.80}")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """': did you mean …?' if something known is close, else ''."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f": did you mean {close[0]!r}?" if close else ""
+def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """': did you mean …?' if something known is close, else ''.
+
+    Args:
+        word: What was written.
+        known: What might have been meant.
+        prefix: What all of them begin with, which must not make them look alike.
+    """
+    rest = [name.removeprefix(prefix) for name in known]
+    close = difflib.get_close_matches(word.removeprefix(prefix), rest, n=1, cutoff=0.6)
+    return f": did you mean {prefix + close[0]!r}?" if close else ""

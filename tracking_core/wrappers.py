@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracking_core.errors import SettingsError
+from tracking_core.errors import InvalidStepError, SettingsError
+from tracking_core.protocol import OPTIONAL_CAPABILITIES
 
 if TYPE_CHECKING:
     from tracking_core.protocol import Tracker
     from tracking_core.values import ArtifactRef
 
 _STEPPED = frozenset({"log_table", "log_video", "log_audio", "log_text", "log_figure"})
+#: Whoever has whole records to deliver must go through the methods that wrappers change.
+_HIDDEN = frozenset({"deliver"})
 
 
 class NullTracker:
@@ -67,123 +71,154 @@ class _Around:
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_tracker":
-            raise AttributeError(name)
-        return getattr(self._tracker, name)
+        # Since Python 3.12 `isinstance(tracker, SupportsTables)` does not see what only `__getattr__` knows.
+        for _, name in OPTIONAL_CAPABILITIES.values():
+            method = getattr(tracker, name, None) if name not in _HIDDEN else None
+            if method is not None:
+                self.__dict__[name] = self._wrapped(name, method)
 
     def scope(self, prefix: str) -> ScopedTracker:
-        """This tracker with a prefix before every name."""
-        return ScopedTracker(self, prefix)  # pyright: ignore[reportArgumentType] - every subclass is a tracker
+        """A tracker around this one that puts `prefix/` before every name."""
+        return ScopedTracker(self, prefix)  # pyright: ignore[reportArgumentType] - its subclasses are trackers
 
     def every(self, steps: int) -> EveryTracker:
-        """This tracker, for every n-th step only."""
+        """A tracker around this one that passes on only steps that are a multiple of `steps`."""
         return EveryTracker(self, steps)  # pyright: ignore[reportArgumentType] - as above
+
+    def log_artifact(
+        self,
+        artifact: Any,
+        *,
+        name: str | None = None,
+        type: str = "file",  # noqa: A002 - the protocol's word
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+        **replayed: Any,
+    ) -> ArtifactRef:
+        """`Tracker.log_artifact`: artifacts have no step, and are named across runs."""
+        return _log_artifact(
+            self._tracker, artifact, replayed, name=name, type=type, metadata=metadata, aliases=aliases
+        )
+
+    def finish(self, status: str = "finished", *, error: str | None = None) -> None:
+        """`Tracker.finish`."""
+        self._tracker.finish(status, error=error)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_tracker" or name in _HIDDEN:
+            raise AttributeError(name)
+        return self._wrapped(name, getattr(self._tracker, name))
+
+    def _wrapped(self, name: str, method: Any) -> Any:
+        """What stands in for a method of the wrapped tracker; it must not hold the wrapper, or cycles arise."""
+        raise NotImplementedError
 
 
 class ScopedTracker(_Around):
     """Puts a prefix and a "/" before every name; see `scope`."""
 
     def __init__(self, tracker: Tracker, prefix: str) -> None:
-        super().__init__(tracker)
         if not isinstance(prefix, str) or not prefix.strip("/"):
             raise SettingsError(f"scope: expected a non-empty prefix, got {prefix!r}")
         self._prefix = prefix.rstrip("/") + "/"
+        super().__init__(tracker)
 
     def __repr__(self) -> str:
         return f"scope({self._tracker!r}, {self._prefix[:-1]!r})"
 
     def log_scalars(self, scalars: Mapping[str, Any], **keywords: Any) -> None:
         """`Tracker.log_scalars` with prefixed names."""
-        self._tracker.log_scalars(self._prefixed(scalars), **keywords)
+        self._tracker.log_scalars(_prefixed(self._prefix, scalars), **keywords)
 
     def log_images(self, images: Mapping[str, Any], **keywords: Any) -> None:
         """`Tracker.log_images` with prefixed names."""
-        self._tracker.log_images(self._prefixed(images), **keywords)
+        self._tracker.log_images(_prefixed(self._prefix, images), **keywords)
 
     def log_histogram(self, name: str, values: Any, **keywords: Any) -> None:
         """`Tracker.log_histogram` with a prefixed name."""
-        self._tracker.log_histogram(self._prefix + name, values, **keywords)
+        self._tracker.log_histogram(_prefixed(self._prefix, name), values, **keywords)
 
-    def log_summary(self, summary: Mapping[str, Any]) -> None:
-        """`log_summary` with prefixed names."""
-        from tracking_core.fallbacks import log_summary
-
-        log_summary(self._tracker, self._prefixed(summary))
-
-    def log(self, values: Mapping[str, Any], **keywords: Any) -> None:
-        """`Run.log` with prefixed names."""
-        method: Any = super().__getattr__("log")
-        method(self._prefixed(values), **keywords)
-
-    def finish(self, status: str = "finished", *, error: str | None = None) -> None:
-        """`Tracker.finish`."""
-        self._tracker.finish(status, error=error)
-
-    def log_artifact(self, artifact: Any, **keywords: Any) -> ArtifactRef:
-        """`Tracker.log_artifact`: artifacts are named across runs, and keep their names."""
-        return self._tracker.log_artifact(artifact, **keywords)
-
-    def __getattr__(self, name: str) -> Any:
-        method = super().__getattr__(name)
-        if name not in _STEPPED:
+    def _wrapped(self, name: str, method: Any) -> Any:
+        if name not in _STEPPED and name not in {"log", "log_summary"}:
             return method
+        prefix = self._prefix
 
-        def log_named(key: str, value: Any, **keywords: Any) -> None:
-            method(self._prefix + key, value, **keywords)
+        @functools.wraps(method)
+        def log_named(named: Any, *args: Any, **keywords: Any) -> None:
+            method(_prefixed(prefix, named), *args, **keywords)
 
         return log_named
-
-    def _prefixed(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {self._prefix + name: value for name, value in values.items()}
 
 
 class EveryTracker(_Around):
     """Lets only some steps through; see `every`."""
 
     def __init__(self, tracker: Tracker, steps: int) -> None:
-        super().__init__(tracker)
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
             raise SettingsError(f"every: expected a positive whole number of steps, got {steps!r}")
         self._steps = steps
+        super().__init__(tracker)
 
     def __repr__(self) -> str:
         return f"every({self._tracker!r}, steps={self._steps})"
 
-    def log_scalars(self, scalars: Mapping[str, Any], *, step: int, **keywords: Any) -> None:
+    def log_scalars(self, scalars: Mapping[str, Any], *, step: Any = None, **keywords: Any) -> None:
         """`Tracker.log_scalars` at every n-th step."""
-        if step % self._steps == 0:
+        if _is_due(step, self._steps):
             self._tracker.log_scalars(scalars, step=step, **keywords)
 
-    def log_images(self, images: Mapping[str, Any], *, step: int, **keywords: Any) -> None:
+    def log_images(self, images: Mapping[str, Any], *, step: Any = None, **keywords: Any) -> None:
         """`Tracker.log_images` at every n-th step."""
-        if step % self._steps == 0:
+        if _is_due(step, self._steps):
             self._tracker.log_images(images, step=step, **keywords)
 
-    def log_histogram(self, name: str, values: Any, *, step: int, **keywords: Any) -> None:
+    def log_histogram(self, name: str, values: Any, *, step: Any = None, **keywords: Any) -> None:
         """`Tracker.log_histogram` at every n-th step."""
-        if step % self._steps == 0:
+        if _is_due(step, self._steps):
             self._tracker.log_histogram(name, values, step=step, **keywords)
 
-    def log_artifact(self, artifact: Any, **keywords: Any) -> ArtifactRef:
-        """`Tracker.log_artifact`, always: artifacts have no step."""
-        return self._tracker.log_artifact(artifact, **keywords)
-
-    def finish(self, status: str = "finished", *, error: str | None = None) -> None:
-        """`Tracker.finish`."""
-        self._tracker.finish(status, error=error)
-
-    def __getattr__(self, name: str) -> Any:
-        method = super().__getattr__(name)
-        if name not in _STEPPED:
+    def _wrapped(self, name: str, method: Any) -> Any:
+        if name not in _STEPPED and name != "log":
             return method
+        steps = self._steps
 
-        def log_sometimes(*args: Any, step: int, **keywords: Any) -> None:
-            if step % self._steps == 0:
-                method(*args, step=step, **keywords)
+        @functools.wraps(method)
+        def log_sometimes(*args: Any, **keywords: Any) -> None:
+            # `Run.log(values, step)` takes its step by position too.
+            step = args[1] if name == "log" and len(args) > 1 else keywords.get("step")
+            if _is_due(step, steps):
+                method(*args, **keywords)
 
         return log_sometimes
+
+
+def _prefixed(prefix: str, named: Any) -> Any:
+    """A name, or a mapping of names, behind a prefix; the tracker says what is wrong with anything else."""
+    if isinstance(named, Mapping):
+        return {_prefixed(prefix, name) if isinstance(name, str) else name: value for name, value in named.items()}
+    return prefix + named if isinstance(named, str) else named
+
+
+def _is_due(step: Any, steps: int) -> bool:
+    """Whether a step is passed on; a step that is none is, since the tracker says what is wrong with it."""
+    if type(step) is not int:
+        from tracking_core.values import to_step
+
+        try:
+            step = to_step(step) if step is not None else 0
+        except InvalidStepError:
+            return True
+    return step % steps == 0
+
+
+def _log_artifact(tracker: Tracker, artifact: Any, replayed: Mapping[str, Any], **keywords: Any) -> ArtifactRef:
+    """Pass an artifact on; of what a replay adds, only what the tracker takes."""
+    from tracking_core.fallbacks import call
+
+    unknown = replayed.keys() - {"version", "wall_time"}
+    if unknown:
+        raise TypeError(f"log_artifact() got an unexpected keyword argument {min(unknown)!r}")
+    return call(tracker.log_artifact, artifact, **keywords, **replayed)
 
 
 class MultiTracker:
@@ -192,6 +227,9 @@ class MultiTracker:
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         if not trackers:
             raise SettingsError("multi: expected at least one tracker")
+        for tracker in trackers:
+            if not callable(getattr(tracker, "log_scalars", None)):
+                raise SettingsError(f"multi: expected trackers, each as an argument, got {type(tracker).__name__}")
         self._trackers = tuple(trackers)
 
     def __repr__(self) -> str:
@@ -209,19 +247,27 @@ class MultiTracker:
         """`Tracker.log_histogram` on each."""
         self._each(lambda tracker: tracker.log_histogram(name, values, **keywords))
 
-    def log_artifact(self, artifact: Any, **keywords: Any) -> ArtifactRef:
+    def log_artifact(
+        self,
+        artifact: Any,
+        *,
+        name: str | None = None,
+        type: str = "file",  # noqa: A002 - the protocol's word
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+        **replayed: Any,
+    ) -> ArtifactRef:
         """`Tracker.log_artifact` on each.
 
         Returns:
             The reference of the first.
         """
-        references: list[ArtifactRef] = []
-        self._each(lambda tracker: references.append(tracker.log_artifact(artifact, **keywords)))
-        return references[0]
+        keywords = {"name": name, "type": type, "metadata": metadata, "aliases": aliases}
+        return self._each(lambda tracker: _log_artifact(tracker, artifact, replayed, **keywords))[0]
 
-    def log_table(self, name: str, value: Any, *, step: int, step_axis: str = "step") -> None:
+    def log_table(self, name: str, value: Any, **keywords: Any) -> None:
         """A table on each, or its fallback."""
-        self._media("log_table", name, value, step=step, step_axis=step_axis)
+        self._media("log_table", name, value, **keywords)
 
     def log_video(self, name: str, value: Any, **keywords: Any) -> None:
         """A video on each, or its fallback."""
@@ -255,9 +301,14 @@ class MultiTracker:
         """An alert on each that has alerts."""
         self._each(lambda tracker: self._optional(tracker, "log_alert", title, text, **keywords))
 
-    def use_artifact(self, artifact: Any) -> None:
-        """The use of an artifact, on each that records it."""
-        self._each(lambda tracker: self._optional(tracker, "use_artifact", artifact))
+    def use_artifact(self, artifact: Any) -> Any:
+        """The use of an artifact, on each that records it.
+
+        Returns:
+            What the first says that says something.
+        """
+        found = self._each(lambda tracker: self._optional(tracker, "use_artifact", artifact))
+        return next((ref for ref in found if ref is not None), None)
 
     def flush(self) -> None:
         """Flush each that buffers."""
@@ -273,12 +324,13 @@ class MultiTracker:
         function = getattr(fallbacks, method)
         self._each(lambda tracker: function(tracker, name, value, **keywords))
 
-    def _each(self, do: Callable[[Any], object]) -> None:
+    def _each(self, do: Callable[[Any], Any]) -> list[Any]:
         """Call every tracker; the first error is raised when all were called."""
         first: Exception | None = None
+        results: list[Any] = []
         for tracker in self._trackers:
             try:
-                do(tracker)
+                results.append(do(tracker))
             except Exception as error:  # noqa: BLE001 - the others must get the call all the same
                 if first is None:
                     first = error
@@ -286,12 +338,12 @@ class MultiTracker:
                     first.add_note(f"and from {tracker!r}: {error!r}")
         if first is not None:
             raise first
+        return results
 
     @staticmethod
-    def _optional(tracker: Any, method: str, *args: Any, **keywords: Any) -> None:
+    def _optional(tracker: Any, method: str, *args: Any, **keywords: Any) -> Any:
         function = getattr(tracker, method, None)
-        if function is not None:
-            function(*args, **keywords)
+        return function(*args, **keywords) if function is not None else None
 
 
 def scope(tracker: Tracker, prefix: str) -> ScopedTracker:
@@ -308,7 +360,10 @@ def scope(tracker: Tracker, prefix: str) -> ScopedTracker:
 
 
 def every(tracker: Tracker, steps: int) -> EveryTracker:
-    """A tracker that passes on only calls whose step is a multiple of `steps`; artifacts always pass.
+    """A tracker that passes on only calls whose step is a multiple of `steps`.
+
+    What has no step always passes: artifacts, configuration, summaries and alerts, and calls that leave the step to
+    the run.
 
     Example:
         >>> from tracking_core.testing import FakeTracker

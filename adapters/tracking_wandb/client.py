@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core import SettingsError
 from tracking_wandb.credentials import key_source
+from tracking_wandb.failures import is_gone
 from tracking_wandb.names import MAX_LABEL, project_name, shortened, tag
 from tracking_wandb.options import MODES
 
@@ -110,6 +111,11 @@ def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
     return wandb.Settings(**{name: value for name, value in wanted.items() if value is not None and name in fields})
 
 
+def writes_soon(wandb: Any) -> bool:
+    """Whether this version of the client can be told to write its transaction log more often than every 15 s."""
+    return "x_transaction_log_flush_interval" in getattr(wandb.Settings, "model_fields", {})
+
+
 def init_arguments(options: Options, run: RunInfo) -> dict[str, Any]:
     """What `wandb.init` is told about the run; what is None is left to the environment (WANDB_NOTES and so on)."""
     tags = list(dict.fromkeys(tag(text) for text in run.tags if text))
@@ -136,9 +142,22 @@ def step_aside(wandb: Any, native: Any) -> None:
         remove(native)
 
 
-def let_go(wandb: Any, run_id: str) -> None:
-    """Tell wandb-core to forget a run whose opening failed, or that nobody finished: else its id stays in use."""
+def let_go(wandb: Any, run_id: str, error: BaseException) -> None:
+    """Let wandb-core forget a run whose opening failed: otherwise its id stays "in use" in this process for ever.
+
+    `wandb.init` tells wandb-core of the run before it asks the server, and does not take that back. What could do so
+    is a local variable of it, which the traceback of the error still holds. Without it, the id stays in use.
+    """
+    trace = error.__traceback__
+    interface: Any = None
+    while trace is not None:
+        interface = trace.tb_frame.f_locals.get("interface", interface)
+        trace = trace.tb_next
+    if interface is None or is_gone(error):
+        return
     with contextlib.suppress(Exception):
+        # In this order: a run that has not come to its end keeps wandb-core waiting, and then all others.
+        interface.deliver_exit(1).wait_or(timeout=5)
         wandb.setup().assert_service().inform_finish(run_id=run_id)
 
 

@@ -14,13 +14,14 @@ server. So it is looked for the record of the end in the log, and online the ser
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracking_core import RetryLater
 from tracking_wandb.client import quiet
-from tracking_wandb.failures import gone, is_gone, within
+from tracking_wandb.failures import gone, is_gone, is_unreachable, within
 from tracking_wandb.names import clean
 from tracking_wandb.opening import closed
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tracking_wandb.log_tail import LogTail
     from tracking_wandb.opening import Session
 
+_LOG = logging.getLogger("tracking_wandb")
 EXIT_CODES: Mapping[str, int] = {"finished": 0, "failed": 1, "interrupted": 130, "preempted": 143}
 _OTHER = 255
 ERROR = "tracking/error"
@@ -120,6 +122,10 @@ class Ending:
         try:
             rows = self._session.history().await_rows(last_step, limit)
         except Exception as error:
+            if not is_unreachable(error):
+                # It answers, but not with what this version of the client understands: nothing speaks for a loss.
+                _LOG.warning("W&B: could not ask for the rows of the run %s: %s", run_id, error)
+                return
             raise RetryLater(
                 f"wandb: the server does not say what it has of the run {run_id!r} ({type(error).__name__}: "
                 f"{str(error)[:200]}); everything is in {directory}"

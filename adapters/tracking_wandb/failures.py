@@ -22,6 +22,7 @@ _GONE = frozenset(
     }
 )
 _STATUS = re.compile(r"(?:error|HTTP|status(?: code)?)[ :]+(\d{3})\b")
+_UNREACHABLE = re.compile(r"(?i)giving up|timed? ?out|deadline exceeded|connection|refused|unreachable|no such host")
 _PASSING = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({401, 403})
 
@@ -62,6 +63,17 @@ def opening_error(error: BaseException, where: str) -> Exception:
     if kinds & {"UsageError", "ValidationError"}:
         return SettingsError(f"wandb: {where}: the client refused the settings ({text})")
     return RetryLater(f"wandb: {where}: could not be opened ({text})")
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether an error says that the server does not answer, or not now."""
+    for one in _chain(error):
+        found = _STATUS.search(str(one))
+        if found and (int(found[1]) >= 500 or int(found[1]) in _PASSING):
+            return True
+        if isinstance(one, (OSError, TimeoutError)) or _UNREACHABLE.search(f"{type(one).__name__}: {one}"):
+            return True
+    return False
 
 
 def within(seconds: float, what: str, call: Callable[[], T]) -> T:

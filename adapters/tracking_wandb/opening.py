@@ -164,7 +164,7 @@ def _init(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
                 )
             client.step_aside(wandb, native)
         except Exception as error:
-            client.let_go(wandb, run.id)
+            client.let_go(wandb, run.id, error)
             for folder in _folders(options, run) - folders:
                 shutil.rmtree(folder, ignore_errors=True)
             if pause is None or not (is_gone(error) or "in use" in str(error)):

@@ -30,7 +30,7 @@ from tracking_core.values import (
 )
 from tracking_wandb import ending, media
 from tracking_wandb.artifacts import ArtifactBuilder, Uploads, reference
-from tracking_wandb.client import quiet
+from tracking_wandb.client import quiet, writes_soon
 from tracking_wandb.failures import gone, is_gone
 from tracking_wandb.log_tail import LogTail
 from tracking_wandb.names import MAX_TITLE, clean, metric_key, shortened
@@ -315,12 +315,14 @@ class WandbTracker:
     def flush(self) -> None:
         """Return when every row stands in the client's transaction log, from which `wandb sync` can recover it.
 
+        Versions of the client that cannot be told to write sooner are not waited for.
+
         Raises:
             RetryLater: The client does not write.
             Rejected: An artifact that was logged before could not be uploaded.
         """
         with self._talking():
-            if not self._tail.await_row(self._last_step, _NUDGE_AFTER):
+            if writes_soon(self._wandb) and not self._tail.await_row(self._last_step, _NUDGE_AFTER):
                 # Seen once in many thousands: what was written last stays in memory until something else is written.
                 self._rows.repeat()
                 if not self._tail.await_row(self._last_step, _FLUSH_SECONDS):

@@ -7,14 +7,16 @@ its manifest exclusively, so that of several processes each gets its own number 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tracking_core.errors import InvalidValueError, NameNotFoundError
+from tracking_core.errors import InvalidValueError, NameNotFoundError, StoreError
+from tracking_core.journal.events import blob_path
 from tracking_core.naming import FILE_NAMES
 from tracking_core.store.layout import dump_json, load_json, replace_file, write_exclusively
 from tracking_core.values import ArtifactFile, ArtifactRef
@@ -57,10 +59,17 @@ class StoredVersion:
         return self.path(name).read_bytes()
 
     def download(self, directory: str | Path) -> Path:
-        """Copy all its files into a directory, and return that."""
+        """Copy all its files into a directory, and return that.
+
+        Raises:
+            StoreError: A path leads out of the directory: the manifest was not made by this package.
+        """
         target = Path(directory)
         for name in self.files:
-            place = target / name
+            inside = PurePosixPath(name)
+            if inside.is_absolute() or ".." in inside.parts:
+                raise StoreError(f"{self.ref}: the path {name!r} leads out of the artifact")
+            place = target / inside
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.path(name), place)
         return target
@@ -90,7 +99,9 @@ class ArtifactStore:
         run_id: str,
         created: float,
     ) -> StoredVersion:
-        """Store files as a new version; contents equal to the newest version's give no new one, only the aliases.
+        """Store files as a new version.
+
+        Contents and metadata equal to the newest version's give no new one, only the aliases.
 
         Raises:
             OSError: The disk refuses.
@@ -100,12 +111,12 @@ class ArtifactStore:
         digest = _digest(stored)
         folder = self._folder / FILE_NAMES.encode(type) / FILE_NAMES.encode(name)
         folder.mkdir(parents=True, exist_ok=True)
-        version = self._newest(folder)
-        if version >= 0:
-            newest = self._load(folder, version)
-            if newest.ref.digest == digest and newest.metadata == dict(metadata):
-                return self._point(folder, newest, aliases)
+        version = max(_numbers(folder), default=-1)
         while True:
+            if version >= 0:
+                newest = self._load(folder, version)
+                if newest.ref.digest == digest and _same(newest.metadata, metadata):
+                    return self._point(folder, newest, aliases)
             version += 1
             manifest = {
                 "v": 1,
@@ -134,26 +145,30 @@ class ArtifactStore:
             NameNotFoundError: There is none.
         """
         if isinstance(reference, ArtifactRef):
-            name, mark, type = reference.name, reference.version, reference.type  # noqa: A001
-            mark = "latest" if mark is None else f"v{mark}"
+            type = reference.type  # noqa: A001
+            wanted = [(reference.name, "latest" if reference.version is None else f"v{reference.version}")]
         else:
-            name, _, mark = reference.rpartition(":") if ":" in reference else (reference, "", "latest")
+            name, colon, mark = reference.rpartition(":")
+            # A name may hold a colon itself.
+            wanted = [(name, mark), (reference, "latest")] if colon else [(reference, "latest")]
         kinds = [FILE_NAMES.encode(type)] if type is not None else self._kinds()
-        for kind in kinds:
-            folder = self._folder / kind / FILE_NAMES.encode(name)
-            alias = folder / "aliases" / FILE_NAMES.encode(mark)
-            if alias.is_file():
-                return self._load(folder, int(load_json(alias.read_bytes())["version"]))
-            if mark.startswith("v") and mark[1:].isdigit() and (folder / f"{mark}.json").is_file():
-                return self._load(folder, int(mark[1:]))
+        for name, mark in wanted:
+            for kind in kinds:
+                folder = self._folder / kind / FILE_NAMES.encode(name)
+                numbers = _numbers(folder)
+                marks = {**_aliases(folder), **{f"v{number}": number for number in numbers}}
+                if numbers:
+                    marks["latest"] = numbers[-1]
+                if marks.get(mark) in numbers:
+                    return self._load(folder, marks[mark])
         raise NameNotFoundError(f"there is no artifact {str(reference)!r} in {self._folder}")
 
     def versions(self) -> Iterator[StoredVersion]:
         """All versions of all artifacts of the project."""
         for kind in self._kinds():
             for folder in sorted((self._folder / kind).iterdir()):
-                for version in range(self._newest(folder) + 1):
-                    yield self._load(folder, version)
+                for number in _numbers(folder):
+                    yield self._load(folder, number)
 
     def _kinds(self) -> list[str]:
         try:
@@ -161,19 +176,12 @@ class ArtifactStore:
         except OSError:
             return []
 
-    @staticmethod
-    def _newest(folder: Path) -> int:
-        names = (path.stem for path in folder.glob("v*.json"))
-        numbers = [int(name[1:]) for name in names if name[1:].isdigit()]
-        return max(numbers, default=-1)
-
     def _load(self, folder: Path, version: int) -> StoredVersion:
         manifest = load_json((folder / f"v{version}.json").read_bytes())
-        aliases = [
-            FILE_NAMES.decode(path.name)
-            for path in sorted((folder / "aliases").glob("*"))
-            if not path.name.startswith(".") and load_json(path.read_bytes())["version"] == version
-        ]
+        aliases = [alias for alias, number in sorted(_aliases(folder).items()) if number == version]
+        # "latest" is not kept but seen: of two processes the slower one could point it back.
+        if version == _numbers(folder)[-1]:
+            aliases.append("latest")
         ref = ArtifactRef(manifest["name"], manifest["type"], version, manifest["digest"], tuple(aliases))
         files = {path: (entry["sha256"], entry["size"]) for path, entry in manifest["files"].items()}
         return StoredVersion(ref, manifest["metadata"], files, manifest["run"], manifest["created"], self.blobs)
@@ -181,8 +189,9 @@ class ArtifactStore:
     def _point(self, folder: Path, version: StoredVersion, aliases: Sequence[str]) -> StoredVersion:
         number = version.ref.version
         assert number is not None
-        (folder / "aliases").mkdir(exist_ok=True)
-        for alias in dict.fromkeys(("latest", *aliases)):
+        if aliases:
+            (folder / "aliases").mkdir(exist_ok=True)
+        for alias in aliases:
             replace_file(folder / "aliases" / FILE_NAMES.encode(alias), dump_json({"alias": alias, "version": number}))
         return self._load(folder, number)
 
@@ -207,9 +216,25 @@ class ArtifactStore:
         return digest.hexdigest(), size
 
 
-def blob_path(blobs: Path, sha256: str) -> Path:
-    """Where a content is kept."""
-    return blobs / "sha256" / sha256[:2] / sha256[2:]
+def _numbers(folder: Path) -> list[int]:
+    """The versions in the folder of an artifact, in order."""
+    names = (path.stem[1:] for path in folder.glob("v*.json"))
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def _aliases(folder: Path) -> dict[str, int]:
+    """Alias to version, as they stand now."""
+    found: dict[str, int] = {}
+    for path in (folder / "aliases").glob("[!.]*"):
+        content = load_json(path.read_bytes())
+        found[content["alias"]] = content["version"]
+    found.pop("latest", None)
+    return found
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    # As text, where NaN is itself, and a tuple is the list that it comes back as.
+    return json.dumps(dict(one), sort_keys=True) == json.dumps(dict(other), sort_keys=True)
 
 
 def _chunks(file: ArtifactFile) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def to_record(event: Event, directory: Path) -> Record:
             fields.get("axis", "step"),
             _data(event.kind, fields, directory),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except Exception as error:
+        # Fields and media may be damaged in any way, and every decoder has errors of its own.
         raise JournalError(
             f"event {event.seq} ({event.kind}) of writer {event.writer} cannot be read: {error}"
         ) from error
@@ -102,17 +104,32 @@ def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str,
     if kind in MEDIA_KINDS:
         return {"name": fields["name"], "value": _read_medium(kind, fields, directory)}
     if kind == "artifact":
-        blobs = Path(fields["blobs"])
-        files = {
-            path: blobs / "sha256" / entry["sha256"][:2] / entry["sha256"][2:]
-            for path, entry in fields["files"].items()
-        }
+        blobs = blobs_of(fields, directory)
+        files = {path: blob_path(blobs, entry["sha256"]) for path, entry in fields["files"].items()}
         keys = ("name", "type", "version", "digest")
         facts = {"metadata": unpack(fields["metadata"]), "aliases": tuple(fields["aliases"])}
         return {"artifact": files, **{key: fields[key] for key in keys}, **facts}
     if kind in {"config", "summary"}:
         return unpack(fields[kind])
     return fields
+
+
+def blobs_of(fields: Mapping[str, Any], directory: Path) -> Path:
+    """Where the contents of an artifact are, for the event that recorded it in a run directory."""
+    recorded, beside = Path(fields["blobs"]), directory.parent.parent / ".blobs"
+    # The root may have been moved or copied since.
+    return beside if beside.is_dir() and not recorded.is_dir() else recorded
+
+
+def blob_path(blobs: Path, sha256: str) -> Path:
+    """Where a content is kept.
+
+    Raises:
+        ValueError: The digest is none, and might lead out of the store.
+    """
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"{sha256[:80]!r} is no sha256 in hex")
+    return blobs / "sha256" / sha256[:2] / sha256[2:]
 
 
 def read_histogram(fields: Mapping[str, Any]) -> Histogram:

@@ -65,15 +65,17 @@ def read_run(directory: Path) -> dict[str, Any]:
         facts = load_json((directory / RUN_FILE).read_bytes())
     except FileNotFoundError as error:
         raise RunNotFoundError(f"there is no run in {directory}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{directory / RUN_FILE} cannot be read: {error}") from error
-    if not isinstance(facts, dict):
-        raise StoreError(f"{directory / RUN_FILE} holds no object")
-    if facts.get("v", 0) > FORMAT:
+    version = facts.get("v") if isinstance(facts, dict) else None
+    if isinstance(version, int) and version > FORMAT:
         raise StoreError(
-            f"{directory / RUN_FILE} has format {facts.get('v')}, this version reads up to {FORMAT}: "
-            "upgrade tracking-core"
+            f"{directory / RUN_FILE} has format {version}, this version reads up to {FORMAT}: upgrade tracking-core"
         )
+    expected = {"v": int, "id": str, "name": str, "project": str, "started": (int, float)}
+    wrong = [key for key, kind in expected.items() if version is None or not isinstance(facts.get(key), kind)]
+    if wrong:
+        raise StoreError(f"{directory / RUN_FILE} is not what describes a run: see {', '.join(wrong)} in it")
     return facts
 
 
@@ -83,10 +85,20 @@ def find_run(root: Path, run_id: str) -> Path:
     Raises:
         RunNotFoundError: There is none under this root.
     """
-    for project in project_directories(root):
-        if (project / run_id / RUN_FILE).is_file():
-            return project / run_id
+    # An id comes from whoever asks: it must not lead out of the root.
+    if Path(run_id).name == run_id:
+        for project in project_directories(root):
+            if is_run(project / run_id):
+                return project / run_id
     raise RunNotFoundError(f"there is no run {run_id!r} under {root}")
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a directory that can be looked into holds a run."""
+    try:
+        return (directory / RUN_FILE).is_file()
+    except OSError:
+        return False
 
 
 def project_directories(root: Path) -> list[Path]:
@@ -107,20 +119,33 @@ def write_exclusively(path: Path, content: bytes) -> bool:
         Whether this call created it.
     """
     aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
-    aside.write_bytes(content)
     try:
+        aside.write_bytes(content)
         os.link(aside, path)
     except FileExistsError:
         return False
     except OSError:
-        # No links on this file system: exclusive creation competes as well, but a reader may see an empty file.
-        try:
-            with path.open("xb") as file:
-                file.write(content)
-        except FileExistsError:
-            return False
+        if not aside.is_file() or aside.read_bytes() != content:
+            raise
+        # No links on this file system.
+        return _create(path, content)
     finally:
         aside.unlink(missing_ok=True)
+    return True
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """As `write_exclusively`: exclusive creation competes as well, but a reader may see a part of the file."""
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(content)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tracking_core.artifacts import StoredVersion
 from tracking_core.errors import NameNotFoundError
 from tracking_core.journal import Damage, Event, JournalReader, unpack
-from tracking_core.journal.events import to_record
+from tracking_core.journal.events import blobs_of, to_record
 from tracking_core.store.layout import read_run
 from tracking_core.store.liveness import is_alive
 from tracking_core.store.series import Series
@@ -102,28 +102,35 @@ class RunRecord:
     @property
     def status(self) -> str:
         """What the run was finished with; "running" while a writer of it lives, "crashed" when none does."""
-        self._load()
-        # A run that was continued has several sessions; a forked child only adds to the one of its parent.
-        sessions = [writer for writer, reader in self._reader.writers.items() if reader.parent is None]
-        if not sessions:
-            return "crashed"
-        newest = max(sessions)
-        for event in self._of("finish"):
-            if event.writer == newest:
-                return event.fields["status"]
-        return "running" if is_alive(self.dir, newest) else "crashed"
+        end = self._end()
+        if end is not None:
+            return end.fields["status"]
+        newest = self._session()
+        return "running" if newest is not None and is_alive(self.dir, newest) else "crashed"
 
     @property
     def error(self) -> str | None:
         """What went wrong, for a run that failed."""
-        finished = list(self._of("finish"))
-        return finished[-1].fields.get("error") if finished else None
+        end = self._end()
+        return end.fields.get("error") if end is not None else None
 
     @property
     def finished(self) -> float | None:
-        """When it was finished, in seconds since the epoch; None when it was not."""
-        ends = list(self._of("finish"))
-        return ends[-1].time if ends else None
+        """When it was finished, in seconds since the epoch; None when it was not, or was continued since."""
+        end = self._end()
+        return end.time if end is not None else None
+
+    def _session(self) -> str | None:
+        """The writer of the newest session."""
+        self._load()
+        # A run that was continued has several sessions; a forked child only adds to the one of its parent.
+        sessions = [writer for writer, reader in self._reader.writers.items() if reader.parent is None]
+        return max(sessions, default=None)
+
+    def _end(self) -> Event | None:
+        """How the newest session ended; None when it did not."""
+        newest = self._session()
+        return next((event for event in self._of("finish") if event.writer == newest), None)
 
     def summary(self) -> dict[str, Any]:
         """What describes the run as a whole: the last value of every scalar, and what `log_summary` set."""
@@ -163,7 +170,7 @@ class RunRecord:
             chosen,
             np.array([event.fields["step"] for event in rows], np.int64),
             np.array([event.time for event in rows], np.float64),
-            np.array([float(event.fields["values"][name]) for event in rows], np.float64),
+            np.array([event.fields["values"][name] for event in rows], np.float64),
         )
 
     def image_names(self) -> list[str]:
@@ -223,7 +230,7 @@ class RunRecord:
             )
             files = {path: (entry["sha256"], entry["size"]) for path, entry in fields["files"].items()}
             found.append(
-                StoredVersion(ref, unpack(fields["metadata"]), files, self.id, event.time, Path(fields["blobs"]))
+                StoredVersion(ref, unpack(fields["metadata"]), files, self.id, event.time, blobs_of(fields, self.dir))
             )
         return found
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.errors import StoreError
-from tracking_core.store.layout import RUN_FILE, find_run, project_directories
+from tracking_core.store.layout import find_run, is_run, project_directories
 from tracking_core.store.records import RunRecord
 
 
@@ -42,7 +43,7 @@ class Store:
             for record in self._records()
             if (project is None or record.project == project)
             and wanted <= set(record.tags)
-            and (status is None or record.status == status)
+            and (status is None or _status(record) == status)
         ]
         return sorted(found, key=lambda record: (record.started, record.id), reverse=True)
 
@@ -59,18 +60,24 @@ class Store:
         return ArtifactStore(self.root, project)
 
     def _records(self) -> Iterable[RunRecord]:
+        # What cannot be read must not hide the rest; asking for it by id says why.
         for project in project_directories(self.root):
-            for path in sorted(project.iterdir()):
-                if not (path / RUN_FILE).is_file():
-                    continue
-                try:
-                    yield RunRecord(path)
-                except StoreError:
-                    # One that cannot be read must not hide the others; asking for it by id says why.
-                    continue
+            with contextlib.suppress(OSError):
+                for path in sorted(project.iterdir()):
+                    if is_run(path):
+                        with contextlib.suppress(StoreError):
+                            yield RunRecord(path)
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
+
+
+def _status(record: RunRecord) -> str | None:
+    """The status of a run; None where its journal cannot be read."""
+    try:
+        return record.status
+    except StoreError:
+        return None
 
 
 def open_store(root: str | os.PathLike[str] | None = None) -> Store:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import describe
+from tracking_core.values.scalars import to_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +56,26 @@ def artifact_files(artifact: Any, name: str | None = None) -> tuple[str, list[Ar
         name: Name of the artifact; None takes the file's or directory's own.
 
     Returns:
-        The artifact's name, and its files sorted by path. Links that lead out of a directory are followed as
-        what they point to; sockets and devices are refused.
+        The artifact's name, and its files sorted by path. Links are followed as what they point to; sockets,
+        devices and links to nothing are refused. Directories without files leave no trace.
 
     Raises:
         InvalidValueError: Nothing there, nothing in it, a name is missing, or a path leaves the artifact.
     """
+    if name is not None:
+        name = to_name(name)
     if isinstance(artifact, Mapping):
         if not name:
             raise InvalidValueError("log_artifact: a mapping of files needs name=…")
         files = [ArtifactFile(_inside(key), _source(key, value)) for key, value in artifact.items()]
     elif isinstance(artifact, (str, os.PathLike)):
         root = Path(artifact)
-        name = name or root.resolve().name
         if root.is_dir():
-            files = [
-                ArtifactFile(path.relative_to(root).as_posix(), path)
-                for path in sorted(root.rglob("*"))
-                if path.is_file()
-            ]
+            files = [ArtifactFile(path.relative_to(root).as_posix(), path) for path in _walk(root)]
+            name = name or root.resolve().name
         elif root.is_file():
             files = [ArtifactFile(root.name, root)]
+            name = name or root.resolve().name
         else:
             raise InvalidValueError(f"log_artifact {name!r}: there is no file or directory {str(artifact)!r}")
     else:
@@ -85,10 +85,33 @@ def artifact_files(artifact: Any, name: str | None = None) -> tuple[str, list[Ar
     if not files:
         raise InvalidValueError(f"log_artifact {name!r}: there are no files in it")
     files.sort(key=lambda file: file.path)
-    doubles = {file.path for file, other in itertools.pairwise(files) if file.path == other.path}
-    if doubles:
-        raise InvalidValueError(f"log_artifact {name!r}: the path {min(doubles)!r} is there twice")
+    paths = {file.path for file in files}
+    folders = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
+    for file, after in itertools.pairwise([*files, files[0]]):
+        if file.path in folders or (file is not after and file.path == after.path):
+            raise InvalidValueError(f"log_artifact {name!r}: the path {file.path!r} is there twice")
     return name, files
+
+
+def _walk(directory: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files in a directory, sorted, with what links point to."""
+    real = directory.resolve()
+    if real in outer:
+        raise InvalidValueError(f"log_artifact: the links in {str(directory)!r} lead round in a circle")
+    try:
+        inside = sorted(directory.iterdir())
+    except OSError as error:
+        raise InvalidValueError(f"log_artifact: {str(directory)!r} cannot be read: {error}") from error
+    for path in inside:
+        if path.is_dir():
+            yield from _walk(path, (*outer, real))
+        elif path.is_file():
+            yield path
+        else:
+            raise InvalidValueError(
+                f"log_artifact: {str(path)!r} is a link to nothing, a socket or a device; remove it, or pass a mapping "
+                "of the files that are meant"
+            )
 
 
 def _inside(key: Any) -> str:
@@ -107,5 +130,7 @@ def _source(key: Any, value: Any) -> Path | bytes:
         path = Path(value)
         if path.is_file():
             return path
-        raise InvalidValueError(f"log_artifact: {key!r:.80} should come from {str(value)!r:.200}, which is no file")
+        raise InvalidValueError(
+            f"log_artifact: {key!r:.80} should come from {str(value)!r:.200}, which is no file; pass content as bytes"
+        )
     raise InvalidValueError(f"log_artifact: {key!r:.80}: expected a path or bytes, got {describe(value)}")

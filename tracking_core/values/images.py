@@ -237,7 +237,8 @@ def _from_file(key: str, source: bytes | Path, caption: str | None) -> Image:
     except OSError as error:
         raise InvalidValueError(f"{key!r}: cannot read the image file: {error}") from error
     pixels = _decode(data, key)
-    if data.startswith(_PNG_MAGIC):
+    # The header says 8 bits, and gray, RGB or RGBA: what the pixels are too, so that the file can stay as it is.
+    if data.startswith(_PNG_MAGIC) and data[24] == 8 and data[25] in {0, 2, 6}:
         return Image.from_png(data, caption)
     return Image.from_pixels(pixels, caption)
 

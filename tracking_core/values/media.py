@@ -41,7 +41,10 @@ class Video:
             path = Path(data)
             if not path.is_file():
                 raise InvalidValueError(f"there is no video file {str(data)!r:.200}")
-            self.encoded, self.format = path.read_bytes(), path.suffix.lstrip(".").lower() or "gif"
+            self.encoded = path.read_bytes()
+            ending = path.suffix[1:].lower()
+            if not self.encoded.startswith(b"GIF8"):
+                self.format = ending if ending.isascii() and ending.isalnum() and len(ending) <= 8 else "bin"
         elif isinstance(data, bytes):
             if not data.startswith(b"GIF8"):
                 raise InvalidValueError("video bytes must be a GIF file; give other formats as a path")

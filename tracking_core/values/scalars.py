@@ -7,6 +7,8 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.values.arrays import describe, is_array_like, is_integral, to_host
 
@@ -61,7 +63,7 @@ def to_scalar(value: Any, key: str) -> Scalar:
     if is_integral(array.dtype):
         return int(item)
     number = float(item)
-    if math.isinf(number) and not math.isinf(item):
+    if math.isinf(number) and not np.isinf(item):
         raise InvalidValueError(f"{key!r}: {item} of dtype {array.dtype} is beyond float64")
     return number
 

@@ -109,7 +109,7 @@ def _check_option_variables(backends: Sequence[BackendRow]) -> list[Finding]:
     return [
         Finding(
             "warning",
-            f"no installed backend reads the environment variable {name}{did_you_mean(name, known)}",
+            f"no installed backend reads the environment variable {name}{did_you_mean(name, known, prefix=OPTION_PREFIX)}",
             "tracking backends NAME shows the options of a backend",
         )
         for name in sorted(os.environ)
