@@ -35,9 +35,7 @@ def loop(tracker: tracking.Tracker) -> None:
 
 def expected(run: tracking.Run) -> list[tuple]:
     """(kind, name, axis, step, value or pixel digest, wall time), from the loop itself and the clock of the journal."""
-    times = iter(
-        [event["t"] for event in _events(run.dir) if event["kind"] in {"scalars", "images", "histogram"}]
-    )
+    times = iter([event["t"] for event in _events(run.dir) if event["kind"] in {"scalars", "images", "histogram"}])
     table = []
     for step, value in enumerate(VALUES):
         time = next(times)

@@ -287,6 +287,8 @@ def test_resume():
     assert scalar_rows(run.dir) == [("x", "step", 0, 1.0), ("x", "step", 1, 2.0)]
     record = tracking.open_store("runs").run("r1")
     assert record.config == {"a": 1, "b": 2}
+    with started(run_id="r1", resume="must") as run:
+        assert dict(run.config) == {"a": 1, "b": 2}
     assert record.status == "finished"
     with started(run_id="r3", resume="allow") as fresh:
         assert fresh.id == "r3"
@@ -308,6 +310,7 @@ def test_an_unwritable_root_is_replaced(troubles, tmp_path):
         {"project_": 3},
         {"run_id": "../x"},
         {"run_id": ""},
+        {"run_id": "artifacts"},
         {"resume": "maybe"},
         {"delivery": "pigeon"},
         {"backends": []},

@@ -164,5 +164,3 @@ def test_the_start_does_not_touch_jax(tmp_path):
     assert records["used"].environment["accelerators"]["platform"] == "cpu"
     others = [r.environment for name, r in records.items() if name != "used"]
     assert all("accelerators" not in environment for environment in others)
-
-

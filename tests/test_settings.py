@@ -349,7 +349,9 @@ def test_none_records_nothing(tmp_path, monkeypatch):
 
 
 def test_the_same_place_twice_is_one_destination(tmp_path):
-    found = destinations(requested_targets("tensorboard:./tb,tensorboard:tb/,local,tensorboard:other", load_settings({})))
+    found = destinations(
+        requested_targets("tensorboard:./tb,tensorboard:tb/,local,tensorboard:other", load_settings({}))
+    )
     assert [place.target.path for place in found] == [str(tmp_path / "tb"), str(tmp_path / "other")]
     assert [place.label for place in found] == [f"tensorboard:{tmp_path}/tb", f"tensorboard:{tmp_path}/other"]
     [single] = destinations(requested_targets("tensorboard:./tb,local", load_settings({})))

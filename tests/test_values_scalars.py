@@ -68,12 +68,8 @@ def test_python_numbers_are_kept_as_they_are(value):
 
 @pytest.mark.parametrize("dtype", NARROW, ids=lambda dtype: np.dtype(dtype).name)
 def test_every_value_of_a_narrow_dtype_is_exact(dtype):
-    """All bit patterns: an own decoder is not needed, since widening within one library cannot agree by accident."""
     dtype = np.dtype(dtype)
-    if dtype.itemsize == 1:
-        bits = np.arange(256, dtype=np.uint8)
-    else:
-        bits = np.arange(0, 2**16, 37, dtype=np.uint16)
+    bits = np.arange(256, dtype=np.uint8) if dtype.itemsize == 1 else np.arange(0, 2**16, 37, dtype=np.uint16)
     if "int" in dtype.name and dtype.kind == "V":
         low, high = int(ml_dtypes.iinfo(dtype).min), int(ml_dtypes.iinfo(dtype).max)
         array = np.arange(low, high + 1).astype(dtype)
@@ -355,6 +351,8 @@ def test_the_mapping_is_not_changed():
 
 def test_names_may_be_any_str_and_nothing_else():
     class Name(str):
+        __slots__ = ()
+
         def __str__(self):
             raise RuntimeError
 

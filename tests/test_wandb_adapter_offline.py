@@ -316,7 +316,7 @@ def test_config_is_merged_and_the_summary_holds(rich):
 def test_alerts(rich):
     first, second = rich.run.alerts
     assert (first.title, first.text, first.level) == ("Diverged", "loss is NaN", "WARN")
-    assert (len(second.title), second.text, second.level) == (64, "t" * 100, "ERROR")
+    assert (len(second.title), second.text, second.level) == (63, "t" * 100, "ERROR")
     with pytest.raises(tracking.InvalidValueError, match="info, warn or error"):
         rich.tracker.log_alert("x", level="fatal")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tracking_core._version import __version__
 
 if TYPE_CHECKING:
-    from tracking_core import errors, naming, testing, values
+    from tracking_core import errors, fallbacks, naming, testing, values
     from tracking_core.delivery.report import DeliveryReport, TargetReport
     from tracking_core.errors import (
         AdapterConflictError,
@@ -115,7 +115,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "values": ("ArtifactRef", "Audio", "Figure", "Histogram", "Image", "Record", "Table", "Text", "Video"),
     "wrappers": ("NullTracker", "every", "multi", "scope"),
 }
-_MODULES = ("errors", "naming", "testing", "values")
+_MODULES = ("errors", "fallbacks", "naming", "testing", "values")
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -179,6 +179,7 @@ __all__ = [
     "current_run",
     "errors",
     "every",
+    "fallbacks",
     "hookimpl",
     "log_mixed",
     "multi",

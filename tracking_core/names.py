@@ -76,6 +76,8 @@ def check_run_id(run_id: str) -> str:
             f"{MAX_RUN_ID} letters, digits, '.', '_' or '-', beginning with a letter or a digit and not ending with "
             "'.'; leave it out to have one made"
         )
+    if run_id.lower() == "artifacts":
+        raise SettingsError("run id 'artifacts': the artifacts of a project are kept under that name; take another")
     return run_id
 
 

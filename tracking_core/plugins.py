@@ -229,12 +229,12 @@ def _readable_entry_points() -> Iterator[importlib.metadata.EntryPoint]:
     for dist in importlib.metadata.distributions():
         try:
             entries = [entry for entry in dist.entry_points if entry.group == GROUP]
-            name = dist.metadata["Name"].lower().replace("_", "-") if entries else ""
         except Exception:  # noqa: BLE001, S112 - see above; what cannot be read cannot be offered
             continue
         # As importlib.metadata has it: of two of one name the first on the path counts.
-        if entries and name not in seen:
-            seen.add(name)
+        name = _distribution(entries[0])[0].lower().replace("_", "-") if entries else ""
+        if name not in seen:
+            seen |= {name} - {""}
             yield from entries
 
 
@@ -247,7 +247,7 @@ def _distribution(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
 
 
 _LOADED: dict[str, Adapter] = {}
-_LOCK = threading.RLock()
+_LOCK = threading.Lock()
 
 
 def find_adapter(name: str, *, origin: str = "TRACKING_BACKEND") -> Adapter:
@@ -263,18 +263,19 @@ def find_adapter(name: str, *, origin: str = "TRACKING_BACKEND") -> Adapter:
         BrokenAdapterError: Its module cannot be imported, or does not hold the hooks.
         AdapterVersionError: It was built for another version of the API.
     """
+    loaded = _LOADED.get(name)
+    if loaded is not None:
+        return loaded
+    available = candidates()
+    entries = available.get(name, [])
+    if not entries:
+        raise UnknownAdapterError(_unknown(name, list(available), origin))
+    if len(entries) > 1:
+        raise AdapterConflictError(f"{origin}: {conflict(name, entries)}")
+    # Not under the lock: a module that never comes back from its import must not keep others from being found.
+    adapter = load(entries[0])
     with _LOCK:
-        if name in _LOADED:
-            return _LOADED[name]
-        available = candidates()
-        entries = available.get(name, [])
-        if not entries:
-            raise UnknownAdapterError(_unknown(name, list(available), origin))
-        if len(entries) > 1:
-            raise AdapterConflictError(f"{origin}: {conflict(name, entries)}")
-        adapter = load(entries[0])
-        _LOADED[name] = adapter
-        return adapter
+        return _LOADED.setdefault(name, adapter)
 
 
 def load(candidate: Candidate) -> Adapter:

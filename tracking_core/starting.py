@@ -225,6 +225,7 @@ def _create(
     """Create or find the run directory, and open its journal; a root that cannot be written is replaced."""
     from tracking_core.environment import identity
     from tracking_core.journal import JournalWriter
+    from tracking_core.store import RunRecord
     from tracking_core.store.layout import create_run, read_run, run_directory
 
     full = {
@@ -250,7 +251,7 @@ def _create(
                 if resume == "never":
                     raise
                 added = facts["config"]
-                facts = read_run(directory)
+                facts = {**read_run(directory), "config": RunRecord(directory).config}
             return facts, place, directory, JournalWriter(directory, facts["id"]), added
         except OSError as error:
             if strict or attempt is not root:

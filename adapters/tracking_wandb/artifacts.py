@@ -6,7 +6,7 @@ import itertools
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,15 +110,29 @@ def reference(artifact: str | ArtifactRef) -> str:
 
 
 class Uploads:
-    """Watches artifacts until the server has them; each from a thread of its own, since the client can only wait."""
+    """Watches artifacts until the server has them; each from a thread of its own, since the client can only wait.
 
-    def __init__(self) -> None:
+    Args:
+        state: Where the records of artifacts that are on their way are kept, under "uploads".
+    """
+
+    def __init__(self, state: MutableMapping[str, Any]) -> None:
+        self._state = state
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._failures: list[tuple[str, BaseException]] = []
 
-    def watch(self, name: str, artifact: Any, done: Callable[[], None]) -> None:
-        """Call `done` when the server has an artifact; keep the error when it will not have it."""
+    def watch(self, name: str, artifact: Any, copies: Path | None, record: list[Any] | None) -> None:
+        """Watch an artifact; keep the error when the server will not have it.
+
+        Args:
+            name: Its name, for the error.
+            artifact: The client's artifact.
+            copies: A folder that is removed when the server has it.
+            record: Writer and number of its record in the journal.
+        """
+        if record is not None:
+            self._state.setdefault("uploads", []).append(record)
 
         def wait() -> None:
             try:
@@ -129,7 +143,10 @@ class Uploads:
                     with self._lock:
                         self._failures.append((name, error))
             else:
-                done()
+                if copies is not None:
+                    shutil.rmtree(copies, ignore_errors=True)
+                if record is not None:
+                    self._state["uploads"].remove(record)
 
         thread = threading.Thread(target=wait, name=f"wandb: upload of {name[:60]}", daemon=True)
         with self._lock:

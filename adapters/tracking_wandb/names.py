@@ -30,8 +30,8 @@ MAX_KEY = 1000
 MAX_LABEL = 128
 """Characters of a run's name, group and job type; the server refuses more."""
 MAX_TAG = 64
-MAX_TITLE = 64
-"""Characters of the title of an alert."""
+MAX_TITLE = 63
+"""Characters of the title of an alert: fewer than 64."""
 _MAX_PART, _CUT_PART, _MAX_PATH = 150, 100, 600
 _PLAIN = re.compile("[^\x00-\x1f\x7f~\ud800-\udfff]+")
 _SPECIAL = re.compile("[\x00-\x1f\x7f~\ud800-\udfff]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -70,7 +69,7 @@ class WandbTracker:
         self._rows_sent = 0
         self._first_step = int(getattr(self._run, "starting_step", 0) or 0)
         self._builder = ArtifactBuilder(self._wandb, session.directory / "artifacts")
-        self._uploads = Uploads()
+        self._uploads = Uploads(session.info.state)
         self._tail = LogTail(session.log)
         with self._talking():
             self._rows = Rows(self._run.define_metric, self._remember_name)
@@ -263,18 +262,7 @@ class WandbTracker:
             )
             self._run.log_artifact(built, aliases=sent_aliases or None)
         if self._session.mode == "online":
-            upload = None if record is None else [record.writer, record.seq]
-            outstanding: list[list[Any]] = self._session.info.state.setdefault("uploads", [])
-            if upload is not None:
-                outstanding.append(upload)
-
-            def done() -> None:
-                if copies is not None:
-                    shutil.rmtree(copies, ignore_errors=True)
-                if upload in outstanding:
-                    outstanding.remove(upload)
-
-            self._uploads.watch(name, built, done)
+            self._uploads.watch(name, built, copies, None if record is None else [record.writer, record.seq])
         return ArtifactRef(name, type, aliases=tuple(aliases))
 
     def use_artifact(self, artifact: str | ArtifactRef) -> ArtifactRef:

@@ -13,8 +13,10 @@ import tracking_core as tracking
 @tracking.hookimpl
 def tracking_adapter():
     return tracking.AdapterInfo(
-        name="{name}", api_version=1, options={{"indent": "how far lines are indented"}},
-        guarantee="at least once", description="one line a call",
+        name="{name}",
+        api_version=1,
+        options={{"indent": "how far lines are indented"}},
+        description="one line a call",
     )
 
 @tracking.hookimpl
@@ -54,7 +56,7 @@ def good(name: str, *, before: str = "", **info: str) -> str:
     for key, value in info.items():
         # Later keywords replace earlier ones of the same name.
         text = "\n".join(line for line in text.split("\n") if not line.strip().startswith(f"{key}="))
-        text = text.replace("api_version=1,", f"api_version=1, {key}={value},", 1)
+        text = text.replace("api_version=1,", f"api_version=1,\n        {key}={value},", 1)
     return textwrap.dedent(before) + text
 
 

@@ -37,7 +37,12 @@ assert report.ok
 def call(*command, cwd=None, env=None):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRACKING_", "WANDB_", "PYTHONPATH"))}
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env={**clean, **(env or {})}, capture_output=True, text=True, timeout=600
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**clean, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -83,7 +88,11 @@ def test_it_trains_without_any_extra(wheel, tmp_path):
     installed = {entry["name"] for entry in json.loads(call(python, "-m", "pip", "list", "--format=json"))}
     assert not names & installed
     missing = subprocess.run(
-        [python, "-c", LOOP], cwd=tmp_path, env={**os.environ, "TRACKING_BACKEND": "wandb"}, capture_output=True, text=True
+        [python, "-c", LOOP],
+        cwd=tmp_path,
+        env={**os.environ, "TRACKING_BACKEND": "wandb"},
+        capture_output=True,
+        text=True,
     )
     assert missing.returncode != 0
     assert "pip install 'tracking-core[wandb]'" in missing.stderr

@@ -103,6 +103,9 @@ class Histogram:
         scale = 0 if peak == 0 or 1e-100 < peak < 1e100 else math.frexp(peak)[1]
         scaled = np.ldexp(kept, -scale) if scale else kept
         mean, std = (float(np.ldexp(number, scale)) for number in (scaled.mean(), scaled.std()))
+        if not low < mean < high:
+            # By rounding alone.
+            mean, std = (low, 0.0) if low == high else (min(max(mean, low), high), std)
         return cls(counts, edges, **lost, min=low, max=high, mean=mean, std=std)
 
     def __eq__(self, other: object) -> bool:
@@ -133,8 +136,9 @@ def _count(
             low, high = sorted((low, low + margin * math.copysign(1, low)))
         else:
             low, high = low - margin, high + margin
-    halved = 2.0 if math.isinf(high - low) else 1.0
-    edges = np.clip(np.linspace(low / halved, high / halved, bins + 1) * halved, low, high)
+    # The difference of the largest floats, and what numpy makes of it on the way, must not overflow.
+    scale = 4.0 if high - low > 1e300 else 1.0
+    edges = np.clip(np.linspace(low / scale, high / scale, bins + 1) * scale, low, high)
     edges[0], edges[-1] = low, high
     if np.any(edges[1:] <= edges[:-1]):
         # Fewer representable numbers than bins: keep the edges that differ.
