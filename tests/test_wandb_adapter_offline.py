@@ -25,10 +25,10 @@ from tracking_wandb.offline_log import read_offline_run
 
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 ENVIRONMENT = {
-    "program": "/work/train.py",
+    "program": "/code/train.py",
     "host": "node-7",
     "git": {"commit": "c" * 40, "remote": "https://example.invalid/code.git"},
-    "argv": ["/work/train.py", "--lr", "0.1", "--api-key", "[redacted]"],
+    "argv": ["/code/train.py", "--lr", "0.1", "--api-key", "[redacted]"],
     "pid": 1,
 }
 
@@ -286,7 +286,7 @@ def test_identity_and_place_of_the_run(rich):
     assert run.display_name.startswith("a readable name a readable name")
     short, cut = run.tags
     assert (short, len(cut), cut[:10]) == ("short", 64, "long long ")
-    assert (run.program, run.host) == ("/work/train.py", "node-7")
+    assert (run.program, run.host) == ("/code/train.py", "node-7")
     assert run.git == ENVIRONMENT["git"]
     assert (run.exit_code, run.complete) == (1, True)
 

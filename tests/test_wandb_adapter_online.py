@@ -86,7 +86,7 @@ def test_a_run_arrives_whole(server, start, tmp_path):
         group="g",
         job_type="train",
         notes="n",
-        environment={"program": "/work/train.py", "host": "node-7", "git": {"commit": "c" * 40, "remote": "r.git"}},
+        environment={"program": "/code/train.py", "host": "node-7", "git": {"commit": "c" * 40, "remote": "r.git"}},
     )
     assert tracker.url == f"{server.url}/loopback/digits/runs/whole"
     tracker.log_scalars({"loss": 0.5, "bad": math.nan}, step=100, wall_time=1.6e9 + 0.25)
@@ -114,7 +114,7 @@ def test_a_run_arrives_whole(server, start, tmp_path):
     assert (run.summary["best"], run.summary["loss"], run.summary["tracking/error"]) == (0.1, 0.25, "ValueError")
     assert (run.display_name, run.project, run.tags) == ("readable", "digits", ["a", "b"])
     assert (run.group, run.job_type, run.notes) == ("g", "train", "n")
-    assert (run.program, run.host, run.git) == ("/work/train.py", "node-7", {"remote": "r.git", "commit": "c" * 40})
+    assert (run.program, run.host, run.git) == ("/code/train.py", "node-7", {"remote": "r.git", "commit": "c" * 40})
     (alert,) = run.alerts
     assert (alert.title, alert.text, alert.severity) == ("Diverged", "loss is NaN", "WARN")
     (artifact,) = [one for one in server.artifacts if one.type == "model"]
