@@ -410,13 +410,10 @@ def test_variables_that_nothing_reads_are_named(monkeypatch):
     monkeypatch.setenv("TRACKING_BACKEND_TENSORBOARD_HPARAM", "x")
     monkeypatch.setenv("TRACKING_BACKEND_WANDB_MODE", "offline")
     monkeypatch.setenv("TRACKING_BACKEND_NOBODY_X", "x")
-    warnings = messages(doctor(), "settings", "warning").splitlines()
-    assert warnings == [
-        "nothing reads the environment variable TRACKING_PROJCT: did you mean 'TRACKING_PROJECT'?",
-        "no installed backend reads the environment variable TRACKING_BACKEND_NOBODY_X",
-        "no installed backend reads the environment variable TRACKING_BACKEND_TENSORBOARD_HPARAM: did you mean "
-        "'TRACKING_BACKEND_TENSORBOARD_HPARAMS'?",
-    ]
+    unread, nobody, misspelt = messages(doctor(), "settings", "warning").splitlines()
+    assert unread == "nothing reads the environment variable TRACKING_PROJCT: did you mean 'TRACKING_PROJECT'?"
+    assert nobody == "no installed backend reads the environment variable TRACKING_BACKEND_NOBODY_X"
+    assert "TRACKING_BACKEND_TENSORBOARD_HPARAM: did you mean 'TRACKING_BACKEND_TENSORBOARD_HPARAMS'?" in misspelt
 
 
 @pytest.mark.parametrize(

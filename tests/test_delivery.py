@@ -369,3 +369,71 @@ def test_a_cursor_does_not_pass_over_what_was_not_confirmed(troubles):
     again.fails = False
     assert deliver(again) == list(range(5))
     assert deliver(Plain()) == []
+
+
+def test_a_broken_tracker_is_opened_again(troubles, tmp_path, monkeypatch):
+    """An adapter whose connection dies: the worker opens it again, and goes on after what was confirmed."""
+    from tracking_core.hookspecs import AdapterInfo, hookimpl
+    from tracking_core.plugins import Adapter
+
+    opened = []
+    kept = []
+
+    class Connection(Plain):
+        broken = False
+
+        def __init__(self, number):
+            super().__init__()
+            self.number = number
+
+        def log_scalars(self, scalars, *, step, **keywords):
+            if self.number == 0 and step >= 3:
+                self.broken = True
+                raise tracking.RetryLater("the connection is gone", after=0.0)
+            kept.append(step)
+
+    class Hooks:
+        @hookimpl
+        def tracking_adapter(self):
+            return AdapterInfo(name="dying", api_version=1)
+
+        @hookimpl
+        def open_tracker(self, target, run):
+            opened.append(run.resumed)
+            return Connection(len(opened) - 1)
+
+    with started("local") as run:
+        for step in range(6):
+            run.log_scalars({"x": float(step)}, step=step)
+    destination = Destination("dying", parse_target("dying"))
+    monkeypatch.setattr(Destination, "adapter", lambda self: Adapter(Hooks(), "dying"))
+    worker = TargetWorker(run.dir, destination, pause=lambda _: True, note=lambda *_: None)
+    assert worker.open(wait=0.0)
+    for _ in range(5):
+        worker.deliver(final=True)
+    worker.close("finished", None)
+    assert opened == [False, True]
+    # Nothing had been confirmed before: it is sent again, and nothing is missing.
+    assert kept == [0, 1, 2, 0, 1, 2, 3, 4, 5]
+
+
+def test_a_target_that_cannot_be_finished_is_sent_again_what_it_may_not_have(troubles):
+    class Unfinished(Plain):
+        def finish(self, status="finished", *, error=None):
+            raise tracking.RetryLater("the server has 3 of 5 rows")
+
+    with started("local") as run:
+        for step in range(5):
+            run.log_scalars({"x": float(step)}, step=step)
+    target = parse_target("plain")
+    worker = TargetWorker(
+        run.dir, Destination("plain", target, Unfinished()), pause=lambda _: True, note=lambda *_: None
+    )
+    worker.cursor = type(worker.cursor).load(run.dir, target)
+    worker.inbox = type(worker.inbox)(run.dir, worker.cursor)
+    assert worker.open(wait=0.0)
+    worker.deliver(final=True)
+    worker.close("finished", None)
+    cursor = json.loads(next((run.dir / "cursors").glob("*.json")).read_text())
+    assert cursor["status"] is None
+    assert all(position["seq"] < 5 for position in cursor["writers"].values())

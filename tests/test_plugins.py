@@ -195,7 +195,7 @@ sys.meta_path.insert(0, Blocker())
     ("name", "package"), [("tensorboard", "tensorboardX"), ("tensorboard", "crc32c"), ("wandb", "wandb")]
 )
 def test_a_first_party_backend_whose_package_is_missing_says_how_to_install_it(tmp_path, name, package):
-    code = f"""
+    code = """
     import tracking_core as tracking
     try:
         tracking.start_run()

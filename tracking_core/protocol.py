@@ -278,7 +278,8 @@ class SupportsDelivery(Protocol):
 
     It may also have an attribute `confirmed`, read once after opening: for each writer the highest sequence number
     that the backend itself says it has. `{}` means that it has nothing, and gets the run from the beginning; None, or
-    no such attribute, means that the persisted cursor is right.
+    no such attribute, means that the persisted cursor is right. When it also has an attribute `broken` that is True
+    while it raises `RetryLater`, the worker does not ask it again, but opens a new tracker.
     """
 
     def deliver(self, records: Sequence[Record]) -> None:

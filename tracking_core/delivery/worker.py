@@ -186,6 +186,8 @@ class TargetWorker:
         Returns:
             How many records were done with; 0 when there is nothing to do.
         """
+        if self._broken and not self._reopen():
+            return 0
         self.inbox.pull(final=final)
         events = self.inbox.take(BATCH, final=final)
         if not events:
@@ -256,6 +258,16 @@ class TargetWorker:
                 return True
 
     _retries = 0
+    _broken = False
+
+    def _reopen(self) -> bool:
+        """Open the backend again, and go on after what it has confirmed."""
+        self.tracker = None
+        self.inbox = Inbox(self.directory, self.cursor)
+        if not self.open(wait=0.0):
+            return False
+        self._broken = False
+        return True
 
     def _after_error(self, event: Event, error: BaseException) -> bool:
         """Decide about a record that failed: wait and try again, or count it and go on. False means stop."""
@@ -263,6 +275,11 @@ class TargetWorker:
             self._trouble("retry", f"asks to retry later: {error}", error)
             delay = error.after if error.after is not None else self._backoff(self._retries)
             self._retries += 1
+            if getattr(self.tracker, "broken", False) is True:
+                # Asking this tracker again is of no use: the next round opens a new one.
+                self._pause(delay)
+                self._broken = True
+                return False
             return self._pause(delay)
         self._retries = 0
         what = "refused" if isinstance(error, Rejected) else "failed on"
@@ -308,19 +325,24 @@ class TargetWorker:
         if self._uncommitted:
             self._commit()
 
-    def _commit(self) -> bool:
-        """Whether the backend confirmed what it has; if not, the cursor stays where it was."""
+    def _commit(self) -> None:
         self._committed_at = self._clock()
-        if self.tracker is None:
-            return False
+        if self.tracker is None or not self._flushed():
+            return
         try:
-            if self._uncommitted and self._supports("flush"):
-                flush: Any = getattr(self.tracker, "flush", None)
-                if flush is not None:
-                    flush()
             self.cursor.save(self.inbox.positions())
             self._uncommitted = 0
-        except BaseException as error:  # noqa: BLE001 - the cursor stays behind, and the records are sent again
+        except OSError as error:
+            self._trouble("commit", f"could not write its cursor: {_brief(error)}", error)
+
+    def _flushed(self) -> bool:
+        """Whether the backend confirms what it has; if not, the cursor stays behind, and records are sent again."""
+        flush: Any = getattr(self.tracker, "flush", None)
+        if not self._uncommitted or flush is None or not self._supports("flush"):
+            return True
+        try:
+            flush()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
             self._trouble("commit", f"could not confirm what it has: {_brief(error)}", error)
             return False
         return True
@@ -329,11 +351,13 @@ class TargetWorker:
         """Finish the backend and write the last cursor."""
         if self.tracker is None:
             return
-        confirmed = self._commit() if self._uncommitted else True
+        confirmed = self._flushed()
         try:
             call(self.tracker.finish, status, error=error)
             self.cursor.status = status
         except BaseException as problem:  # noqa: BLE001 - whatever it is, it concerns this target alone
+            # It may not have what it took after all; opening it again tells.
+            confirmed = False
             self._trouble("finish", f"could not be finished: {_brief(problem)}", problem)
         # What was not confirmed is sent again when the run is opened again: the cursor must not pass over it.
         try:

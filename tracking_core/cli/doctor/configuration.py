@@ -106,14 +106,12 @@ def _check_option_variables(backends: Sequence[BackendRow]) -> list[Finding]:
     known = [
         option_variable(row.name, option) for row in backends for option in (*(row.options or ()), *COMMON_OPTIONS)
     ]
-    return [
-        Finding(
-            "warning",
-            f"no installed backend reads the environment variable {name}{did_you_mean(name, known, prefix=OPTION_PREFIX)}",
-            "tracking backends NAME shows the options of a backend",
-        )
-        for name in sorted(os.environ)
-        if name.startswith(OPTION_PREFIX)
-        and name.upper() not in known
-        and not any(name.upper().startswith(prefix) for prefix in prefixes)
-    ]
+    found: list[Finding] = []
+    for name in sorted(os.environ):
+        word = name.upper()
+        if not name.startswith(OPTION_PREFIX) or word in known or word.startswith(tuple(prefixes)):
+            continue
+        close = did_you_mean(name, known, prefix=OPTION_PREFIX)
+        message = f"no installed backend reads the environment variable {name}{close}"
+        found.append(Finding("warning", message, "tracking backends NAME shows the options of a backend"))
+    return found
