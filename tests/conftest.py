@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import hypothesis
 import pytest
@@ -21,6 +22,13 @@ def _own_place(tmp_path, monkeypatch):
         if name.startswith(("TRACKING_", "WANDB_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    yield
+    # What a test installed for itself must not be there for the next.
+    plugins = sys.modules.get("tracking_core.plugins")
+    if plugins is not None:
+        plugins.forget_adapters()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tracking_csv"]:
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -44,3 +52,12 @@ def _nothing_swallowed(request):
         # What a backend has no place for is no error: it is said, and the local store has it.
         unexpected = [f"{reason}: {message} ({error!r})" for reason, message, error in seen if reason != "fallback"]
         assert not unexpected, "swallowed during the test:\n" + "\n".join(unexpected)
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Name a parameter without its address, so that all processes of a run agree on the names of the tests."""
+    try:
+        shown = repr(val)
+    except Exception:
+        shown = " at 0x"
+    return f"{argname}-{type(val).__name__}" if " at 0x" in shown else None

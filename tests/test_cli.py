@@ -387,6 +387,7 @@ def test_without_an_argument_the_targets_that_are_set_are_checked(monkeypatch):
         {"TRACKING_BACKEND_TENSORBOARD_TOKEN": SECRET, "TRACKING_BACKEND": "tensorboard"},
         {"TRACKING_NOTES": f"password={SECRET}"},
         {"WANDB_API_KEY": SECRET * 3, "TRACKING_NOTES": SECRET * 3},
+        {"MY_PASSWORD": SECRET, "TRACKING_NOTES": "x", "TRACKING_BACKEND": f"tensorboard:./tb?hparams={SECRET}"},
     ],
 )
 def test_secrets_are_never_shown(variables, tmp_path, monkeypatch):
@@ -500,7 +501,7 @@ import threading
 @tracking.hookimpl
 def diagnose(target):
     print("this must not get between the JSON")
-    threading.Thread(target=threading.Event().wait).start()
+    threading.Thread(target=threading.Event().wait, daemon=False).start()
     threading.Event().wait()
 """
 CHATTY = """
@@ -599,6 +600,8 @@ sshfs#me@host:/ /remote fuse.sshfs rw 0 0
 share /shared 9p rw 0 0
 /dev/sdb1 /twice ext4 rw 0 0
 server:/twice /twice nfs rw 0 0
+server:/inner /outer/inner nfs rw 0 0
+/dev/sdc1 /outer ext4 rw 0 0
 garbled
 """
 
@@ -619,6 +622,7 @@ garbled
         ("/win/x", "cifs", "network"),
         ("/shared", "9p", "network"),
         ("/twice/x", "nfs", "network"),
+        ("/outer/inner/x", "nfs", "network"),
     ],
 )
 def test_the_file_system_of_a_path_is_found_among_the_mounts(path, filesystem, kind):

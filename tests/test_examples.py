@@ -196,7 +196,7 @@ def test_originals_stand_above_reconstructions(short):
 def test_the_artifact_holds_the_final_parameters(short):
     folder = short.root / "short" / "artifacts" / "model" / "digits-vae"
     manifest = json.loads((folder / "v0.json").read_text())
-    assert {path.name for path in (folder / "aliases").iterdir()} == {"latest", "final", f"epoch-{EPOCHS}"}
+    assert {path.name for path in (folder / "aliases").iterdir()} == {"final", f"epoch-{EPOCHS}"}
     assert manifest["metadata"]["steps"] == EPOCHS * STEPS
     sha256 = manifest["files"]["parameters.npz"]["sha256"]
     content = (short.root / ".blobs" / "sha256" / sha256[:2] / sha256[2:]).read_bytes()

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def untag(value):
             return float(value["$float"])
         if value.keys() == {"$int"}:
             return int(value["$int"])
-        return {key[1:] if key.startswith("$") else key: untag(part) for key, part in value.items()}
+        return {key.removeprefix("$"): untag(part) for key, part in value.items()}
     return [untag(part) for part in value] if isinstance(value, list) else value
 
 
@@ -175,7 +176,7 @@ def test_intact_lines_that_are_no_events_are_refused(body):
 
 @pytest.mark.parametrize("line", [b"", b"{}", b'{"seq":1}', b"\0" * 100, b',"crc":"00000000"}', b"x" * 1000])
 def test_what_has_no_checksum_is_refused(line):
-    with pytest.raises(JournalError, match="checksum"):
+    with pytest.raises(JournalError, match="checksum|no JSON"):
         decode_line(line)
 
 
@@ -284,37 +285,36 @@ def test_many_threads(writer):
         assert [event["count"] for event in by_seq if event.get("thread") == name] == list(range(250))
 
 
-def test_low_waits_for_a_write_that_hangs(tmp_path):
-    """A real pipe that is full holds one thread in its write; what others write must not claim to be after it."""
-    writer = JournalWriter(tmp_path, "run")
-    reading, writing = os.pipe()
-    filled = os.write(writing, b"x" * 65536) if os.set_blocking(writing, False) is None else 0
-    os.set_blocking(writing, True)
-    journal = writer._fd
-    writer._fd = writing
-    hanging = threading.Thread(target=writer.append, args=("mark", {"late": True}))
-    hanging.start()
-    while writer._next.__self__ is not None and not _is_blocked_in_write(hanging):
-        time.sleep(0.001)
-    writer._fd = journal
+class Slow(Mapping):
+    """Fields that take their time: the number of the event is taken, and its line not yet written."""
+
+    def __init__(self):
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __iter__(self):
+        self.reached.set()
+        assert self.go_on.wait(60)
+        return iter(())
+
+    def __len__(self):
+        return 0
+
+    def __getitem__(self, key):
+        raise KeyError(key)
+
+
+def test_low_waits_for_an_event_that_is_slow(writer):
+    slow = Slow()
+    thread = threading.Thread(target=writer.append, args=("mark", slow))
+    thread.start()
+    assert slow.reached.wait(60)
     writer.append("mark", {})
     writer.append("mark", {})
     assert [(line["seq"], line["low"]) for line in lines_of(writer.path)[1:]] == [(2, 1), (3, 1)]
-    os.read(reading, filled)
-    hanging.join()
+    slow.go_on.set()
+    thread.join()
     writer.append("mark", {})
-    assert lines_of(writer.path)[-1]["low"] == 5
-    writer.close()
-    os.close(reading)
-    os.close(writing)
-
-
-def _is_blocked_in_write(thread):
-    """Whether a thread is inside a system call that waits (state S, in a pipe)."""
-    try:
-        return Path(f"/proc/self/task/{thread.native_id}/wchan").read_text() not in ("", "0")
-    except OSError:
-        return False
+    assert [(line["seq"], line["low"]) for line in lines_of(writer.path)[3:]] == [(1, 2), (4, 5)]
 
 
 # ---------------------------------------------------------------- damage
@@ -512,9 +512,8 @@ def test_after_a_short_write_the_next_line_is_read(tmp_path):
         writer = JournalWriter(Path("run"), "run-1")
         errors = []
         writer.on_error = errors.append
-        size = writer.path.stat().st_size
         acknowledged = []
-        # Room for one line and a half, and then some; whatever the place of the cut is.
+        # Room for some lines and a part of one, cut at many places.
         for number, room in enumerate(range(90, 400, 7)):
             size = writer.path.stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, resource.RLIM_INFINITY))
@@ -542,10 +541,12 @@ def test_after_a_short_write_the_next_line_is_read(tmp_path):
             continue
         if event["kind"] == "scalars":
             found.append(event["values"]["x"])
-    assert found == acknowledged
+    # A line that lacks but its newline becomes whole with the next one: it is there without having been promised.
+    assert [x for x in found if x in acknowledged] == acknowledged
+    assert len(set(found)) == len(found) <= len(acknowledged) + 5
     assert torn > 30
     events, damage = read_all(path)
-    assert [event.fields["values"]["x"] for event in events] == acknowledged
+    assert [event.fields["values"]["x"] for event in events] == found
     assert len(damage) == torn
 
 
@@ -597,9 +598,8 @@ def test_a_child_that_cannot_open_a_file_writes_into_no_other(tmp_path):
     journal.write_text("in the way")
     with pytest.raises(OSError):
         writer.reopen()
-    with (tmp_path / "other").open("wb"):
-        with pytest.raises(JournalError, match="closed"):
-            writer.append("mark", {})
+    with (tmp_path / "other").open("wb"), pytest.raises(JournalError, match="closed"):
+        writer.append("mark", {})
     assert (tmp_path / "other").read_bytes() == b""
 
 

@@ -163,7 +163,7 @@ def test_what_was_cut_is_never_what_another_name_becomes(name):
 
 
 def test_a_megabyte_of_name():
-    name = "é/~" * 250_000
+    name = ("é/~" + "plain" * 19) * 10_500
     assert len(FILE_NAMES.encode(name)) == 120
     uncut = UNCUT["files"]
     assert uncut.decode(uncut.encode(name)) == name

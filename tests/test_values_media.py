@@ -101,7 +101,7 @@ def test_frames_may_be_images_and_share_no_memory():
         (np.zeros((2, 5, 6, 2)), "is no image"), ([], "empty"), ([np.zeros((4, 5)), np.zeros((5, 4))], "one size"),
         (None, "real numbers"), (3.0, "[T, H, W]"), ("none.mp4", "no video file"), (b"\0\0\0\x18ftypmp42", "GIF"), (object(), "object"),
     ],
-    ids=lambda value: getattr(value, "shape", repr(value)),
+    ids=lambda value: str(getattr(value, "shape", type(value).__name__)),
 )  # fmt: skip
 def test_what_is_no_video_is_refused(data, word):
     refused(lambda: Video(data), word)
@@ -211,7 +211,7 @@ def test_overshoot_is_clipped_and_more_is_refused():
         (np.zeros((1, 4000)), "x.T"), (np.zeros(4, np.int32), "int16"), (np.zeros(4, np.uint8), "uint8"), ("a", "real numbers"),
         (np.zeros(4, complex), "real numbers"), (None, "real numbers"),
     ],
-    ids=lambda value: getattr(value, "shape", repr(value)),
+    ids=lambda value: str(getattr(value, "shape", type(value).__name__)),
 )  # fmt: skip
 def test_what_is_no_sound_is_refused(samples, word):
     refused(lambda: Audio(samples), word)
@@ -340,7 +340,7 @@ class Digit(enum.IntEnum):
         (np.datetime64("2026-01-02"), "2026-01-02"), ([1, np.float32(2)], [1, 2.0]), ((1, "a"), [1, "a"]),
         (np.arange(3), [0, 1, 2]), (jnp.arange(2), [0, 1]), (np.array([[1.5]]), [[1.5]]), (Text("md"), "md"), (2**70, 2**70),
     ],
-    ids=lambda value: getattr(value, "shape", repr(value)),
+    ids=lambda value: str(getattr(value, "shape", type(value).__name__)),
 )  # fmt: skip
 def test_other_cells_become_plain(cell, plain):
     ((found,),) = Table(["a"], [[cell]]).rows
@@ -366,7 +366,7 @@ def test_wrong_tables_are_refused(columns, rows, word):
     refused(lambda: Table(columns, rows), word)
 
 
-@pytest.mark.parametrize("value", [None, 3, "abc", [], [1, 2], [[1], [2]], {"a": 3}, {"a": "abc"}, {"a": [1], "b": [1, 2]}, {"a": np.array(3)}, object()], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("value", [None, 3, "abc", [], [1, 2], [[1], [2]], {"a": 3}, {"a": "abc"}, {"a": [1], "b": [1, 2]}, {"a": np.array(3)}, object()])  # fmt: skip
 def test_what_is_no_table_is_refused(value):
     refused(lambda: to_table(value))
 

@@ -100,7 +100,7 @@ def rich(shared: Shared) -> Any:
     run.alert("title", "text", level="ERROR", wait_duration=3)
     run.tags = (*run.tags, "t2")
     run.name = "second"
-    print("a line")
+    run.write_logs("a line")
     run.finish(exit_code=3)
     return server.runs["rich"]
 

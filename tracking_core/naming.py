@@ -91,11 +91,12 @@ class Encoding:
         out = bytearray()
         position = 0
         while position < len(text):
-            if not text.startswith(self.escape, position):
-                out += text[position].encode("utf-8", "surrogatepass")
-                position += 1
-                continue
-            start = position + len(self.escape)
+            at = text.find(self.escape, position)
+            plain = text[position:] if at < 0 else text[position:at]
+            out += plain.encode("utf-8", "surrogatepass")
+            if at < 0:
+                break
+            start = at + len(self.escape)
             digits = text[start : start + 2]
             if len(digits) != 2 or not all(digit in string.hexdigits for digit in digits):
                 raise ValueError(f"{text[:80]!r} is no encoded name, or was cut")

@@ -148,9 +148,9 @@ class ArtifactStore:
             type = reference.type  # noqa: A001
             wanted = [(reference.name, "latest" if reference.version is None else f"v{reference.version}")]
         else:
-            name, colon, mark = reference.rpartition(":")
-            # A name may hold a colon itself.
-            wanted = [(name, mark), (reference, "latest")] if colon else [(reference, "latest")]
+            # Names and aliases may hold colons themselves.
+            colons = [at for at, char in enumerate(reference) if char == ":"]
+            wanted = [(reference[:at], reference[at + 1 :]) for at in reversed(colons)] + [(reference, "latest")]
         kinds = [FILE_NAMES.encode(type)] if type is not None else self._kinds()
         for name, mark in wanted:
             for kind in kinds:

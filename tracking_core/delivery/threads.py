@@ -59,7 +59,10 @@ class _Lane:
                 self._wake.clear()
             while self.worker.tracker is not None and self.worker.deliver():
                 pass
-            if not self._stop.is_set():
+            if self._stop.is_set():
+                # Given up on: what it did deliver must not be sent again.
+                self.worker.commit()
+            else:
                 self.worker.close(*self._ending)
         except BaseException as error:  # noqa: BLE001 - a thread that dies silently would look like a slow backend
             self.worker.failure = self.worker.last_error = f"the worker died: {error!r}"

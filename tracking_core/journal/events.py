@@ -150,7 +150,8 @@ def _read_medium(kind: str, fields: Mapping[str, Any], directory: Path) -> Any:
         return Audio.from_wav(path.read_bytes(), fields.get("caption"))
     if kind == "video":
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            # From memory: of a damaged archive numpy would leave the file open.
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
                 return Video(archive["frames"], fields["fps"])
         return Video(path, fields["fps"])
     if path.name.endswith(".plotly.json"):
