@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tracking_core.values import Record
 
 _STRIP = 16
+REPLAYED = ("version", "digest")
+"""What of an artifact a replay passes on beyond the protocol, besides `wall_time`, to whoever takes it."""
 
 
 def call(method: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
@@ -79,9 +81,8 @@ def replay(record: Record, tracker: Tracker, *, on_fallback: Callable[[str], Non
                 type=data["type"],
                 metadata=data["metadata"],
                 aliases=data["aliases"],
-                version=data.get("version"),
-                digest=data.get("digest"),
                 wall_time=record.time,
+                **{key: data.get(key) for key in REPLAYED},
             )
         case "table" | "video" | "audio" | "text" | "figure":
             _media(record.kind, tracker, data["name"], data["value"], when, on_fallback)
@@ -209,22 +210,21 @@ def log_mixed(
     when: dict[str, Any] = {"step": step, "step_axis": step_axis}
     scalars: dict[str, Any] = {}
     images: dict[str, Any] = {}
-    for key, part in values.items():
+    for name, value in flatten_scalars(values, "", on_error):
         try:
-            for name, value in flatten_scalars({key: part}):
-                kind = kind_of(value)
-                if kind == "scalar":
-                    scalars[name] = value
-                elif kind == "image":
-                    images[name] = value
-                elif kind == "histogram":
-                    tracker.log_histogram(name, value, **when)
-                else:
-                    _MIXED[kind](tracker, name, value, **when)
+            kind = kind_of(value)
+            if kind == "scalar":
+                scalars[name] = value
+            elif kind == "image":
+                images[name] = value
+            elif kind == "histogram":
+                tracker.log_histogram(name, value, **when)
+            else:
+                _MIXED[kind](tracker, name, value, **when)
         except Exception as error:
             if on_error is None:
                 raise
-            on_error(key if isinstance(key, str) else type(key).__name__, error)
+            on_error(name, error)
     for method, part in ((tracker.log_scalars, scalars), (tracker.log_images, images)):
         try:
             if part:

@@ -213,9 +213,9 @@ def _is_due(step: Any, steps: int) -> bool:
 
 def _log_artifact(tracker: Tracker, artifact: Any, replayed: Mapping[str, Any], **keywords: Any) -> ArtifactRef:
     """Pass an artifact on; of what a replay adds, only what the tracker takes."""
-    from tracking_core.fallbacks import call
+    from tracking_core.fallbacks import REPLAYED, call
 
-    unknown = replayed.keys() - {"version", "wall_time"}
+    unknown = replayed.keys() - {*REPLAYED, "wall_time"}
     if unknown:
         raise TypeError(f"log_artifact() got an unexpected keyword argument {min(unknown)!r}")
     return call(tracker.log_artifact, artifact, **keywords, **replayed)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tracking_core.testing import AdapterHarness
-from tracking_core.testing.harness import (
+from tracking_core.testing import (
+    AdapterHarness,
     Stored,
     StoredArtifact,
     StoredHistogram,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from tracking_core.errors import JournalError
-from tracking_core.journal.lines import Event, pack, unpack
+from tracking_core.journal.lines import Event, pack, to_json, unpack
 from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video
 
 MEDIA_KINDS = frozenset({"table", "video", "audio", "text", "figure"})
@@ -47,7 +47,7 @@ def media_fields(kind: str, value: Any, put: Callable[[bytes, str], str]) -> dic
     if kind == "text":
         return {"text": str(value)}
     if kind == "table":
-        content = msgspec.json.encode(pack({"columns": list(value.columns), "rows": [list(r) for r in value.rows]}))
+        content = to_json(pack({"columns": list(value.columns), "rows": [list(r) for r in value.rows]}))
         return {"file": put(content, "table.json"), "rows": len(value.rows), "columns": len(value.columns)}
     if kind == "audio":
         return {"file": put(value.wav(), "wav"), "sample_rate": value.sample_rate, "caption": value.caption}
@@ -144,7 +144,7 @@ def _read_medium(kind: str, fields: Mapping[str, Any], directory: Path) -> Any:
         return Text(fields["text"])
     path = _medium(directory, fields["file"])
     if kind == "table":
-        table = unpack(msgspec.json.decode(path.read_bytes()))
+        table = unpack(json.loads(path.read_bytes()))
         return Table(table["columns"], table["rows"])
     if kind == "audio":
         return Audio.from_wav(path.read_bytes(), fields.get("caption"))

@@ -69,12 +69,7 @@ def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str,
     values = fields.get("values")
     if values and kind == "scalars" and not _plain_numbers(values):
         body["values"] = {name: _number_out(value) for name, value in values.items()}
-    try:
-        text = _encoder.encode(body)
-    except UnicodeEncodeError:
-        # Lone surrogates: the standard library writes them as escapes, which JSON allows.
-        text = json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
-    head = text[:-1]
+    head = to_json(body)[:-1]
     return b'%b%b%08x"}\n' % (head, _CRC, zlib.crc32(head))
 
 
@@ -103,6 +98,15 @@ def decode_line(line: bytes, writer: str = "") -> Event:
     if type(seq) is not int or type(low) is not int or not isinstance(time, (int, float)) or not isinstance(kind, str):
         raise JournalError("the line is intact, but no event")
     return Event(seq, low, kind, time, body, writer)
+
+
+def to_json(value: Any) -> bytes:
+    """Compact JSON of what `pack` returns."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        # Lone surrogates: the standard library writes them as escapes, which JSON allows.
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def pack(value: Any) -> Any:

@@ -155,12 +155,13 @@ class JournalWriter:
                 self.on_error(error)
 
     def sync(self) -> None:
-        """Make what is written durable against loss of power.
+        """Make what is written durable against loss of power; of a closed journal nothing.
 
         Raises:
             OSError: The disk refuses.
         """
-        os.fsync(self._fd)
+        if (fd := self._fd) >= 0:
+            os.fsync(fd)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
