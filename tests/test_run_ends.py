@@ -164,3 +164,43 @@ def test_the_start_does_not_touch_jax(tmp_path):
     assert records["used"].environment["accelerators"]["platform"] == "cpu"
     others = [r.environment for name, r in records.items() if name != "used"]
     assert all("accelerators" not in environment for environment in others)
+
+
+def test_a_handler_that_ends_the_run_while_it_is_ended(tmp_path):
+    """The usual SIGTERM handler calls finish(); it may come while the main thread is in finish()."""
+    code = """
+    import faulthandler, os, signal
+    faulthandler.dump_traceback_later(30, exit=True)
+    import tracking_core as tracking
+
+    class Signalling:
+        def log_scalars(self, scalars, **keywords): pass
+        log_images = log_histogram = log_artifact = log_scalars
+        def finish(self, status="finished", **keywords):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    run = tracking.start_run("p", root="runs", backends=[Signalling()])
+    signal.signal(signal.SIGUSR1, lambda *_: print("report", len(run.finish())))
+    run.log_scalars({"x": 1.0}, step=0)
+    print(run.finish().ok)
+    """
+    out, _ = run(code, tmp_path)
+    assert sorted(out.splitlines()) == ["True", "report 2"]
+    assert ended(tmp_path)[0] == "finished"
+
+
+def test_a_secret_in_a_long_exception_is_not_cut_in_half(tmp_path, monkeypatch, troubles):
+    secret = "canary" * 8
+    monkeypatch.setenv("SOME_API_KEY", secret)
+
+    class Failing:
+        def log_scalars(self, scalars, **keywords):
+            raise ValueError("x" * 470 + secret)
+
+        log_images = log_histogram = log_artifact = finish = log_scalars
+
+    with tracking.start_run("p", root="runs", backends=[Failing()]) as failing:
+        failing.log_scalars({"x": 1.0}, step=0)
+    report = failing.finish()["Failing"]
+    assert report.failed == 1
+    assert "canary" not in report.last_error

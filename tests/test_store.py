@@ -218,7 +218,7 @@ def test_records_are_everything_in_order(begin, root):
 
 
 def test_summary_and_config(begin, root):
-    with begin(config={"lr": 0.1, "model": {"width": 8, "depth": 2}}) as run:
+    with begin(config={"lr": 0.1, "model": {"width": 8, "depth": 2}, "kept": {"as": "it is"}}) as run:
         run.log_scalars({"loss": 3.0, "acc": 0.5}, step=0)
         run.log_scalars({"loss": 2.0}, step=1)
         run.log_scalars({"acc": 0.75}, step=0, step_axis="epoch")
@@ -229,12 +229,19 @@ def test_summary_and_config(begin, root):
     assert record.summary() == {"loss": 2.0, "acc": 0.9, "best": 2.0}
     config = record.config
     assert math.isnan(config.pop("$odd"))
-    assert config == {"lr": {"start": 1}, "model": {"width": 16, "depth": 2}}
+    assert config == {"lr": {"start": 1}, "model": {"width": 16, "depth": 2}, "kept": {"as": "it is"}}
     # `run.json` is what it was.
-    assert json.loads((run.dir / "run.json").read_text())["config"] == {"lr": 0.1, "model": {"width": 8, "depth": 2}}
+    assert json.loads((run.dir / "run.json").read_text())["config"] == {
+        "lr": 0.1, "model": {"width": 8, "depth": 2}, "kept": {"as": "it is"},
+    }  # fmt: skip
     # What is returned is the caller's.
     record.config["model"]["width"] = 99
-    assert record.config["model"]["width"] == 16
+    record.config["kept"]["as"] = "changed"
+    record.environment["argv"].append("changed")
+    again = record.config
+    assert math.isnan(again.pop("$odd"))
+    assert again == config
+    assert "changed" not in record.environment["argv"]
 
 
 def test_a_record_sees_what_comes_later(begin, root):

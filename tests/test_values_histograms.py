@@ -62,6 +62,8 @@ def check(values, histogram):
         assert abs(Fraction(histogram.mean) - mean) <= margin
         assert abs(Fraction(histogram.std) - std) <= margin
         assert histogram.min <= histogram.mean <= histogram.max
+        if histogram.min < histogram.max:
+            assert (edges[0], edges[-1]) == (histogram.min, histogram.max)
     else:
         assert all(math.isnan(getattr(histogram, key)) for key in ("min", "max", "mean", "std"))
 

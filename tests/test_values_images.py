@@ -194,8 +194,9 @@ def test_value_range():
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-40, 1e-6, 1e6, 1e40, 1e300])
 def test_ranges_of_every_size(scale):
-    array = np.array([[0.0, 0.5, 1.0]]) * scale
-    np.testing.assert_array_equal(pixels(array, value_range=(0, scale)).ravel(), [0, 128, 255])
+    array = np.array([[0.0, 0.25, 0.75, 1.0]]) * scale
+    for dtype in (np.float64, np.float32) if 1e-44 < scale < 1e38 else (np.float64,):
+        np.testing.assert_array_equal(pixels(array.astype(dtype), value_range=(0, scale)).ravel(), [0, 64, 191, 255])
 
 
 @pytest.mark.parametrize(

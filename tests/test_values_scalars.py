@@ -184,6 +184,15 @@ def test_anything_else_is_refused_with_the_remedy(value, words):
     refused(value, "'train/loss'", *words)
 
 
+def test_integers_beyond_all_floats_cost_only_themselves():
+    """No backend could hold them, and `float` of them raises."""
+    errors = []
+    largest = 2**1024 - 2**970 - 1
+    found = to_scalars({"a": 10**400, "b": largest, "c": -(10**400)}, lambda name, error: errors.append(name))
+    assert (found, errors) == ({"b": largest}, ["a", "c"])
+    assert float(largest) == 1.7976931348623157e308
+
+
 def test_a_longdouble_beyond_float64_is_refused_not_made_infinite():
     huge = np.finfo(np.longdouble).max
     if huge == np.finfo(np.float64).max:

@@ -30,6 +30,7 @@ class Charge:
     journal: JournalWriter
     troubles: Troubles
     captured: threading.Event = field(default_factory=threading.Event)
+    busy: threading.Lock = field(default_factory=threading.Lock)
     accelerators: bool = False
     synced: int = 0
     synced_at: float = 0.0
@@ -59,6 +60,9 @@ class Housekeeper:
         charge.captured.wait(2.0)
         if charge in self._charges:
             self._charges.remove(charge)
+        # The thread must be done with the journal before it is closed; a disk that hangs is not waited for.
+        if charge.busy.acquire(timeout=2.0):
+            charge.busy.release()
         self._note_accelerators(charge)
 
     def forget(self) -> None:
@@ -71,7 +75,9 @@ class Housekeeper:
             self._wake.clear()
             for charge in tuple(self._charges):
                 try:
-                    self._look_after(charge)
+                    with charge.busy:
+                        if charge in self._charges:
+                            self._look_after(charge)
                 except Exception as error:  # noqa: BLE001 - one run in trouble must not leave the others alone
                     charge.troubles.note("housekeeping", f"{type(error).__name__}: {error}", error=error)
                     charge.captured.set()

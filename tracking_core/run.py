@@ -14,6 +14,8 @@ from tracking_core.delivery.report import DeliveryReport, TargetReport
 from tracking_core.errors import InvalidValueError, SettingsError, TrackingError
 from tracking_core.health import Health
 from tracking_core.protocol import STATUSES
+from tracking_core.redaction import redact_text
+from tracking_core.troubles import brief
 from tracking_core.wrappers import EveryTracker, ScopedTracker
 
 if TYPE_CHECKING:
@@ -71,7 +73,9 @@ class Run:
         self._on_finish = on_finish
         self._config: dict[str, Any] = dict(facts["config"])
         self._next_step: dict[str, int] = {}
-        self._finishing = threading.Lock()
+        # A signal handler may end the run while the main thread is ending it.
+        self._finishing = threading.RLock()
+        self._ending = False
         self._report: DeliveryReport | None = None
         self._status = "running"
         self._dropped_invalid = 0
@@ -389,9 +393,7 @@ class Run:
         if isinstance(error, InvalidValueError):
             self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
         else:
-            self._troubles.note(
-                "intake", f"{method} failed: {type(error).__name__}: {error!s:.300}", key=key, error=error
-            )
+            self._troubles.note("intake", f"{method} failed: {brief(error)}", key=key, error=error)
 
     def _left_out(self, key: str, error: Exception) -> None:
         """One of several values of a call was left out."""
@@ -433,6 +435,9 @@ class Run:
         if self._forked:
             return DeliveryReport({}, self._status)
         with self._finishing:
+            if self._ending and self._report is None:
+                return self._make_report()
+            self._ending = True
             if self._report is None:
                 self._end(status, error, timeout)
         assert self._report is not None
@@ -441,8 +446,6 @@ class Run:
         return self._report
 
     def _end(self, status: str, error: str | None, timeout: float) -> None:
-        from tracking_core.redaction import redact_text
-
         if error is not None:
             error = redact_text(error)
         self._on_finish(self)
@@ -619,7 +622,7 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "interrupted", "KeyboardInterrupt"
     if isinstance(error, GeneratorExit):
         return "finished", None
-    return "failed", "".join(traceback.format_exception(error))[-20_000:]
+    return "failed", redact_text("".join(traceback.format_exception(error)))[-20_000:]
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:

@@ -275,6 +275,9 @@ def _left(run: Run) -> None:
 
 def _watch_exit() -> None:
     """End open runs at exit, before what backends registered: handlers run in the reverse of their order."""
+    if not threading.main_thread().is_alive():
+        # The handlers are running: one that is registered anew now would not be called any more.
+        return
     atexit.unregister(_at_exit)
     atexit.register(_at_exit)
 

@@ -63,3 +63,13 @@ def _on_one_line(message: str) -> str:
     from tracking_core.redaction import redact_text
 
     return printable(redact_text(message), limit=1000)
+
+
+def brief(error: BaseException, limit: int = 500) -> str:
+    """An exception as text: redacted before it is cut, since a secret that was cut in half is not recognised."""
+    from tracking_core.redaction import redact_text
+
+    try:
+        return redact_text(f"{type(error).__name__}: {error}"[:20_000])[:limit]
+    except Exception:  # noqa: BLE001 - an exception's __str__ may raise as well
+        return type(error).__name__

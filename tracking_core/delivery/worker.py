@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
@@ -21,6 +21,7 @@ from tracking_core.protocol import Tracker
 from tracking_core.redaction import redact_text
 from tracking_core.store.layout import read_run
 from tracking_core.targets import Target
+from tracking_core.troubles import brief
 from tracking_core.values import Record
 
 BATCH = 256
@@ -118,8 +119,8 @@ class TargetWorker:
         if self.tracker is None:
             return False
         self.cursor.opened += 1
-        confirmed = cast("Mapping[str, int] | None", getattr(self.tracker, "confirmed", None))
-        if confirmed is not None:
+        confirmed: Any = getattr(self.tracker, "confirmed", None)
+        if isinstance(confirmed, Mapping):
             self.inbox.rewind(dict(confirmed))
         self.opened = True
         self.progress += 1
@@ -146,9 +147,9 @@ class TargetWorker:
             except BaseException as error:  # noqa: BLE001 - a backend may raise anything; it must not reach the loop
                 tries += 1
                 if tries >= _OPENING_TRIES or not isinstance(error, Exception):
-                    self._give_up(f"cannot be opened: {_brief(error)}", error)
+                    self._give_up(f"cannot be opened: {brief(error)}", error)
                     return
-                self._trouble("open", f"cannot be opened: {_brief(error)}; trying again", error)
+                self._trouble("open", f"cannot be opened: {brief(error)}; trying again", error)
                 delay = self._backoff(tries)
             else:
                 return
@@ -283,7 +284,7 @@ class TargetWorker:
             return self._pause(delay)
         self._retries = 0
         what = "refused" if isinstance(error, Rejected) else "failed on"
-        self._trouble("failed", f"{what} a {event.kind} record (seq {event.seq}): {_brief(error)}", error)
+        self._trouble("failed", f"{what} a {event.kind} record (seq {event.seq}): {brief(error)}", error)
         self._done(event, "failed")
         return True
 
@@ -333,7 +334,7 @@ class TargetWorker:
             self.cursor.save(self.inbox.positions())
             self._uncommitted = 0
         except OSError as error:
-            self._trouble("commit", f"could not write its cursor: {_brief(error)}", error)
+            self._trouble("commit", f"could not write its cursor: {brief(error)}", error)
 
     def _flushed(self) -> bool:
         """Whether the backend confirms what it has; if not, the cursor stays behind, and records are sent again."""
@@ -343,7 +344,7 @@ class TargetWorker:
         try:
             flush()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
-            self._trouble("commit", f"could not confirm what it has: {_brief(error)}", error)
+            self._trouble("commit", f"could not confirm what it has: {brief(error)}", error)
             return False
         return True
 
@@ -358,12 +359,12 @@ class TargetWorker:
         except BaseException as problem:  # noqa: BLE001 - whatever it is, it concerns this target alone
             # It may not have what it took after all; opening it again tells.
             confirmed = False
-            self._trouble("finish", f"could not be finished: {_brief(problem)}", problem)
+            self._trouble("finish", f"could not be finished: {brief(problem)}", problem)
         # What was not confirmed is sent again when the run is opened again: the cursor must not pass over it.
         try:
             self.cursor.save(self.inbox.positions() if confirmed else {})
         except OSError as problem:
-            self._trouble("commit", f"could not write its cursor: {_brief(problem)}", problem)
+            self._trouble("commit", f"could not write its cursor: {brief(problem)}", problem)
         self._uncommitted = 0
         self.tracker = None
         self.progress += 1
@@ -404,10 +405,3 @@ def _filtered(record: Record, target: Target) -> Record:
         return record
     data = {name: value for name, value in record.data.items() if target.takes(record.kind, name, record.step)}
     return Record(record.kind, record.seq, record.writer, record.time, record.step, record.axis, data)
-
-
-def _brief(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"[:500]
-    except Exception:  # noqa: BLE001 - an exception's __str__ may raise as well
-        return type(error).__name__

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class RunRecord:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration, later changes included."""
-        config = dict(self._facts.get("config", {}))
+        config = copy.deepcopy(self._facts.get("config", {}))
         for event in self._of("config"):
             _merge(config, unpack(event.fields["config"]))
         return config
@@ -94,7 +95,7 @@ class RunRecord:
     @property
     def environment(self) -> dict[str, Any]:
         """Where it ran: git state, packages, host, command line, accelerators."""
-        environment = dict(self._facts.get("environment", {}))
+        environment = copy.deepcopy(self._facts.get("environment", {}))
         for event in self._of("environment"):
             environment.update(unpack(event.fields["environment"]))
         return environment
@@ -304,8 +305,6 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
     for key, value in new.items():
         current = into.get(key)
         if isinstance(current, dict) and isinstance(value, Mapping):
-            merged: dict[str, Any] = dict(current)
-            _merge(merged, value)
-            into[key] = merged
+            _merge(cast("dict[str, Any]", current), value)
         else:
             into[key] = value

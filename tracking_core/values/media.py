@@ -246,7 +246,7 @@ def _frames(data: Any, value_range: tuple[float, float] | None) -> np.ndarray[An
         elif array.ndim != 4:
             raise InvalidValueError(f"a video must have shape [T, H, W] or [T, H, W, 1|3|4], got {array.shape}")
         data = array
-    images: Sequence[Image] = to_images("video", data, value_range=value_range, copy=True)
+    images: Sequence[Image] = to_images("video", data, value_range=value_range)
     if len({image.pixels.shape for image in images}) != 1:
         raise InvalidValueError("the frames of a video must have one size")
     return np.stack([image.pixels for image in images])
