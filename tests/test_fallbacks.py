@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 import tracking_core as tracking
-from tests.test_wrappers import Five, Full
+from tests.support.trackers import Five, Full
 from tracking_core import fallbacks
 from tracking_core.errors import InvalidValueError
 from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video

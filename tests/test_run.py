@@ -425,3 +425,18 @@ def test_artifacts_are_stored_and_referenced(tmp_path):
     assert [str(version.ref) for version in record.artifacts()] == ["weights:v0", "weights:v1"]
     assert record.artifacts()[1].read("a.bin") == b"other"
     assert [ref.name for ref in record.used_artifacts()] == ["weights"]
+
+
+def test_names_of_a_subclass_of_str_are_names():
+    class Name(str):
+        __slots__ = ()
+
+    with started(strict=True) as run:
+        run.log_scalars({Name("s"): 1.0}, step=0)
+        run.log_images({Name("i"): np.zeros((2, 2))}, step=0)
+        run.log_histogram(Name("h"), [1.0], step=0)
+        run.log_text(Name("t"), "words", step=0)
+    kinds = {e["kind"]: e for e in journal_events(run.dir)}
+    assert list(kinds["scalars"]["values"]) == ["s"]
+    assert list(kinds["images"]["images"]) == ["i"]
+    assert (kinds["histogram"]["name"], kinds["text"]["name"]) == ("h", "t")

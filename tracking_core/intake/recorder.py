@@ -88,7 +88,7 @@ class Recorder:
                     entries.append({"file": file, "shape": list(image.pixels.shape), "caption": image.caption})
                     if image.clipped:
                         entries[-1]["clipped"] = image.clipped
-                stored[key] = entries
+                stored[to_name(key)] = entries
             except InvalidValueError as error:
                 if self.on_error is None:
                     raise
@@ -108,7 +108,8 @@ class Recorder:
     ) -> None:
         """See `Tracker.log_histogram`."""
         when = _when(step, step_axis)
-        histogram = to_histogram(values, bins=bins, key=to_name(name))
+        name = to_name(name)
+        histogram = to_histogram(values, bins=bins, key=name)
         self.journal.append("histogram", {**when, "name": name, **histogram_fields(histogram)}, time=wall_time)
 
     def log_artifact(
