@@ -291,8 +291,9 @@ def test_identity_and_place_of_the_run(rich):
     assert (run.exit_code, run.complete) == (1, True)
 
 
-def test_the_command_line_is_the_recorded_one(client, tmp_path):
+def test_the_command_line_is_the_recorded_one(client, tmp_path, monkeypatch):
     """The training's, in which secrets are blacked out; not that of the process which delivers."""
+    monkeypatch.setattr(sys, "argv", ["deliverer", "--argument-of-the-deliverer"])
     before = list(sys.argv)
     tracker = open_run(tmp_path, "argv", environment=ENVIRONMENT)
     tracker.finish()
