@@ -79,7 +79,17 @@ def test_a_handler_of_the_user_is_left_alone(tmp_path):
     assert ended(tmp_path)[0] == "finished"
 
 
+@pytest.mark.stress
+@pytest.mark.parametrize("least", range(50, 2050, 40))
+def test_fifty_kills(tmp_path, least):
+    kill_while_logging(tmp_path, least)
+
+
 def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path):
+    kill_while_logging(tmp_path, 500)
+
+
+def kill_while_logging(tmp_path, least):
     code = """
     import sys
     import tracking_core as tracking
@@ -90,7 +100,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path):
     """
     process = start(code, tmp_path)
     acknowledged = 0
-    while acknowledged < 500:
+    while acknowledged < least:
         acknowledged = int(process.stdout.readline())
     process.send_signal(signal.SIGKILL)
     rest, _ = process.communicate(timeout=30)
