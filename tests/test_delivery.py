@@ -286,6 +286,7 @@ def test_held_events_are_not_passed_over(tmp_path):
     from tracking_core.delivery.cursor import Cursor
     from tracking_core.delivery.inbox import Inbox
     from tracking_core.journal import encode_line
+    from tracking_core.journal.writer import _process
 
     (tmp_path / "journal").mkdir()
     path = tmp_path / "journal" / "w-000001.jsonl"
@@ -293,6 +294,8 @@ def test_held_events_are_not_passed_over(tmp_path):
     def line(seq, low):
         return encode_line(seq, low, "scalars", 0.0, {"axis": "step", "step": seq, "values": {"x": seq}})
 
+    alive = tmp_path / "journal" / "w.alive"
+    alive.write_text(json.dumps(_process()))
     path.write_bytes(line(1, 2) + line(3, 2))
     cursor = Cursor(tmp_path / "c.json")
     inbox = Inbox(tmp_path, cursor)
@@ -437,3 +440,23 @@ def test_a_target_that_cannot_be_finished_is_sent_again_what_it_may_not_have(tro
     cursor = json.loads(next((run.dir / "cursors").glob("*.json")).read_text())
     assert cursor["status"] is None
     assert all(position["seq"] < 5 for position in cursor["writers"].values())
+
+
+def test_a_gap_that_a_killed_writer_left_holds_nothing_back(tmp_path):
+    """Its number was taken and never written: what comes after it is delivered once the writer is gone."""
+    from tracking_core.delivery.cursor import Cursor
+    from tracking_core.delivery.inbox import Inbox
+    from tracking_core.journal import encode_line
+
+    (tmp_path / "journal").mkdir()
+    lines = [
+        encode_line(seq, 2, "scalars", 0.0, {"axis": "step", "step": seq, "values": {"x": seq}}) for seq in (1, 3, 4)
+    ]
+    (tmp_path / "journal" / "w-000001.jsonl").write_bytes(b"".join(lines))
+    inbox = Inbox(tmp_path, Cursor(None))
+    inbox.pull()
+    events = inbox.take(10)
+    assert [event.seq for event in events] == [1, 3, 4]
+    for event in events:
+        inbox.done(event)
+    assert inbox.positions()["w"].seq == 4

@@ -8,6 +8,7 @@ from typing import Any
 from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.journal import Event, JournalReader
 from tracking_core.journal.events import RECORD_KINDS
+from tracking_core.store.liveness import is_alive
 
 
 class Inbox:
@@ -64,6 +65,9 @@ class Inbox:
         taken: list[Event] = []
         for writer, held in self._held.items():
             low = self._low[writer]
+            if held and not final and max(held) >= low and not is_alive(self._reader.directory, writer):
+                # What is missing below will not come any more: its writer was killed on the way.
+                low = self._low[writer] = max(held) + 1
             for seq in sorted(held):
                 if len(taken) >= limit or (seq >= low and not final):
                     break
