@@ -235,7 +235,7 @@ class TestEnvironment:
             ("USE_AUTH", "disabled"),
             ("HARMLESS", "horse battery"),
             ("A_TOKEN", "redacted"),
-            ("PWD", "/work/dir"),
+            ("PWD", "/some/dir"),
             ("TOKENIZERS_PARALLELISM", "something"),
         ],
     )
