@@ -421,7 +421,7 @@ def test_variables_that_nothing_reads_are_named(monkeypatch):
     ("name", "value", "level", "says"),
     [
         ("TRACKING_RESUME", "alow", "error", "'alow' is none of never, allow, must: did you mean 'allow'?"),
-        ("TRACKING_DELIVERY", "fast", "error", "'fast' is none of thread, inline"),
+        ("TRACKING_DELIVERY", "fast", "error", "'fast' is none of process, thread, inline"),
         ("TRACKING_RUN_ID", "a/b", "error", "cannot name a directory everywhere"),
         ("TRACKING_RUN_ID", "one", "warning", "gives every run the identity 'one': only the first can start"),
     ],

@@ -30,9 +30,9 @@ LAYERS = [
     # Values, and trackers around trackers.
     "values", "fallbacks", "wrappers", "null_adapter",
     # Which adapters there are.
-    "plugins", "opening",
+    "plugins", "opening", "multihost",
     # Files: the journal, the places of things, the contents of artifacts.
-    "journal", "store.layout", "store.liveness", "artifacts",
+    "journal", "layout", "artifacts",
     # Into the journal, and out of it: to targets, and to whoever asks.
     "intake", "delivery", "destinations", "store.series", "store.records", "store", "store.adapter",
     # Runs.

@@ -223,7 +223,7 @@ def test_asking_for_one_backend_imports_no_other(tmp_path, wanted, own, others):
     code = f"""
     import sys
     import tracking_core as tracking
-    with tracking.start_run(backends={wanted!r}, strict=True) as run:
+    with tracking.start_run(backends={wanted!r}, delivery="thread", strict=True) as run:
         run.log_scalars({{"a": 1.0}}, step=0)
     assert {own!r} in sys.modules
     loaded = [name for name in {others!r} if name in sys.modules]

@@ -102,7 +102,10 @@ def test_the_root_in_a_target_wins_over_the_environment(tmp_path, monkeypatch):
             {"TRACKING_RESUME": "alow"},
             "environment variable TRACKING_RESUME: 'alow' is none of never, allow, must: did you mean 'allow'?",
         ),
-        ({"TRACKING_DELIVERY": "THREAD"}, "environment variable TRACKING_DELIVERY: 'THREAD' is none of thread, inline"),
+        (
+            {"TRACKING_DELIVERY": "THREAD"},
+            "environment variable TRACKING_DELIVERY: 'THREAD' is none of process, thread, inline",
+        ),
         ({"TRACKING_PROCESS": "1"}, "'1' is none of 0, all"),
         ({"TRACKING_CONSOLE": "yes"}, "'yes' is none of auto, on, off"),
     ],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         InvalidStepError,
         InvalidValueError,
         JournalError,
+        LeaseHeldError,
         MissingDependencyError,
         NameNotFoundError,
         Rejected,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from tracking_core.starting import current_run, start_run
     from tracking_core.store import RunRecord, Series, Store, open_store
     from tracking_core.targets import Target
-    from tracking_core.values import ArtifactRef, Audio, Figure, Histogram, Image, Record, Table, Text, Video
+    from tracking_core.values import ArtifactRef, Audio, Figure, Histogram, Image, Record, Stacked, Table, Text, Video
     from tracking_core.wrappers import NullTracker, every, multi, scope
 
 #: Where each public name lives; `__getattr__` loads it when it is first used.
@@ -75,6 +76,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "InvalidStepError",
         "InvalidValueError",
         "JournalError",
+        "LeaseHeldError",
         "MissingDependencyError",
         "NameNotFoundError",
         "Rejected",
@@ -112,7 +114,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "starting": ("current_run", "start_run"),
     "store": ("RunRecord", "Series", "Store", "open_store"),
     "targets": ("Target",),
-    "values": ("ArtifactRef", "Audio", "Figure", "Histogram", "Image", "Record", "Table", "Text", "Video"),
+    "values": ("ArtifactRef", "Audio", "Figure", "Histogram", "Image", "Record", "Stacked", "Table", "Text", "Video"),
     "wrappers": ("NullTracker", "every", "multi", "scope"),
 }
 _MODULES = ("errors", "fallbacks", "naming", "testing", "values")
@@ -140,6 +142,7 @@ __all__ = [
     "InvalidStepError",
     "InvalidValueError",
     "JournalError",
+    "LeaseHeldError",
     "MissingDependencyError",
     "NameNotFoundError",
     "NullTracker",
@@ -154,6 +157,7 @@ __all__ = [
     "ScalarLike",
     "Series",
     "SettingsError",
+    "Stacked",
     "Store",
     "StoreError",
     "SupportsAlerts",

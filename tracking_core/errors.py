@@ -15,6 +15,7 @@ TrackingError
 │   ├── RunNotFoundError               no such run under this root (KeyError)
 │   ├── RunExistsError                 the id is taken and resume="never"
 │   ├── NameNotFoundError              the run has no series, image, … of that name (KeyError)
+│   ├── LeaseHeldError                 another worker delivers to this target
 │   └── JournalError                   a journal line is damaged or of an unknown format
 └── DeliveryError                  raised by adapters while records are delivered
     ├── RetryLater                     it may pass: try this record again
@@ -94,6 +95,10 @@ class NameNotFoundError(StoreError, KeyError):
 
 class JournalError(StoreError):
     """A line of a journal is damaged, or its format is newer than this version knows."""
+
+
+class LeaseHeldError(StoreError):
+    """Another living worker delivers to this target of this run."""
 
 
 class DeliveryError(TrackingError):

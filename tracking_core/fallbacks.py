@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core.errors import InvalidValueError
+from tracking_core.errors import InvalidValueError, TrackingError
 
 if TYPE_CHECKING:
     from tracking_core.protocol import Tracker
@@ -224,7 +224,7 @@ def log_mixed(
         except Exception as error:
             if on_error is None:
                 raise
-            on_error(name, error)
+            on_error(name, _plain(name, error))
     for method, part in ((tracker.log_scalars, scalars), (tracker.log_images, images)):
         try:
             if part:
@@ -232,7 +232,19 @@ def log_mixed(
         except Exception as error:
             if on_error is None:
                 raise
-            on_error(", ".join(part), error)
+            names = ", ".join(part)[:1000]
+            on_error(names, _plain(names, error))
+
+
+def _plain(name: str, error: Exception) -> TrackingError:
+    """An error that can be shown: what a hostile object raises may not even have a text."""
+    if isinstance(error, TrackingError):
+        return error
+    try:
+        text = f": {error}"
+    except Exception:  # noqa: BLE001 - see above
+        text = ""
+    return InvalidValueError(f"{name!r}: it cannot be read ({type(error).__name__}{text[:200]})")
 
 
 _MIXED: dict[str, Callable[..., None]] = {

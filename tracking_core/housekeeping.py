@@ -91,8 +91,9 @@ class Housekeeper:
         self._note_accelerators(charge)
         now = time.monotonic()
         journal = charge.journal
-        if journal.closed:
+        if journal.closed or charge not in self._charges:
             return
+        journal.settle()
         if journal.written != charge.synced and now - charge.synced_at >= SYNC_INTERVAL:
             charge.synced, charge.synced_at = journal.written, now
             journal.sync()

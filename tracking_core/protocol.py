@@ -315,3 +315,5 @@ CORE_CAPABILITIES: dict[str, str] = {
 }
 STATUSES = ("finished", "failed", "interrupted", "preempted")
 """What `finish` accepts. A run that is still going is "running"; one whose writers are gone is "crashed"."""
+PREEMPTED = 128 + 15
+"""Exit code of a process that SIGTERM ended."""

@@ -7,26 +7,26 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter_ns
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tracking_core.delivery.report import DeliveryReport, TargetReport
 from tracking_core.errors import InvalidValueError, SettingsError, TrackingError
-from tracking_core.health import Health
-from tracking_core.protocol import STATUSES
+from tracking_core.health import CallTimes, Health
+from tracking_core.intake import DeferredRecorder, Recorder
+from tracking_core.intake.device import is_device_array
+from tracking_core.intake.resolver import resolver
+from tracking_core.protocol import PREEMPTED, STATUSES
 from tracking_core.redaction import redact_text
 from tracking_core.troubles import brief
 from tracking_core.wrappers import EveryTracker, ScopedTracker
 
 if TYPE_CHECKING:
-    from tracking_core.delivery.threads import InlineDelivery, ThreadDelivery
-    from tracking_core.intake import Recorder
+    from tracking_core.delivery.channel import Delivery
     from tracking_core.journal import JournalWriter
     from tracking_core.troubles import Troubles
     from tracking_core.values import ArtifactRef
-
-PREEMPTED = 128 + 15
-"""Exit code of a process that SIGTERM ended."""
 
 _generation = 0
 
@@ -50,20 +50,22 @@ class Run:
     _recorder: Recorder
     _journal: JournalWriter
     _troubles: Troubles
-    _delivery: ThreadDelivery | InlineDelivery
+    _delivery: Delivery
 
     def __init__(
         self,
         facts: Mapping[str, Any],
         directory: Path,
         recorder: Recorder,
-        delivery: ThreadDelivery | InlineDelivery,
+        delivery: Delivery,
         troubles: Troubles,
         *,
         strict: bool,
         on_finish: Callable[[Run], None],
+        say: Callable[[str], None],
     ) -> None:
         self._facts = facts
+        self._say = say
         self._dir = directory
         self._recorder = recorder
         self._journal = recorder.journal
@@ -78,11 +80,16 @@ class Run:
         self._ending = False
         self._report: DeliveryReport | None = None
         self._status = "running"
-        self._dropped_invalid = 0
         self._born = _generation
         self._stop_requested = False
+        self._late_error: Exception | None = None
+        self._times = CallTimes()
         if not strict:
             recorder.on_error = self._left_out
+        if isinstance(recorder, DeferredRecorder):
+            recorder.on_late = self._late
+            recorder.on_drop = self._media_dropped
+            recorder.on_step = self._note_step
 
     @property
     def _forked(self) -> bool:
@@ -135,7 +142,14 @@ class Run:
             unwritten=self._journal.unwritten,
             dropped=self._dropped(),
             pending={report.target: report.pending for report in reports},
+            lag={"journal": self._journal.lag, **{report.target: report.lag for report in reports}},
             errors={report.target: report.last_error for report in reports if report.last_error},
+            durability=self._journal.durability,
+            calls=self._times.calls,
+            call_seconds=self._times.total_ns / 1e9,
+            call_median_us=self._times.quantile(0.5),
+            call_p99_us=self._times.quantile(0.99),
+            in_flight=resolver().waiting(),
         )
 
     @property
@@ -172,7 +186,10 @@ class Run:
         """
         tracker = self._delivery.tracker(target)
         if tracker is None:
-            raise SettingsError(f"run {self.id}: there is no open target {target!r}")
+            raise SettingsError(
+                f"run {self.id}: there is no open target {target!r} in this process; a backend's own object needs "
+                "delivery='thread'"
+            )
         return getattr(tracker, "native", tracker)
 
     def __repr__(self) -> str:
@@ -189,7 +206,24 @@ class Run:
         wall_time: float | None = None,
     ) -> None:
         """`Tracker.log_scalars`; `step=None` is the next step on that axis."""
-        self._record("log_scalars", (scalars,), {"wall_time": wall_time}, step, step_axis)
+        # `_record`, written out: this is the call that every step makes.
+        begin = perf_counter_ns()
+        try:
+            if self._status != "running" or self._born != _generation or self._late_error is not None:
+                self._elsewhere("log_scalars")
+                if self._status != "running":
+                    return
+            if type(step) is not int:
+                step = self._step(step, step_axis)
+            elif step >= self._next_step.get(step_axis, 0):
+                self._next_step[step_axis] = step + 1
+            self._recorder.log_scalars(scalars, step=step, step_axis=step_axis, wall_time=wall_time)
+        except Exception as error:  # noqa: BLE001 - see _problem
+            self._problem("log_scalars", (scalars,), error)
+        else:
+            self._delivery.recorded()
+        finally:
+            self._times.add(perf_counter_ns() - begin)
 
     def log_images(
         self,
@@ -230,7 +264,7 @@ class Run:
 
         keywords = {"name": name, "type": type, "metadata": metadata, "aliases": aliases}
         ref = self._guarded("log_artifact", (artifact,), keywords)
-        return ref if ref is not None else ArtifactRef(str(name or "unnamed"), str(type))
+        return ref if ref is not None else ArtifactRef(_text(name, "unnamed"), _text(type, "file"))
 
     def use_artifact(self, artifact: str | ArtifactRef) -> ArtifactRef:
         """Record that a version of an artifact is an input of this run.
@@ -244,7 +278,9 @@ class Run:
         from tracking_core.values import ArtifactRef
 
         ref = self._guarded("use_artifact", (artifact,), {})
-        return ref if ref is not None else ArtifactRef(str(artifact))
+        if ref is None:
+            ref = artifact if isinstance(artifact, ArtifactRef) else ArtifactRef(_text(artifact, "unnamed"))
+        return ref
 
     def log_table(
         self, name: str, value: Any, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
@@ -340,8 +376,9 @@ class Run:
         return EveryTracker(self, steps)  # pyright: ignore[reportArgumentType] - as above
 
     def _record(self, method: str, args: tuple[Any, ...], keywords: dict[str, Any], step: Any, step_axis: str) -> None:
+        begin = perf_counter_ns()
         try:
-            if self._status != "running" or self._forked:
+            if self._status != "running" or self._forked or self._late_error is not None:
                 self._elsewhere(method)
                 if self._status != "running":
                     return
@@ -350,11 +387,13 @@ class Run:
             self._problem(method, args, error)
         else:
             self._delivery.recorded()
+        finally:
+            self._times.add(perf_counter_ns() - begin)
 
     def _guarded(self, method: str | Callable[[], Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         name = method if isinstance(method, str) else getattr(method, "__name__", "log")
         try:
-            if self._status != "running" or self._forked:
+            if self._status != "running" or self._forked or self._late_error is not None:
                 self._elsewhere(name)
                 if self._status != "running":
                     return None
@@ -365,19 +404,28 @@ class Run:
         self._delivery.recorded()
         return result
 
-    def _step(self, step: Any, axis: str) -> int:
+    def _step(self, step: Any, axis: str) -> Any:
         from tracking_core.values import to_step
 
         if step is None:
             step = self._next_step.get(axis, 0)
         elif type(step) is not int:
+            if is_device_array(step):
+                # It travels with the values, and is known later.
+                return step
             step = to_step(step)
-        if step >= self._next_step.get(axis, 0):
-            self._next_step[axis] = step + 1
+        self._note_step(axis, step)
         return step
 
+    def _note_step(self, axis: str, step: int) -> None:
+        if step >= self._next_step.get(axis, 0):
+            self._next_step[axis] = step + 1
+
     def _elsewhere(self, method: str) -> None:
-        """A call that does not come from the running run of the process that started it."""
+        """A call that is not an ordinary one of the running run, in the process that started it."""
+        if self._late_error is not None:
+            error, self._late_error = self._late_error, None
+            raise error
         if self._status != "running":
             if self._strict:
                 raise TrackingError(f"run {self.id}: {method} after finish()")
@@ -399,6 +447,18 @@ class Run:
         """One of several values of a call was left out."""
         self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
 
+    def _late(self, key: str, error: Exception) -> None:
+        """A value that could not be recorded after its call had returned; a strict run raises it at the next call."""
+        if self._strict:
+            self._late_error = error
+        elif isinstance(error, InvalidValueError):
+            self._left_out(key, error)
+        else:
+            self._troubles.note("intake", f"{key!r} was not recorded: {brief(error)}", key=key, error=error)
+
+    def _media_dropped(self, message: str) -> None:
+        self._troubles.note("media", message, key="media")
+
     # ------------------------------------------------------------------ the end
 
     def flush(self, timeout: float | None = None) -> DeliveryReport:
@@ -413,6 +473,9 @@ class Run:
         if self._report is not None:
             return self._report
         if not self._forked:
+            self._drain(timeout if timeout is not None else 60.0)
+            self._journal.drain(timeout if timeout is not None else 60.0)
+            self._journal.settle()
             self._delivery.flush(timeout)
         return self._make_report()
 
@@ -441,6 +504,9 @@ class Run:
             if self._report is None:
                 self._end(status, error, timeout)
         assert self._report is not None
+        if self._late_error is not None:
+            late, self._late_error = self._late_error, None
+            raise late
         if self._strict and not self._report.ok:
             raise TrackingError(f"run {self.id}: not everything arrived: {self._report}")
         return self._report
@@ -450,29 +516,44 @@ class Run:
             error = redact_text(error)
         self._on_finish(self)
         self._status = status
+        self._drain(timeout)
         try:
             self._recorder.end(status, error, self._dropped())
-            self._journal.beat()
-            self._journal.sync()
+            if self._journal.drain(timeout):
+                self._journal.settle()
+                self._journal.drain(timeout)
+                self._journal.beat()
+                self._journal.sync()
+            else:
+                self._troubles.note("journal", f"lines were not written within {timeout:g} s")
         except OSError as problem:
             self._troubles.note("journal", f"the end of the run could not be written: {problem}", error=problem)
         self._delivery.finish(status, error, timeout)
         self._report = self._make_report()
-        self._journal.close()
+        self._say(f"run {self.name} {status}: {self.health}; {self._report}")
+        if not self._journal.waiting:
+            # Otherwise the file system may yet take what waits for it, if the process lives that long.
+            self._journal.close()
         for report in self._report.values():
             if not report.ok:
                 self._troubles.note("delivery", f"at the end, {report}", key=report.target)
 
+    def _drain(self, timeout: float) -> None:
+        """Wait until what calls have handed over is in the journal."""
+        if isinstance(self._recorder, DeferredRecorder) and not self._recorder.drain(timeout):
+            self._troubles.note("intake", f"values did not arrive from their devices within {timeout:g} s")
+
     def _dropped(self) -> dict[str, int]:
         """How many values were left out, by reason."""
         counts = self._troubles.counts
-        return {reason: counts[reason] for reason in ("invalid", "finished", "intake") if counts[reason]}
+        return {reason: counts[reason] for reason in ("invalid", "finished", "intake", "media") if counts[reason]}
 
     def _make_report(self) -> DeliveryReport:
         dropped = sum(self._dropped().values())
         local = TargetReport(
             "local",
             delivered=self._journal.written,
+            pending=self._journal.waiting,
             failed=self._journal.unwritten,
             dropped=dropped,
             last_error=self._troubles.last if dropped or self._journal.unwritten else None,
@@ -576,7 +657,7 @@ class NullRun(Run):
         """
         from tracking_core.values import ArtifactRef
 
-        return ArtifactRef(name or "unnamed", type)
+        return ArtifactRef(_text(name, "unnamed"), _text(type, "file"))
 
     def use_artifact(self, artifact: Any) -> ArtifactRef:
         """Do nothing.
@@ -586,7 +667,7 @@ class NullRun(Run):
         """
         from tracking_core.values import ArtifactRef
 
-        return ArtifactRef(str(artifact))
+        return artifact if isinstance(artifact, ArtifactRef) else ArtifactRef(_text(artifact, "unnamed"))
 
     def flush(self, timeout: float | None = None) -> DeliveryReport:  # noqa: ARG002 - the run's signature
         """Nothing waits."""
@@ -623,6 +704,11 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
     if isinstance(error, GeneratorExit):
         return "finished", None
     return "failed", redact_text("".join(traceback.format_exception(error)))[-20_000:]
+
+
+def _text(value: object, otherwise: str) -> str:
+    """A name as it was given; objects that are no str may do anything when they are asked for one."""
+    return (str.__str__(value) or otherwise) if isinstance(value, str) else otherwise
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:

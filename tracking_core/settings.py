@@ -57,9 +57,10 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "delivery",
         "TRACKING_DELIVERY",
-        "How records reach the backends: thread, or inline (on the thread that logs, for debugging).",
-        "thread",
-        ("thread", "inline"),
+        "How records reach the backends: process (one of low priority for all runs), thread (of the training process), "
+        "or inline (on the thread that logs, for debugging).",
+        "process",
+        ("process", "thread", "inline"),
     ),
     Variable(
         "process",

@@ -10,18 +10,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, TrackingError
 from tracking_core.housekeeping import Charge, Housekeeper
-from tracking_core.run import PREEMPTED, NullRun, Run, outcome
+from tracking_core.protocol import PREEMPTED
+from tracking_core.run import NullRun, Run, outcome
 from tracking_core.settings import Settings, load_settings
 from tracking_core.troubles import Troubles
 
 if TYPE_CHECKING:
+    from tracking_core.delivery.channel import Delivery
     from tracking_core.delivery.worker import Destination
 
 OPENING_TIMEOUT = 120.0
@@ -69,7 +71,7 @@ def start_run(
         backends: Targets as TRACKING_BACKEND has them, or a list of targets and trackers; a tracker in it becomes the
             run's own, and is finished with it. None takes TRACKING_BACKEND, the settings file, or "local".
         root: Root of the run store; None takes TRACKING_DIR, the settings file, or "./tracking_runs".
-        delivery: "thread" (the default) or "inline".
+        delivery: "process" (the default), "thread" (for `native`, and for trackers passed as objects) or "inline".
         process: Which JAX process this is; None finds out without initialising JAX.
         strict: Whether errors raise: the backends are opened before this returns, and bad values, and what could
             not be delivered at the end, raise as well.
@@ -87,6 +89,8 @@ def start_run(
         ...     run.log_scalars({"train/loss": 0.5}, step=0)
     """
     from tracking_core.destinations import destinations, local_root, requested_targets
+    from tracking_core.layout import run_directory
+    from tracking_core.multihost import Peers, run_file_exists
 
     if resume_step is not None or fork_from is not None:
         raise SettingsError("start_run: resume_step and fork_from are not supported by this version")
@@ -101,13 +105,22 @@ def start_run(
     folder = Path(settings.get("dir", base) or "tracking_runs").expanduser().absolute()
     mode = settings.choice("resume", resume)
     how = settings.choice("delivery", delivery)
-    if [getattr(target, "name", None) for target in requested] == ["none"] or not _records(settings, process):
-        from tracking_core.store.layout import run_directory
-
+    peers = Peers(process)
+    records = settings.choice("process") == "all" or peers.index == 0
+    chosen = settings.get("run_id", run_id) is not None
+    facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
+    if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
+        peers.announce(facts["id"])
         run: Run = NullRun({**facts, "dir": str(run_directory(folder, facts["project"], facts["id"]))}, _left)
         _open_runs.append(run)
         return run
+    if peers.index > 0:
+        # The first process creates the run and delivers for all of them; the others add their records to it.
+        if chosen:
+            peers.await_run(run_file_exists(run_directory(folder, facts["project"], facts["id"])))
+        mode, places = "allow", [place for place in places if place.tracker is not None]
     run = _open(facts, folder, mode, how, places, settings, strict=strict)
+    peers.announce(run.id)
     _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
     return run
 
@@ -147,23 +160,6 @@ def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
     }
 
 
-def _records(settings: Settings, process: int | None) -> bool:
-    """Whether this JAX process records: the first one does, or all do."""
-    if settings.choice("process") == "all":
-        return True
-    return (process if process is not None else _jax_process()) == 0
-
-
-def _jax_process() -> int:
-    """Index of this JAX process, as far as it is known without initialising JAX."""
-    distributed = sys.modules.get("jax._src.distributed")
-    state = getattr(distributed, "global_state", None)
-    if getattr(state, "client", None) is None:
-        return 0
-    index = getattr(state, "process_id", 0)
-    return index if isinstance(index, int) else 0
-
-
 def _open(
     facts: dict[str, Any],
     root: Path,
@@ -175,8 +171,7 @@ def _open(
     strict: bool,
 ) -> Run:
     from tracking_core.artifacts import ArtifactStore
-    from tracking_core.delivery.threads import InlineDelivery, ThreadDelivery
-    from tracking_core.intake import Recorder
+    from tracking_core.intake import DeferredRecorder, Recorder
     from tracking_core.redaction import redact_text
 
     troubles = Troubles(f"run {facts['name']}")
@@ -188,15 +183,18 @@ def _open(
     journal.on_error = on_error
     blobs = settings.get("artifacts")
     store = ArtifactStore(root, facts["project"], Path(blobs).expanduser().absolute() if blobs else None)
-    recorder = Recorder(journal, directory, store)
+    recorder = Recorder(journal, directory, store) if how == "inline" else DeferredRecorder(journal, directory, store)
 
     def note(reason: str, message: str, error: BaseException | None) -> None:
         troubles.note(reason, redact_text(message), error=error)
 
     charge = _housekeeper.take(journal, troubles)
-    kind = InlineDelivery if how == "inline" else ThreadDelivery
-    channel = kind(directory, places, note, _watch_exit)
-    run = Run(facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left)
+    channel = _channel(how, places, directory, note)
+
+    def say(message: str) -> None:
+        _say(settings, message)
+
+    run = Run(facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left, say=say)
     _charges[id(run)] = charge
     _open_runs.append(run)
     _watch_exit()
@@ -213,6 +211,23 @@ def _open(
     return run
 
 
+def _channel(
+    how: str, places: Sequence[Destination], directory: Path, note: Callable[[str, str, BaseException | None], None]
+) -> Delivery:
+    """What delivers: objects can only be served where they are, and with no targets there is nothing to start."""
+    from tracking_core.delivery.remote import RemoteDelivery
+    from tracking_core.delivery.threads import InlineDelivery, ThreadDelivery
+
+    if how == "inline":
+        return InlineDelivery(directory, places, note, _watch_exit)
+    if how == "process" and places and all(place.tracker is None for place in places):
+        try:
+            return RemoteDelivery(directory, places, note, _watch_exit)
+        except OSError as error:
+            note("deliverer", f"no process can be started ({error}): threads deliver instead", error)
+    return ThreadDelivery(directory, places, note, _watch_exit)
+
+
 def _create(
     facts: dict[str, Any],
     root: Path,
@@ -225,8 +240,8 @@ def _create(
     """Create or find the run directory, and open its journal; a root that cannot be written is replaced."""
     from tracking_core.environment import identity
     from tracking_core.journal import JournalWriter
+    from tracking_core.layout import create_run, read_run, run_directory
     from tracking_core.store import RunRecord
-    from tracking_core.store.layout import create_run, read_run, run_directory
 
     full = {
         **facts,
@@ -306,10 +321,45 @@ def _unwatch_signals() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-os.register_at_fork(after_in_child=_housekeeper.forget)
+class _Fork(threading.local):
+    """What the signal mask of this thread was before it forked; None when nothing was changed."""
+
+    mask: set[int] | None = None
+
+
+_fork = _Fork()
+
+
+def _before_fork() -> None:
+    # A signal that comes before the child has put the handler aside must wait, and is not lost.
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        _fork.mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})}
+
+
+def _after_fork() -> None:
+    mask, _fork.mask = _fork.mask, None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _in_child() -> None:
+    """A forked child ends as if it had never heard of us: the runs are its parent's.
+
+    With our handler, a worker of a pool that is terminated while it is about to wait for a lock would never end: the
+    handler runs only once the lock is had.
+    """
+    _housekeeper.forget()
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 
 def _say(settings: Settings, message: str) -> None:
     where = settings.choice("console")
     if where == "on" or (where == "auto" and sys.stderr is not None and sys.stderr.isatty()):
-        print(f"tracking: {message}", file=sys.stderr)  # noqa: T201 - what the user asked for
+        # What the user asked for; a terminal that is gone is no reason to fail.
+        with contextlib.suppress(OSError, ValueError):
+            print(f"tracking: {message}", file=sys.stderr)  # noqa: T201

@@ -17,8 +17,8 @@ from typing import Any
 
 from tracking_core.errors import InvalidValueError, NameNotFoundError, StoreError
 from tracking_core.journal.events import blob_path
+from tracking_core.layout import dump_json, load_json, replace_file, write_exclusively
 from tracking_core.naming import FILE_NAMES
-from tracking_core.store.layout import dump_json, load_json, replace_file, write_exclusively
 from tracking_core.values import ArtifactFile, ArtifactRef
 
 _CHUNK = 1 << 20

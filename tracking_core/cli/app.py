@@ -82,3 +82,31 @@ def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
 
         print_diagnosis(diagnosis)
     sys.exit(0 if diagnosis.ok else 1)
+
+
+@app.command()
+@click.argument("run", metavar="RUN")
+@click.option("--to", "to", multiple=True, metavar="TARGET", help="Deliver to this target; may be given several times.")
+@click.option("--root", metavar="DIR", help="Root of the run store.  [default: what is set]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def sync(run: str, to: tuple[str, ...], root: str | None, as_json: bool) -> None:
+    """Deliver what the targets of RUN have not had yet, from its journal.
+
+    Without --to these are the targets that the run was started with. Interrupted and repeated, it goes on where it
+    stopped. Ends with 1 when something did not arrive.
+    """
+    from tracking_core.cli.output import print_json
+    from tracking_core.cli.sync import describe
+    from tracking_core.cli.sync import sync as deliver
+    from tracking_core.errors import TrackingError
+
+    try:
+        result = deliver(run, to, root)
+    except TrackingError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        print_json(result)
+    else:
+        for line in describe(result):
+            click.echo(line)
+    sys.exit(0 if result["ok"] else 1)

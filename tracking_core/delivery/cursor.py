@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracking_core.store.layout import dump_json, load_json, replace_file
+from tracking_core.layout import dump_json, load_json, replace_file
 from tracking_core.targets import Target
 
 

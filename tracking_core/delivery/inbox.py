@@ -1,21 +1,168 @@
-"""The journal as one target sees it: what is new and may be delivered, in order."""
+"""The journal as one target sees it: what is new and may be delivered, in order, and in bounded memory."""
 
 from __future__ import annotations
 
+import contextlib
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.journal import Event, JournalReader
 from tracking_core.journal.events import RECORD_KINDS
-from tracking_core.store.liveness import is_alive
+from tracking_core.journal.liveness import is_alive
+from tracking_core.journal.reader import WriterReader
+
+AHEAD = 1 << 20
+"""About how many bytes of a journal are read beyond what is done with."""
+_COUNT = 1 << 20
+_SAMPLES = 512
+_RECORD = re.compile(
+    rb'^\{"seq":(\d+),"low":\d+,"kind":"(?:%b)"' % "|".join(sorted(RECORD_KINDS)).encode(), re.MULTILINE
+)
+
+
+class _Writer:
+    """What is known of the journal of one writer.
+
+    Args:
+        directory: The run directory.
+        reader: Reads it.
+        position: Where the target stands in it.
+    """
+
+    def __init__(self, directory: Path, reader: WriterReader, position: Position) -> None:
+        self.reader = reader
+        self.base = position.seq
+        self.low = position.seq + 1
+        """Every event below has been read, or will never come."""
+        self.held: dict[int, tuple[int, Event]] = {}
+        self._directory = directory
+        self._passed: set[int] = set()
+        self._counted: list[tuple[int, int]] = []
+        self._sizes: deque[tuple[float, int]] = deque()
+        reader.offset = position.offset
+
+    def pull(self, *, final: bool, see: Callable[[Event], None]) -> None:
+        """Read on, until enough is held, or nothing is left."""
+        over = final
+        # A gap may be filled by a line that is still to be read, however much is held behind it.
+        while self.reader.offset - self.offset < AHEAD or not self.is_ready:
+            if self._read(final=final, see=see):
+                continue
+            if over:
+                self._close_gaps()
+            elif self.has_gap and not is_alive(self._directory, self.reader.writer):
+                # It was killed on the way. What it wrote before that is read first.
+                over = True
+                continue
+            return
+
+    def _read(self, *, final: bool, see: Callable[[Event], None]) -> bool:
+        before = self.reader.offset
+        try:
+            size = self.reader.path.stat().st_size
+            if size == before:
+                return False
+            now = time.monotonic()
+            if not self._sizes or (now - self._sizes[-1][0] >= 1.0 and size > self._sizes[-1][1]):
+                self._sizes.append((now, size))
+                if len(self._sizes) > _SAMPLES:
+                    del self._sizes[1]
+            events = self.reader.read(AHEAD, final=final)
+        except FileNotFoundError:
+            return False
+        for offset, event in events:
+            see(event)
+            self.low = max(self.low, event.low)
+            if event.seq <= self.base:
+                continue
+            if event.kind in RECORD_KINDS:
+                self.held[event.seq] = (offset, event)
+            else:
+                self._passed.add(event.seq)
+        self._advance()
+        return self.reader.offset != before
+
+    def _advance(self) -> None:
+        while self.low in self.held or self.low in self._passed:
+            self.low += 1
+        self._passed = {seq for seq in self._passed if seq > self.low}
+
+    def _close_gaps(self) -> None:
+        """What is missing below what was read will not come any more."""
+        self.low = max([self.low, *(seq + 1 for seq in self.held), *(seq + 1 for seq in self._passed)])
+        self._passed.clear()
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether events are held back by one that has not come."""
+        return bool(self._passed) or (bool(self.held) and max(self.held) >= self.low)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether something may be delivered."""
+        return bool(self.held) and min(self.held) < self.low
+
+    @property
+    def position(self) -> Position:
+        """Before the first event that is not done with, or not yet written."""
+        first = min([self.low, *self.held])
+        return Position(max(self.base, first - 1), self.offset)
+
+    @property
+    def offset(self) -> int:
+        """Where the first line starts that may not be done with."""
+        return min([self.reader.offset, *(offset for offset, _ in self.held.values())])
+
+    def unread(self) -> int:
+        """How many records the file holds beyond what was read; a line that is damaged may be among them."""
+        start = self.reader.offset
+        if not self._counted or self._counted[-1][0] < start:
+            self._counted = [(start, 0)]
+        try:
+            with self.reader.path.open("rb") as file:
+                self._count_on(file)
+                while len(self._counted) > 1 and self._counted[1][0] <= start:
+                    del self._counted[0]
+                # What was read of the first of the counted stretches.
+                at, count = self._counted[0]
+                file.seek(at)
+                return self._counted[-1][1] - count - self._records(file.read(start - at))
+        except FileNotFoundError:
+            return 0
+
+    def _count_on(self, file: Any) -> None:
+        at, count = self._counted[-1]
+        file.seek(at)
+        rest = b""
+        while chunk := file.read(_COUNT):
+            whole, _, rest = (rest + chunk).rpartition(b"\n")
+            if whole:
+                at += len(whole) + 1
+                count += self._records(whole)
+                self._counted.append((at, count))
+
+    def _records(self, text: bytes) -> int:
+        return sum(int(seq) > self.base for seq in _RECORD.findall(text))
+
+    def lag(self, now: float) -> float:
+        """For how many seconds the oldest line that is not done with has been in the file, as far as was looked."""
+        offset = self.offset
+        while self._sizes and self._sizes[0][1] <= offset:
+            self._sizes.popleft()
+        return now - self._sizes[0][0] if self._sizes else 0.0
 
 
 class Inbox:
     """Reads the journals of a run from where a cursor stands.
 
-    Events of a writer are given out by their sequence numbers, and only those below its `low`: before that an
-    earlier one may still come.
+    Records of a writer are given out by their sequence numbers, and only those before which none is missing that may
+    still come. What is held in memory is bounded, however far the target lags behind.
 
     Args:
         directory: The run directory.
@@ -24,88 +171,87 @@ class Inbox:
 
     def __init__(self, directory: Path, cursor: Cursor) -> None:
         self._reader = JournalReader(directory)
-        self._base: dict[str, int] = {}
-        self._held: dict[str, dict[int, tuple[int, Event]]] = {}
-        self._low: dict[str, int] = {}
+        self._writers: dict[str, _Writer] = {}
         self._cursor = cursor
+        # Reports are asked for from other threads; and from a signal handler that interrupts a delivery.
+        self._lock = threading.RLock()
         self.environment: dict[str, Any] = {}
         """What the run recorded of where it runs, as far as it was read."""
         self.has_environment = False
 
     def pull(self, *, final: bool = False) -> None:
-        """Read what was added to the journals.
+        """Read what was added to the journals, as far as there is room for it.
 
         Args:
             final: Whether the writers will write no more, so that nothing is held back.
         """
+        with self._lock:
+            self._look()
+            for state in self._writers.values():
+                state.pull(final=final, see=self._see)
+
+    def _look(self) -> None:
         self._reader.look()
         for writer, reader in self._reader.writers.items():
-            if writer not in self._base:
+            if writer not in self._writers:
                 position = self._cursor.writers.get(writer, Position())
-                self._base[writer] = position.seq
-                self._held[writer] = {}
-                self._low[writer] = 1
-                reader.offset = position.offset
-            try:
-                events = reader.read(final=final)
-            except FileNotFoundError:
-                continue
-            for offset, event in events:
-                if event.kind == "environment":
-                    self.environment.update(event.fields.get("environment", {}))
-                    self.has_environment = True
-                self._low[writer] = max(self._low[writer], event.low)
-                if final:
-                    self._low[writer] = max(self._low[writer], event.seq + 1)
-                if event.seq > self._base[writer]:
-                    self._held[writer][event.seq] = (offset, event)
+                self._writers[writer] = _Writer(self._reader.directory, reader, position)
 
-    def take(self, limit: int, *, final: bool = False) -> list[Event]:
-        """Take up to `limit` events that may be delivered; other than records they are passed over."""
+    def _see(self, event: Event) -> None:
+        if event.kind == "environment":
+            self.environment.update(event.fields.get("environment", {}))
+            self.has_environment = True
+
+    def look_back(self) -> None:
+        """Find what the run recorded of where it runs, though it stands before the cursor: early in a journal."""
+        reader = JournalReader(self._reader.directory)
+        reader.look()
+        for one in reader.writers.values():
+            with contextlib.suppress(OSError):
+                for _, event in one.read(AHEAD):
+                    self._see(event)
+
+    def take(self, limit: int) -> list[Event]:
+        """The next `limit` records, or fewer, that may be delivered; they stay until they are `done`."""
         taken: list[Event] = []
-        for writer, held in self._held.items():
-            low = self._low[writer]
-            if held and not final and max(held) >= low and not is_alive(self._reader.directory, writer):
-                # What is missing below will not come any more: its writer was killed on the way.
-                low = self._low[writer] = max(held) + 1
-            for seq in sorted(held):
-                if len(taken) >= limit or (seq >= low and not final):
-                    break
-                event = held[seq][1]
-                if event.kind in RECORD_KINDS:
-                    taken.append(event)
-                else:
-                    held.pop(seq)
+        with self._lock:
+            for state in self._writers.values():
+                ready = sorted(seq for seq in state.held if seq < state.low)
+                taken += [state.held[seq][1] for seq in ready[: limit - len(taken)]]
         return taken
 
     def done(self, event: Event) -> None:
         """Say that an event was delivered, failed for good, or left out."""
-        self._held[event.writer].pop(event.seq, None)
+        with self._lock:
+            self._writers[event.writer].held.pop(event.seq, None)
 
     def is_done(self, event: Event) -> bool:
         """Whether an event was said to be done."""
-        return event.seq not in self._held[event.writer]
+        return event.seq not in self._writers[event.writer].held
 
     def rewind(self, confirmed: dict[str, int]) -> None:
         """Begin again after what the backend itself says it has, whatever the cursor says."""
-        self._reader = JournalReader(self._reader.directory)
-        self._base.clear()
-        self._held.clear()
-        self._low.clear()
-        self._cursor.writers = {writer: Position(seq, 0) for writer, seq in confirmed.items()}
+        with self._lock:
+            self._reader = JournalReader(self._reader.directory)
+            self._writers.clear()
+            self._cursor.writers = {writer: Position(seq, 0) for writer, seq in confirmed.items()}
 
     def positions(self) -> dict[str, Position]:
-        """Where the target stands now: before the first event that is not done with, or not yet written."""
-        found: dict[str, Position] = {}
-        for writer, held in self._held.items():
-            first = min([self._low[writer], *held])
-            offset = min([self._reader.writers[writer].offset, *(offset for offset, _ in held.values())])
-            found[writer] = Position(max(self._base[writer], first - 1), offset)
-        return found
+        """Where the target stands now, by writer."""
+        with self._lock:
+            return {writer: state.position for writer, state in self._writers.items()}
 
     def waiting(self) -> int:
-        """How many records are read, and neither delivered nor given up."""
-        return sum(1 for held in self._held.values() for _, event in held.values() if event.kind in RECORD_KINDS)
+        """How many records are in the journals, and neither delivered nor given up."""
+        with self._lock:
+            self._look()
+            return sum(len(state.held) + state.unread() for state in self._writers.values())
+
+    def lag(self) -> float:
+        """For how many seconds the oldest record has waited; 0 when none does."""
+        now = time.monotonic()
+        with self._lock:
+            return max((state.lag(now) for state in self._writers.values()), default=0.0)
 
     @property
     def damage(self) -> list[str]:

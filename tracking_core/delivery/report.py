@@ -18,6 +18,8 @@ class TargetReport:
         failed: Records that the backend refused or failed on, and that will not be tried again.
         skipped: Records that the target's filters leave out, or that the backend has no place for.
         last_error: The last thing that went wrong, or None.
+        lag: For how many seconds the oldest pending record has waited.
+        abandoned: Whether the backend was given up on while it was finishing: it may not have kept what it took.
     """
 
     target: str
@@ -27,11 +29,13 @@ class TargetReport:
     failed: int = 0
     skipped: int = 0
     last_error: str | None = None
+    lag: float = 0.0
+    abandoned: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether everything arrived."""
-        return not (self.pending or self.dropped or self.failed)
+        return not (self.pending or self.dropped or self.failed or self.abandoned)
 
     def __str__(self) -> str:
         counts = ("pending", "dropped", "failed", "skipped")

@@ -14,9 +14,10 @@ from typing import Any
 
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.worker import Destination, Note, TargetWorker
+from tracking_core.redaction import redact_text
 
-POLL = 0.05
-"""Seconds between two looks into the journal."""
+POLL, IDLE_POLL = 0.05, 1.0
+"""Seconds between two looks into the journal: of a run that records, and of one that has not for a while."""
 STALLED = 60.0
 """Seconds without progress after which `flush` stops waiting, when it was given no timeout."""
 
@@ -42,21 +43,28 @@ class _Lane:
         return not self._stop.wait(seconds)
 
     def _run(self) -> None:
+        me = threading.current_thread()
         try:
-            if self.worker.open():
+            if not self.worker.opened and self.worker.open():
                 self._on_open()
             self._tell()
+            idle = POLL
             while self._ending is None:
                 # The generation is read before the work: what was recorded before the request is then delivered.
                 asked = self._asked
                 if self.worker.tracker is not None and self.worker.deliver():
-                    continue
-                if asked > self._answered:
+                    idle = POLL
+                elif asked > self._answered:
                     self.worker.commit()
                     self._answered = asked
                     self._tell()
-                self._wake.wait(POLL)
-                self._wake.clear()
+                else:
+                    # Longer and longer: a thousand runs that do nothing must cost nothing.
+                    self._wake.wait(idle)
+                    self._wake.clear()
+                    idle = min(idle * 1.25, IDLE_POLL)
+                if self.thread is not me:
+                    return
             while self.worker.tracker is not None and self.worker.deliver():
                 pass
             if self._stop.is_set():
@@ -65,11 +73,26 @@ class _Lane:
             else:
                 self.worker.close(*self._ending)
         except BaseException as error:  # noqa: BLE001 - a thread that dies silently would look like a slow backend
-            self.worker.failure = self.worker.last_error = f"the worker died: {error!r}"
-            self.worker.note("worker", f"{self.destination.label}: the worker died: {error!r}", error)
+            # What a backend raises may quote its credentials.
+            died = redact_text(f"the worker died: {error!r}")
+            self.worker.failure = self.worker.last_error = died
+            self.worker.note("worker", f"{self.destination.label}: {died}", error)
         finally:
-            self.ended = True
+            self.ended = self.thread is me
             self._tell()
+
+    def move(self, prepare: Callable[[], None]) -> None:
+        """Go on in a new thread: it has the priority of the one that calls this, and runs `prepare` first."""
+        before = self.thread
+
+        def go_on() -> None:
+            before.join()
+            prepare()
+            self._run()
+
+        self.thread = threading.Thread(target=go_on, name=before.name, daemon=True)
+        self.thread.start()
+        self._wake.set()
 
     def _tell(self) -> None:
         with self.settled:
@@ -166,12 +189,23 @@ class ThreadDelivery:
         for lane in self._lanes:
             if not lane.wait(lambda lane=lane: lane.ended, timeout):
                 lane.abandon()
+                lane.worker.abandoned = True
                 if lane.worker.last_error is None:
                     lane.worker.last_error = f"made no progress for {timeout:g} s"
 
     def reports(self) -> list[TargetReport]:
         """What became of the records, target by target."""
         return [lane.worker.report() for lane in self._lanes]
+
+    def lags(self) -> list[float]:
+        """For how many seconds the oldest record of each target has waited."""
+        return [lane.worker.inbox.lag() for lane in self._lanes]
+
+    def hurry(self, lag: float, prepare: Callable[[], None]) -> None:
+        """Move those targets that lag behind by more than `lag` seconds to threads that run `prepare` first."""
+        for lane in self._lanes:
+            if lane.worker.tracker is not None and lane.worker.inbox.lag() > lag and not lane.ended:
+                lane.move(prepare)
 
 
 class InlineDelivery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +11,25 @@ from typing import Any
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.lease import Lease
 from tracking_core.delivery.report import TargetReport
-from tracking_core.errors import AdapterError, BatchInterrupted, JournalError, Rejected, RetryLater, SettingsError
+from tracking_core.errors import (
+    AdapterError,
+    BatchInterrupted,
+    JournalError,
+    LeaseHeldError,
+    Rejected,
+    RetryLater,
+    SettingsError,
+)
 from tracking_core.fallbacks import call, replay
 from tracking_core.hookspecs import RunInfo
 from tracking_core.journal import Event
 from tracking_core.journal.events import to_record
+from tracking_core.layout import read_run
 from tracking_core.plugins import Adapter, find_adapter
-from tracking_core.protocol import Tracker
+from tracking_core.protocol import PREEMPTED, Tracker
 from tracking_core.redaction import redact_text
-from tracking_core.store.layout import read_run
 from tracking_core.targets import Target
 from tracking_core.troubles import brief
 from tracking_core.values import Record
@@ -31,6 +41,9 @@ ENVIRONMENT_WAIT = 3.0
 """Seconds that opening a backend waits for what the run records of where it runs, such as the git commit."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _OPENING_TRIES = 3
+BREAKER = 10
+"""Failures in a row after which a target is left alone for a while: what comes then stays in the journal, and is not
+counted as failed."""
 #: Kinds with a capability of their own name; what a backend has no place for is not sent to it.
 _CAPABILITY = {"scalars": "scalars", "images": "images", "histogram": "histograms", "artifact": "artifacts"}
 
@@ -65,6 +78,7 @@ class TargetWorker:
         pause: Waits for some seconds, and says whether to go on; how a thread or process waits.
         note: Called with (reason, message, error) for what goes wrong.
         clock: Monotonic seconds.
+        waits_for_lease: Whether to wait for another who delivers to the target; if not, `open` raises.
     """
 
     def __init__(
@@ -75,6 +89,7 @@ class TargetWorker:
         pause: Callable[[float], bool],
         note: Note,
         clock: Callable[[], float] = time.monotonic,
+        waits_for_lease: bool = True,
     ) -> None:
         self.directory = directory
         self.destination = destination
@@ -85,14 +100,18 @@ class TargetWorker:
         self.progress = 0
         """Grows whenever something was done with; how others see that the target is not stuck."""
         self.opened = False
+        self.abandoned = False
+        """Whether the end was not waited for any longer."""
         self._pause = pause
         self.note = note
         self._clock = clock
+        self._waits_for_lease = waits_for_lease
         self._adapter: Adapter | None = None
         self._fallbacks: set[str] = set()
         self._session = {"delivered": 0, "failed": 0, "skipped": 0}
         self._uncommitted = 0
         self._committed_at = clock()
+        self._lease: Lease | None = None
         if destination.tracker is None:
             self.cursor = Cursor.load(directory, destination.target)
         else:
@@ -109,6 +128,9 @@ class TargetWorker:
 
         Returns:
             Whether it is open; if not, `failure` says why.
+
+        Raises:
+            LeaseHeldError: Another delivers to it, and this worker does not wait for that.
         """
         if self.tracker is not None or self.failure is not None:
             return self.tracker is not None
@@ -129,6 +151,8 @@ class TargetWorker:
 
     def _open_adapter(self, wait: float) -> None:
         deadline = self._clock() + wait
+        if self.cursor.writers:
+            self.inbox.look_back()
         self.inbox.pull()
         while not self.inbox.has_environment and self._clock() < deadline and self._pause(0.02):
             self.inbox.pull()
@@ -137,14 +161,19 @@ class TargetWorker:
             try:
                 self._adapter = self.destination.adapter()
                 assert self._adapter is not None
+                self._take_lease()
                 self.tracker = self._adapter.open(self.destination.target, self._run_info())
-            except RetryLater as error:
+            except (RetryLater, LeaseHeldError) as error:
+                if isinstance(error, LeaseHeldError) and not self._waits_for_lease:
+                    raise
                 self._trouble("retry", f"cannot be opened yet: {error}", error)
-                delay = error.after if error.after is not None else self._backoff(tries)
+                after = getattr(error, "after", None)
+                delay = after if after is not None else self._backoff(tries)
             except (AdapterError, SettingsError) as error:
                 self._give_up(f"cannot be opened: {error}", error)
                 return
             except BaseException as error:  # noqa: BLE001 - a backend may raise anything; it must not reach the loop
+                _raise_if_for_training(error)
                 tries += 1
                 if tries >= _OPENING_TRIES or not isinstance(error, Exception):
                     self._give_up(f"cannot be opened: {brief(error)}", error)
@@ -157,6 +186,21 @@ class TargetWorker:
             if not self._pause(delay):
                 self._give_up("was not open yet when the run ended", None)
                 return
+
+    def _take_lease(self) -> None:
+        """Become the one who delivers to this target, and go on where the last one stopped."""
+        if self._lease is None:
+            self._lease = Lease(self.directory, self.destination.target.key, self.destination.label)
+            self.cursor = Cursor.load(self.directory, self.destination.target)
+            environment = self.inbox.environment
+            self.inbox = Inbox(self.directory, self.cursor)
+            self.inbox.environment.update(environment)
+
+    def release(self) -> None:
+        """Let others deliver to this target."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
 
     def _run_info(self) -> RunInfo:
         facts = read_run(self.directory)
@@ -187,10 +231,12 @@ class TargetWorker:
         Returns:
             How many records were done with; 0 when there is nothing to do.
         """
-        if self._broken and not self._reopen():
+        if self._lease is not None:
+            self._lease.beat()
+        if self._clock() < self._open_until or (self._broken and not self._reopen()):
             return 0
         self.inbox.pull(final=final)
-        events = self.inbox.take(BATCH, final=final)
+        events = self.inbox.take(BATCH)
         if not events:
             if self._uncommitted:
                 self._commit()
@@ -231,6 +277,7 @@ class TargetWorker:
             except BatchInterrupted as error:
                 taken, cause = error.taken, error.__cause__ or error
             except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+                _raise_if_for_training(error)
                 taken, cause = 0, error
             for event, _ in batch[:taken]:
                 self._done(event, "delivered")
@@ -249,6 +296,7 @@ class TargetWorker:
             try:
                 replay(record, self.tracker, on_fallback=self._on_fallback)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+                _raise_if_for_training(error)
                 if not self._after_error(event, error):
                     return False
                 if self.inbox.is_done(event):
@@ -259,6 +307,8 @@ class TargetWorker:
                 return True
 
     _retries = 0
+    _failures = 0
+    _open_until = float("-inf")
     _broken = False
 
     def _reopen(self) -> bool:
@@ -283,6 +333,17 @@ class TargetWorker:
                 return False
             return self._pause(delay)
         self._retries = 0
+        if not isinstance(error, Rejected):
+            self._failures += 1
+            if self._failures >= BREAKER:
+                wait = self._backoff(self._failures - BREAKER)
+                self._open_until = self._clock() + wait
+                self._trouble(
+                    "left alone",
+                    f"failed {self._failures} times in a row and is left alone for {wait:g} s: {brief(error)}",
+                    error,
+                )
+                return False
         what = "refused" if isinstance(error, Rejected) else "failed on"
         self._trouble("failed", f"{what} a {event.kind} record (seq {event.seq}): {brief(error)}", error)
         self._done(event, "failed")
@@ -313,6 +374,8 @@ class TargetWorker:
             )
 
     def _done(self, event: Event, outcome: str) -> None:
+        if outcome == "delivered":
+            self._failures = 0
         self.inbox.done(event)
         self._session[outcome] += 1
         self.cursor.counts[outcome] = self.cursor.counts.get(outcome, 0) + 1
@@ -344,6 +407,7 @@ class TargetWorker:
         try:
             flush()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+            _raise_if_for_training(error)
             self._trouble("commit", f"could not confirm what it has: {brief(error)}", error)
             return False
         return True
@@ -366,6 +430,7 @@ class TargetWorker:
         except OSError as problem:
             self._trouble("commit", f"could not write its cursor: {brief(problem)}", problem)
         self._uncommitted = 0
+        self.release()
         self.tracker = None
         self.progress += 1
 
@@ -378,16 +443,17 @@ class TargetWorker:
             skipped=self._session["skipped"],
             pending=self.pending(),
             last_error=self.last_error,
+            lag=self.inbox.lag(),
+            abandoned=self.abandoned,
         )
 
     def pending(self) -> int:
         """How many records in the journal this target has not been done with."""
-        fresh = Inbox(self.directory, Cursor(None, writers=dict(self.inbox.positions())))
-        fresh.pull()
-        return fresh.waiting()
+        return self.inbox.waiting()
 
     def _give_up(self, message: str, error: BaseException | None) -> None:
         self.failure = message
+        self.release()
         self._trouble("given up", f"{message}; its records stay in the journal", error)
 
     def _trouble(self, reason: str, message: str, error: BaseException | None) -> None:
@@ -405,3 +471,15 @@ def _filtered(record: Record, target: Target) -> Record:
         return record
     data = {name: value for name, value in record.data.items() if target.takes(record.kind, name, record.step)}
     return Record(record.kind, record.seq, record.writer, record.time, record.step, record.axis, data)
+
+
+def _raise_if_for_training(error: BaseException) -> None:
+    """Raise on what a signal brought into a delivery that runs on the training's own thread.
+
+    Ctrl-C, and SystemExit from a handler of SIGTERM, are then meant for the training. On threads of their own workers
+    never see them, and a backend that raises them is one that failed.
+    """
+    if (
+        isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == PREEMPTED)
+    ) and threading.current_thread() is threading.main_thread():
+        raise error

@@ -16,10 +16,11 @@ from tracking_core.config import to_plain
 from tracking_core.errors import InvalidValueError
 from tracking_core.journal import JournalWriter, pack
 from tracking_core.journal.events import histogram_fields, media_fields
+from tracking_core.layout import put_media
 from tracking_core.redaction import redact_text
-from tracking_core.store.layout import put_media
 from tracking_core.values import (
     ArtifactRef,
+    Image,
     artifact_files,
     to_audio,
     to_axis,
@@ -33,6 +34,7 @@ from tracking_core.values import (
     to_text,
     to_video,
 )
+from tracking_core.values.scalars import entries
 
 LEVELS = ("info", "warn", "error")
 OnError = Callable[[str, InvalidValueError], None]
@@ -80,21 +82,25 @@ class Recorder:
         if not isinstance(images, Mapping):
             raise InvalidValueError(f"log_images: expected a mapping of names to images, got {type(images).__name__}")
         stored: dict[str, Any] = {}
-        for key, value in images.items():
+        for key, value in entries(images):
             try:
-                entries: list[dict[str, Any]] = []
-                for image in to_images(to_name(key), value, value_range=value_range):
-                    file = put_media(self.directory, image.png(), "png")
-                    entries.append({"file": file, "shape": list(image.pixels.shape), "caption": image.caption})
-                    if image.clipped:
-                        entries[-1]["clipped"] = image.clipped
-                stored[to_name(key)] = entries
+                stored[to_name(key)] = self._entries(to_images(to_name(key), value, value_range=value_range))
             except InvalidValueError as error:
                 if self.on_error is None:
                     raise
                 self.on_error(key if isinstance(key, str) else repr(key)[:80], error)
         if stored:
             self.journal.append("images", {**when, "images": stored}, time=wall_time)
+
+    def _entries(self, images: Sequence[Image]) -> list[dict[str, Any]]:
+        """Keep images as media, and describe them."""
+        entries: list[dict[str, Any]] = []
+        for image in images:
+            file = put_media(self.directory, image.png(), "png")
+            entries.append({"file": file, "shape": list(image.pixels.shape), "caption": image.caption})
+            if image.clipped:
+                entries[-1]["clipped"] = image.clipped
+        return entries
 
     def log_histogram(
         self,

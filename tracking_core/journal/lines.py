@@ -64,8 +64,7 @@ def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str,
         time: Seconds since the epoch.
         fields: JSON values; `values` may hold any real numbers, what else is non-finite was packed with `pack`.
     """
-    body: dict[str, Any] = {"seq": seq, "low": low, "kind": kind, "t": time}
-    body.update(fields)
+    body: dict[str, Any] = {"seq": seq, "low": low, "kind": kind, "t": time, **fields}
     values = fields.get("values")
     if values and kind == "scalars" and not _plain_numbers(values):
         body["values"] = {name: _number_out(value) for name, value in values.items()}

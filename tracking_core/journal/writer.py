@@ -6,6 +6,7 @@ death of the process. No lock is taken, so that logging from a signal handler or
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
@@ -16,9 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from tracking_core.errors import InvalidValueError, JournalError
+from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
 from tracking_core.journal.lines import FORMAT, encode_line
 
 
@@ -56,6 +59,11 @@ class JournalWriter:
         self._next = itertools.count(1).__next__
         self._low = 1
         self._done: set[int] = set()
+        self._appender: DeferredAppender | None = None
+        self._deferred: DeferredAppender | None = None
+        self._suspicious = 0.0
+        self._reserved: dict[int, float] = {}
+        self._given_up = False
         self._advancing = threading.Lock()
         self._pid = os.getpid()
         folder = self.directory / "journal"
@@ -67,6 +75,8 @@ class JournalWriter:
         self._torn = os.write(self._fd, line) != len(line)
         self._alive = folder / f"{self.id}.alive"
         self.beat()
+        if on_network(folder):
+            self.defer(for_good=True)
 
     def append(self, kind: str, fields: Mapping[str, Any], *, time: float | None = None) -> bool:
         """Write one event.
@@ -84,16 +94,118 @@ class JournalWriter:
             InvalidValueError: `time` is no number.
         """
         at = _seconds(self.clock() if time is None else time)
+        return self.write(self._next(), kind, fields, at)
+
+    def reserve(self, time: float | None = None) -> tuple[int, float]:
+        """Take the place of an event that is written later: its number, and its time in seconds since the epoch.
+
+        Whoever takes one must `write` it or `give_up`: until then the journal claims nothing beyond it.
+        """
+        at = _seconds(self.clock() if time is None else time)
         seq = self._next()
-        # Whatever happens from here on, the number is done with: the others do not wait for it.
+        self._reserved[seq] = monotonic()
+        return seq, at
+
+    def write(self, seq: int, kind: str, fields: Mapping[str, Any], at: float) -> bool:
+        """Write an event whose place was reserved; see `append`."""
+        deferred, over = self._deferred, True
         try:
             low = self._low
-            stored = self._write(encode_line(seq, seq + 1 if low == seq else low, kind, at, fields))
+            line = encode_line(seq, seq + 1 if low == seq else low, kind, at, fields)
+            if deferred is None:
+                return self._write(line)
+            over = not self._queue(deferred, seq, line)
+        except BaseException:
+            self._given_up = True
+            raise
         finally:
-            self._complete(seq)
-        return stored
+            # Whatever happened, the number is done with: the others do not wait for it.
+            if over:
+                self._complete(seq)
+        return not over
+
+    def give_up(self, seq: int) -> None:
+        """Say that an event whose place was reserved will not come."""
+        self._given_up = True
+        self._complete(seq)
+
+    def settle(self) -> None:
+        """Tell readers what will not come, if nothing is written after it that would; they wait for it otherwise."""
+        if self._given_up and not self._done and not self.closed:
+            self._given_up = False
+            self.mark()
+
+    @property
+    def waiting(self) -> int:
+        """How many events have a place, and wait to be written."""
+        return len(self._reserved)
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds the oldest event has waited to be written; 0 when none does."""
+        oldest = min(self._reserved.copy().values(), default=None)
+        return 0.0 if oldest is None else max(0.0, monotonic() - oldest)
+
+    @property
+    def all_written(self) -> bool:
+        """Whether no event is under way that has a place before the next."""
+        return not self._done
+
+    def defer(self, *, for_good: bool = False) -> None:
+        """Append on a thread of its own from now on: calls no longer wait, nor promise that their line is written.
+
+        Args:
+            for_good: Whether to stay with that, even when appends are quick again.
+        """
+        if self._appender is None:
+            self._appender = DeferredAppender(self._write, None if for_good else self._recovered)
+        self._deferred = self._appender
+
+    def _recovered(self) -> None:
+        """Appends have been quick for a while, and none waits."""
+        self._deferred = None
+
+    @property
+    def durability(self) -> str:
+        """Either "journal" (a call over host values is written when it returns) or "deferred" (soon after)."""
+        return "journal" if self._deferred is None else "deferred"
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until deferred lines are written; False when `timeout` seconds passed first."""
+        return self._appender is None or self._appender.drain(timeout)
+
+    def _queue(self, deferred: DeferredAppender, seq: int, line: bytes) -> bool:
+        if self._fd < 0:
+            raise JournalError(f"the journal of writer {self.id} is closed")
+        self._reserved.setdefault(seq, monotonic())
+        if deferred.append(line, lambda: self._complete(seq)):
+            return True
+        self._given_up = True
+        self.unwritten += 1
+        if self.on_error is not None:
+            self.on_error(OSError(errno.EAGAIN, "too many lines wait to be written", str(self.path)))
+        return False
 
     def _write(self, line: bytes) -> bool:
+        begin = monotonic()
+        before = switches() if begin < self._suspicious else None
+        stored = self._write_now(line)
+        took = monotonic() - begin
+        if took > SLOW and self._deferred is None:
+            self._was_slow(took, before)
+        return stored
+
+    def _was_slow(self, took: float, before: int | None) -> None:
+        """Find out whether the file system held up an append, or the machine is merely busy."""
+        if took < CERTAIN and (before is None or switches() == before):
+            # The thread may just have been without a core. From now on that can be told apart, at a price.
+            self._suspicious = monotonic() + SUSPICION
+            return
+        with contextlib.suppress(RuntimeError):
+            # No thread can be started while the interpreter ends; then calls go on waiting.
+            self.defer()
+
+    def _write_now(self, line: bytes) -> bool:
         failure = OSError(errno.ENOSPC, "only a part of the line could be written", str(self.path))
         try:
             for again in (False, True):
@@ -118,6 +230,8 @@ class JournalWriter:
 
     def _complete(self, seq: int) -> None:
         """Advance the mark below which everything is written (or lost for good)."""
+        if self._reserved:
+            self._reserved.pop(seq, None)
         if self._low == seq and not self._done:
             self._low = seq + 1
             return
@@ -132,7 +246,7 @@ class JournalWriter:
                 self._advancing.release()
 
     def mark(self) -> None:
-        """Write an event without content if the last line's `low` lags behind what is written."""
+        """Write an event without content, for the sake of its `low`."""
         self.append("mark", {})
 
     @property
@@ -147,7 +261,9 @@ class JournalWriter:
 
     def beat(self) -> None:
         """Say that this writer lives: who it is, and a counter that observers elsewhere can watch."""
-        content = {**_process(), "beat": round(time.time(), 3)}
+        if self._fd < 0:
+            return
+        content = {**process_facts(), "beat": round(time.time(), 3)}
         try:
             self._alive.write_text(json.dumps(content), encoding="utf-8")
         except OSError as error:
@@ -158,10 +274,15 @@ class JournalWriter:
         """Make what is written durable against loss of power; of a closed journal nothing.
 
         Raises:
-            OSError: The disk refuses.
+            OSError: The disk refuses; or the file was deleted, and what went into it is counted as not written.
         """
-        if (fd := self._fd) >= 0:
-            os.fsync(fd)
+        fd = self._fd
+        if fd < 0:
+            return
+        if os.fstat(fd).st_nlink == 0 and not self.path.exists():
+            self.unwritten, self.written = self.unwritten + self.written, 0
+            raise FileNotFoundError(errno.ENOENT, "the journal was deleted while the run went on", str(self.path))
+        os.fsync(fd)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -177,7 +298,9 @@ class JournalWriter:
 
 def _seconds(time: Any) -> float:
     try:
-        seconds = round(float(time), 6)
+        seconds = float(time)
+        if math.isfinite(seconds):
+            seconds = round(seconds, 6)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidValueError(f"wall_time: expected seconds since the epoch, got {type(time).__name__}") from error
     if not math.isfinite(seconds):
@@ -185,7 +308,8 @@ def _seconds(time: Any) -> float:
     return seconds
 
 
-def _process() -> dict[str, Any]:
+def process_facts() -> dict[str, Any]:
+    """Which process this is, so that others can tell whether it lives."""
     import socket
 
     return {"pid": os.getpid(), "started": process_start(os.getpid()), "boot": boot_id(), "host": socket.gethostname()}

@@ -17,9 +17,9 @@ from tracking_core.errors import RunExistsError
 from tracking_core.hookspecs import AdapterInfo, Finding, RunInfo, hookimpl
 from tracking_core.intake import Recorder
 from tracking_core.journal import JournalWriter
+from tracking_core.layout import create_run, run_directory
 from tracking_core.protocol import CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
 from tracking_core.settings import load_settings
-from tracking_core.store.layout import create_run, run_directory
 
 if TYPE_CHECKING:
     from tracking_core.targets import Target

@@ -14,8 +14,8 @@ from tracking_core.artifacts import StoredVersion
 from tracking_core.errors import NameNotFoundError
 from tracking_core.journal import Damage, Event, JournalReader, unpack
 from tracking_core.journal.events import blobs_of, to_record
-from tracking_core.store.layout import read_run
-from tracking_core.store.liveness import is_alive
+from tracking_core.journal.liveness import is_alive
+from tracking_core.layout import read_run
 from tracking_core.store.series import Series
 from tracking_core.values import ArtifactRef, Histogram, Image, Record, Table
 

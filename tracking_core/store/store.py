@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.errors import StoreError
-from tracking_core.store.layout import find_run, is_run, project_directories
+from tracking_core.layout import find_run, is_run, project_directories
 from tracking_core.store.records import RunRecord
 
 

@@ -13,6 +13,7 @@ from tracking_core.values.images import Image, image_grid, to_image_mapping, to_
 from tracking_core.values.media import Audio, Figure, Text, Video, to_audio, to_figure, to_text, to_video
 from tracking_core.values.records import Record
 from tracking_core.values.scalars import Scalar, flatten_scalars, to_axis, to_name, to_scalar, to_scalars, to_step
+from tracking_core.values.stacked import Stacked
 from tracking_core.values.tables import Table, to_table
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Image",
     "Record",
     "Scalar",
+    "Stacked",
     "Table",
     "Text",
     "Video",

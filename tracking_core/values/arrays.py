@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from array import array
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,6 +14,10 @@ from tracking_core.errors import InvalidValueError
 #: numpy's own real kinds. The `ml_dtypes` (bfloat16, float8_*, int4) report kind "V" and are known by name.
 _REAL_KINDS = frozenset("biuf")
 _EXTENSION_PREFIXES = ("bfloat", "float", "int", "uint")
+LONGEST = 1_000_000
+"""How much is taken from an iterable that is no list, tuple or array: it may have no end, whatever its length says."""
+_FINITE = frozenset({bool, int, float, complex, str, bytes, bytearray, dict, type(None), np.ndarray})
+"""What numpy reads without asking it for one part after another."""
 
 
 def describe(value: object) -> str:
@@ -44,6 +51,42 @@ def is_array_like(value: object) -> bool:
         return False
 
 
+def bounded(items: Iterable[Any], what: str, limit: int = LONGEST) -> list[Any] | tuple[Any, ...]:
+    """What is in an iterable, unless it goes on and on.
+
+    Args:
+        items: Lists and tuples are what they are; of anything else at most `limit` parts are taken.
+        what: What it is, for the error message.
+        limit: See above.
+
+    Raises:
+        InvalidValueError: There is more.
+    """
+    if type(items) is list or type(items) is tuple:
+        return items
+    found = list(islice(items, limit + 1))
+    if len(found) > limit:
+        raise InvalidValueError(
+            f"{what}: {describe(items)} gives more than {limit:,} parts, and may have no end; pass a list or an array"
+        )
+    return found
+
+
+def _finite(value: Any, key: str) -> Any:
+    """The value, with what numpy would read part by part turned into lists: it would go on for ever with some."""
+    kind = type(value)
+    if kind in _FINITE or isinstance(value, (str, bytes, np.generic)) or not hasattr(value, "__getitem__"):
+        return value
+    if kind is not list and kind is not tuple:
+        if is_array_like(value) or hasattr(value, "__array_interface__") or isinstance(value, (memoryview, array)):
+            return value
+        value = bounded(value, repr(key))
+    parts = cast("list[Any]", value)
+    if all(part in _FINITE for part in set(map(type, parts))):
+        return parts
+    return [_finite(part, key) for part in parts]
+
+
 def to_host(value: Any, key: str, *, copy: bool = False) -> np.ndarray[Any, Any]:
     """Bring an array-like of real numbers to the host.
 
@@ -59,13 +102,13 @@ def to_host(value: Any, key: str, *, copy: bool = False) -> np.ndarray[Any, Any]
     Raises:
         InvalidValueError: It holds no real numbers, was deleted by donation, is a tracer, or lives elsewhere.
     """
-    array = _convert(value, key, copy=copy) if type(value) is not np.ndarray or copy else value
-    if not is_real(array.dtype):
+    found = _convert(value, key, copy=copy) if type(value) is not np.ndarray or copy else value
+    if not is_real(found.dtype):
         msg = f"{key!r}: expected real numbers, got {describe(value)}"
-        if array.dtype.kind == "c":
+        if found.dtype.kind == "c":
             msg += "; log its real part, imaginary part or magnitude"
         raise InvalidValueError(msg)
-    return array
+    return found
 
 
 def _convert(value: Any, key: str, *, copy: bool) -> np.ndarray[Any, Any]:
@@ -74,6 +117,7 @@ def _convert(value: Any, key: str, *, copy: bool) -> np.ndarray[Any, Any]:
             return np.array(value if value.is_fully_addressable else _local(value, key), copy=True)
         if isinstance(value, np.ma.MaskedArray):
             value = _unmasked(value, key)
+        value = _finite(value, key)
         return np.array(value, copy=True) if copy else np.asarray(value)
     except InvalidValueError:
         raise

@@ -13,6 +13,8 @@ from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import describe
 from tracking_core.values.scalars import to_name
 
+_LONGEST_PATH = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRef:
@@ -117,6 +119,11 @@ def _walk(directory: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
 def _inside(key: Any) -> str:
     if not isinstance(key, str) or not key or "\0" in key:
         raise InvalidValueError(f"log_artifact: expected a relative path, got {key!r:.80}")
+    if len(key) > _LONGEST_PATH:
+        raise InvalidValueError(
+            f"log_artifact: the path {key!r:.80}… has {len(key)} characters; no file system takes more than "
+            f"{_LONGEST_PATH}"
+        )
     path = PurePosixPath(key.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
         raise InvalidValueError(f"log_artifact: the path {key!r:.80} leads out of the artifact; give a relative one")

@@ -108,6 +108,42 @@ class Histogram:
             mean, std = (low, 0.0) if low == high else (min(max(mean, low), high), std)
         return cls(counts, edges, **lost, min=low, max=high, mean=mean, std=std)
 
+    @classmethod
+    def from_counts(
+        cls,
+        counts: np.ndarray[Any, Any],
+        low: float,
+        high: float,
+        *,
+        mean: float,
+        std: float,
+        nan: int = 0,
+        posinf: int = 0,
+        neginf: int = 0,
+    ) -> Histogram:
+        """A histogram over equal bins from `low` to `high`, as a device has counted them.
+
+        Args:
+            counts: `[B]` ints; all in the first bin where `low == high`.
+            low: Smallest finite value; larger than `high` where there is none.
+            high: Largest finite value.
+            mean: Mean of the finite values.
+            std: Their standard deviation.
+            nan: How many values were NaN.
+            posinf: How many were +Inf.
+            neginf: How many were -Inf.
+        """
+        lost = {"nan": nan, "posinf": posinf, "neginf": neginf}
+        bins = len(counts)
+        if not counts.sum():
+            return cls(np.zeros(bins, np.int64), np.linspace(0.0, 1.0, bins + 1), **lost)
+        places, edges = _count(np.array([low, high], np.float64), low, high, bins)
+        if len(places) != bins or low == high:
+            # One value, or fewer representable numbers than bins: all go where the first is.
+            where = int(np.argmax(places > 0))
+            counts = np.bincount([where], [counts.sum()], minlength=len(places)).astype(np.int64)
+        return cls(counts, edges, **lost, min=low, max=high, mean=mean, std=std)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Histogram):
             return NotImplemented

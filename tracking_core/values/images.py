@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidValueError
-from tracking_core.values.arrays import describe, is_integral, to_host
-from tracking_core.values.scalars import to_name
+from tracking_core.values.arrays import bounded, describe, is_integral, to_host
+from tracking_core.values.scalars import entries, to_name
 
 CHANNELS = (1, 3, 4)
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 #: Values up to one grey level outside the range are rounding (bfloat16 has 8 bits of mantissa), and clipped.
-_OVERSHOOT = 1.0 / 128
+OVERSHOOT = 1.0 / 128
 
 
 class Image:
@@ -151,6 +151,7 @@ def to_images(
     if isinstance(value, Image):
         return _from_image(key, value, value_range, copy=copy)
     if isinstance(value, (list, tuple)):
+        value = bounded(value, repr(key))
         if not value:
             raise InvalidValueError(f"{key!r}: an empty sequence of images")
         if all(isinstance(part, (int, float)) for part in value):
@@ -180,7 +181,7 @@ def to_image_mapping(
     """`to_images` for every entry of what `log_images` is given."""
     if not isinstance(images, Mapping):
         raise InvalidValueError(f"log_images: expected a mapping of names to images, got {describe(images)}")
-    return {to_name(key): to_images(key, value, value_range=value_range, copy=copy) for key, value in images.items()}
+    return {to_name(key): to_images(key, value, value_range=value_range, copy=copy) for key, value in entries(images)}
 
 
 def image_grid(images: Sequence[Image], columns: int | None = None) -> Image:
@@ -225,7 +226,9 @@ def _from_image(key: str, value: Image, value_range: tuple[float, float] | None,
         images = to_images(key, data, value_range=own, copy=copy)
     if caption is None:
         return images
-    captions = list(caption) if isinstance(caption, (list, tuple)) else [caption] * len(images)
+    captions = (
+        list(bounded(caption, f"{key!r}: captions")) if isinstance(caption, (list, tuple)) else [caption] * len(images)
+    )
     if len(captions) != len(images):
         raise InvalidValueError(f"{key!r}: {len(captions)} captions for {len(images)} images")
     return [image if text is None else image.captioned(str(text)) for image, text in zip(images, captions, strict=True)]
@@ -241,6 +244,16 @@ def _from_file(key: str, source: bytes | Path, caption: str | None) -> Image:
     if data.startswith(_PNG_MAGIC) and data[24] == 8 and data[25] in {0, 2, 6}:
         return Image.from_png(data, caption)
     return Image.from_pixels(pixels, caption)
+
+
+def check_shape(key: str, shape: tuple[int, ...]) -> None:
+    """Refuse the shape of what cannot be an image.
+
+    Raises:
+        InvalidValueError: It is none; the message has the remedy.
+    """
+    # A view of one byte has any shape for free.
+    _batched(key, np.broadcast_to(np.uint8(0), shape))
 
 
 def _batched(key: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -288,7 +301,7 @@ def _to_uint8(
                 f"value_range=({min(low, 0)}, {high})"
             )
         return array.astype(np.uint8), 0
-    lo, hi = _checked_range(key, value_range)
+    lo, hi = checked_range(key, value_range)
     # float32 is enough where its range is: half the memory.
     wide = array.dtype.itemsize > 4 or integral or value_range is not None
     with np.errstate(all="ignore"):
@@ -297,18 +310,29 @@ def _to_uint8(
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~np.isfinite(values)).sum())
         raise InvalidValueError(f"{key!r}: {bad} pixels are not finite; use jnp.nan_to_num to show them all the same")
-    margin = (hi - lo) * _OVERSHOOT
+    margin = (hi - lo) * OVERSHOOT
     if low < lo - margin or high > hi + margin:
-        raise InvalidValueError(
-            f"{key!r}: {array.dtype} pixels between {low:.6g} and {high:.6g}; expected {lo:g} to {hi:g}: pass "
-            f"value_range=({low:.6g}, {high:.6g}), or clip them"
-        )
+        raise range_error(key, array.dtype, low, high, (lo, hi))
     clipped = int(((values < lo) | (values > hi)).sum()) if low < lo or high > hi else 0
     scaled = (values - values.dtype.type(lo)) * values.dtype.type(255.0 / (hi - lo))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), clipped
 
 
-def _checked_range(key: str, value_range: tuple[float, float] | None) -> tuple[float, float]:
+def range_error(key: str, dtype: Any, low: float, high: float, expected: tuple[float, float]) -> InvalidValueError:
+    """The error for pixels outside their range, with the remedy."""
+    lo, hi = expected
+    return InvalidValueError(
+        f"{key!r}: {dtype} pixels between {low:.6g} and {high:.6g}; expected {lo:g} to {hi:g}: pass "
+        f"value_range=({low:.6g}, {high:.6g}), or clip them"
+    )
+
+
+def checked_range(key: str, value_range: tuple[float, float] | None) -> tuple[float, float]:
+    """The range that floats are scaled from.
+
+    Raises:
+        InvalidValueError: It is no (lo, hi).
+    """
     if value_range is None:
         return 0.0, 1.0
     try:

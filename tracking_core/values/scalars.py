@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from tracking_core.errors import InvalidStepError, InvalidValueError
-from tracking_core.values.arrays import describe, is_array_like, is_integral, to_host
+from tracking_core.values.arrays import bounded, describe, is_array_like, is_integral, to_host
 
 Scalar: TypeAlias = bool | int | float
 """What a scalar is once it is on the host."""
@@ -20,6 +20,8 @@ _STEP_LIMIT = 2**63
 #: From here on an int has no float, not even by rounding: no backend could hold it.
 _INT_LIMIT = 2**1024 - 2**970
 _MAX_DEPTH = 32
+MOST_NAMES = 100_000
+"""How many names a mapping that is no dict may have: there may be no end to them."""
 OnError: TypeAlias = Callable[[str, InvalidValueError], None]
 """Called with (name, error) for a value that cannot be taken."""
 
@@ -121,6 +123,21 @@ def to_axis(axis: Any) -> str:
     return to_name(axis)
 
 
+def entries(mapping: Mapping[Any, Any], where: str = "") -> Iterable[tuple[Any, Any]]:
+    """The items of a mapping, unless there is no end to them.
+
+    Args:
+        mapping: Any; a plain dict is what it is.
+        where: Name of the mapping, for the error message.
+
+    Raises:
+        InvalidValueError: There are more than 100,000, and it is no plain dict.
+    """
+    if type(mapping) is dict:
+        return mapping.items()
+    return bounded(mapping.items(), repr(where) if where else "a mapping of values", MOST_NAMES)
+
+
 def flatten_scalars(
     scalars: Mapping[str, Any],
     prefix: str = "",
@@ -138,7 +155,7 @@ def flatten_scalars(
         InvalidValueError: A key is no str, a mapping holds itself, or is nested more than 32 deep.
     """
     outer = (*_outer, scalars)
-    for key, value in scalars.items():
+    for key, value in entries(scalars, prefix):
         name = prefix
         try:
             name = f"{prefix}/{to_name(key)}" if prefix else to_name(key)
@@ -164,12 +181,15 @@ def _nested(value: Mapping[str, Any], name: str, outer: tuple[Mapping[str, Any],
     return value
 
 
-def to_scalars(scalars: Mapping[str, Any], on_error: OnError | None = None) -> dict[str, Scalar]:
+def to_scalars(
+    scalars: Mapping[str, Any], on_error: OnError | None = None, defer: Callable[[str, Any], bool] | None = None
+) -> dict[str, Scalar]:
     """Turn a (nested) mapping of values into a flat dict of host numbers.
 
     Args:
         scalars: Names to values as `to_scalar` takes them; nested mappings are joined with "/".
         on_error: Called with (name, error) for what cannot be taken, which is then left out; None raises.
+        defer: Asked with (name, value) for each value that is no plain number; says whether it takes care of it.
 
     Raises:
         InvalidValueError: A value is no number and `on_error` is None; or `scalars` is no mapping.
@@ -177,12 +197,16 @@ def to_scalars(scalars: Mapping[str, Any], on_error: OnError | None = None) -> d
     if not isinstance(scalars, Mapping):
         raise InvalidValueError(f"log_scalars: expected a mapping of names to numbers, got {describe(scalars)}")
     plain: dict[str, Scalar] = {}
-    for key, value in scalars.items():
+    for key, value in entries(scalars):
         kind = type(value)
         if kind in _PLAIN and type(key) is str and (kind is not int or -_INT_LIMIT < value < _INT_LIMIT):
             plain[key] = value
             continue
+        if defer is not None and type(key) is str and defer(key, value):
+            continue
         for name, leaf in flatten_scalars({key: value}, "", on_error, (scalars,)):
+            if defer is not None and defer(name, leaf):
+                continue
             try:
                 plain[name] = to_scalar(leaf, name)
             except InvalidValueError as error:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidValueError
-from tracking_core.values.arrays import describe, to_host
-from tracking_core.values.scalars import to_scalar
+from tracking_core.values.arrays import bounded, describe, to_host
+from tracking_core.values.scalars import entries, to_scalar
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,11 +35,11 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
     def __init__(self, columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> None:
-        names = tuple(str(column) for column in columns)
+        names = tuple(str(column) for column in bounded(columns, "the columns of a table"))
         if len(set(names)) != len(names):
             raise InvalidValueError(f"a table has the columns {list(names)!r:.200}: each name once, please")
         plain: list[tuple[Any, ...]] = []
-        for number, row in enumerate(rows):
+        for number, row in enumerate(bounded(rows, "the rows of a table")):
             if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__len__"):
                 raise InvalidValueError(f"row {number} of a table: expected a sequence of cells, got {describe(row)}")
             if len(row) != len(names):
@@ -70,18 +70,22 @@ def to_table(value: Any) -> Table:
     if isinstance(value, Table):
         return value
     if isinstance(value, Mapping):
-        columns = [_column(name, cells) for name, cells in value.items()]
+        named = dict(entries(value, "a table"))
+        columns = [_column(name, cells) for name, cells in named.items()]
         if len({len(cells) for cells in columns}) > 1:
             raise InvalidValueError("a table from a mapping needs columns of one length")
-        return Table(list(value), list(zip(*columns, strict=True)))
+        return Table(list(named), list(zip(*columns, strict=True)))
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         split = value.to_dict("split") if hasattr(value, "iloc") else None
         if split is not None:
             return Table(split["columns"], split["data"])
         return to_table(value.to_dict(as_series=False))
-    if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value):
-        names = list(dict.fromkeys(name for row in value for name in row))
-        return Table(names, [[row.get(name) for name in names] for row in value])
+    if isinstance(value, Sequence) and value and not isinstance(value, (str, bytes)):
+        rows = bounded(value, "the rows of a table")
+        if all(isinstance(row, Mapping) for row in rows):
+            plain = [dict(entries(row, "a row of a table")) for row in rows]
+            names = list(dict.fromkeys(name for row in plain for name in row))
+            return Table(names, [[row.get(name) for name in names] for row in plain])
     raise InvalidValueError(
         f"log_table: expected a Table, columns, row mappings or a data frame, got {describe(value)}"
     )
@@ -90,7 +94,9 @@ def to_table(value: Any) -> Table:
 def _column(name: Any, cells: Any) -> list[Any]:
     try:
         if not isinstance(cells, (str, bytes, Mapping)):
-            return list(cells)
+            return list(bounded(cells, f"column {str(name)!r:.80} of a table"))
+    except InvalidValueError:
+        raise
     except TypeError:
         # No iterable, or an array without dimensions.
         pass
@@ -107,7 +113,7 @@ def _cell(cell: Any, row: int, column: str) -> Any:
     if isinstance(cell, np.datetime64):
         return str(cell)
     if isinstance(cell, (list, tuple)):
-        return [_cell(part, row, column) for part in cell]
+        return [_cell(part, row, column) for part in bounded(cell, f"row {row}, column {column!r} of a table")]
     try:
         array = to_host(cell, column)
         if array.size == 1 and array.ndim == 0:

@@ -15,9 +15,9 @@ from tracking_core.delivery.inbox import Inbox
 from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.hookspecs import Finding
 from tracking_core.journal import Event, decode_line
+from tracking_core.journal.liveness import is_alive
+from tracking_core.layout import RUN_FILE, project_directories, read_run
 from tracking_core.naming import printable
-from tracking_core.store.layout import RUN_FILE, project_directories, read_run
-from tracking_core.store.liveness import is_alive
 from tracking_core.targets import Target, parse_target
 
 LIMIT = 10

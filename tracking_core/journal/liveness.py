@@ -25,28 +25,39 @@ def is_alive(directory: Path, writer: str) -> bool:
         directory: The run directory.
         writer: Name of the writer.
     """
-    path = directory / "journal" / f"{writer}.alive"
+    return owner_of(directory / "journal" / f"{writer}.alive") is not None
+
+
+def owner_of(path: Path) -> int | None:
+    """The process that a file of facts names (see `writer.process_facts`), if it lives as far as one can tell.
+
+    Args:
+        path: A heartbeat or a lease.
+
+    Returns:
+        Its number; 0 when the file is being written just now; None when the process is gone, or there is no file.
+    """
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         pid, host = int(facts["pid"]), facts["host"]
     except FileNotFoundError:
-        return False
+        return None
     except (OSError, ValueError, KeyError, TypeError):
         # Being written in place just now.
-        return _fresh(path)
+        return 0 if _fresh(path) else None
     if host != socket.gethostname():
-        return _fresh(path)
+        return pid if _fresh(path) else None
     if facts.get("boot") is not None and facts["boot"] != boot_id():
-        return False
+        return None
     if facts.get("started") is not None:
-        return process_start(pid) == facts["started"]
+        return pid if process_start(pid) == facts["started"] else None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return None
     except OSError:
-        return True
-    return True
+        return pid
+    return pid
 
 
 def _fresh(path: Path) -> bool:

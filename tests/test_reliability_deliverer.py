@@ -1,0 +1,238 @@
+"""The deliverer process: one that is stopped holds nobody up, and targets that lag behind are hurried."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+import tracking_core as tracking
+from tests.support.programs import scalar_rows
+from tracking_core.delivery import deliverer, process, remote
+from tracking_core.delivery.threads import ThreadDelivery
+from tracking_core.delivery.worker import Destination
+from tracking_core.plugins import forget_adapters
+from tracking_core.targets import parse_target
+from tracking_core.testing import FakeTracker
+from tracking_tensorboard.testing import find_run, read_run
+
+
+def log(run, first, last):
+    for step in range(first, last):
+        run.log_scalars({"x": float(step)}, step=step)
+
+
+def test_a_deliverer_that_is_stopped_holds_nobody_up(tmp_path, monkeypatch, troubles):
+    monkeypatch.setattr(deliverer, "PATIENCE", 0.5)
+    monkeypatch.setattr(deliverer, "GLANCE", 0.2)
+    run = tracking.start_run("p", root="runs", backends=f"tensorboard:{tmp_path}/tb")
+    log(run, 0, 10)
+    assert run.flush(60)["tensorboard"].delivered == 10
+    pid = deliverer.deliverer().process.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        log(run, 10, 110)
+        assert run.health.pending["tensorboard"] == 100
+        report = run.finish()
+        assert report["tensorboard"].pending == 100
+        assert "does not answer" in report["tensorboard"].last_error
+        assert report["local"].ok
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert [row[2] for row in scalar_rows(run.dir)] == list(range(110))
+
+
+def delivered(tmp_path, run):
+    """The steps that TensorBoard's own reader finds."""
+    return [row.step for row in read_run(find_run(tmp_path / "tb", run.id)).scalars]
+
+
+def kill(process):
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGKILL)
+    process.wait(30)
+
+
+def test_a_deliverer_that_dies_is_replaced(tmp_path, troubles):
+    run = tracking.start_run("p", root="runs", backends=f"tensorboard:{tmp_path}/tb")
+    for first in (0, 100, 200):
+        log(run, first, first + 100)
+        assert run.flush(60)["tensorboard"].pending == 0
+        kill(deliverer.deliverer().process)
+    log(run, 300, 400)
+    report = run.finish()
+    assert report.ok
+    rows = delivered(tmp_path, run)
+    assert rows == list(range(400))
+    assert {reason for reason, _, _ in troubles} == {"deliverer"}
+
+
+def test_a_deliverer_that_dies_again_and_again_is_given_up(tmp_path, monkeypatch, troubles):
+    monkeypatch.setattr(remote, "RESTARTS", 0)
+    run = tracking.start_run("p", root="runs", backends=f"tensorboard:{tmp_path}/tb")
+    log(run, 0, 100)
+    kill(deliverer.deliverer().process)
+    log(run, 100, 200)
+    report = run.finish(timeout=1.0)
+    assert report["tensorboard"].pending >= 100
+    assert "has ended" in report["tensorboard"].last_error
+    assert [row[2] for row in scalar_rows(run.dir)] == list(range(200))
+    again = tracking.start_run(
+        "p", root="runs", run_id=run.id, resume="must", backends=f"tensorboard:{tmp_path}/tb", delivery="thread"
+    )
+    assert again.finish().ok
+    assert delivered(tmp_path, run) == list(range(200))
+
+
+def test_where_no_process_can_be_started_threads_deliver(tmp_path, monkeypatch, troubles):
+    monkeypatch.setattr(deliverer, "_shared", None)
+    monkeypatch.setattr(deliverer.sys, "executable", str(tmp_path / "no python here"))
+    with tracking.start_run("p", root="runs", backends=f"tensorboard:{tmp_path}/tb") as run:
+        log(run, 0, 10)
+    assert run.finish().ok
+    assert delivered(tmp_path, run) == list(range(10))
+    assert [reason for reason, _, _ in troubles] == ["deliverer"]
+
+
+def test_files_in_the_working_directory_are_not_imported_for_those_of_the_library(tmp_path):
+    (tmp_path / "json.py").write_text("raise ImportError('this is not the json you are looking for')")
+    script = tmp_path / "elsewhere" / "train.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import tracking_core as tracking\n"
+        "with tracking.start_run('p', root='runs', backends='tensorboard:./tb') as run:\n"
+        "    run.log_scalars({'x': 1.0}, step=0)\n"
+        "assert run.finish().ok, str(run.finish())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "json you are looking for" not in done.stderr
+    assert list((tmp_path / "tb").glob("*/*tfevents*"))
+
+
+@pytest.fixture
+def adapter(tmp_path, monkeypatch):
+    """Installs an adapter called "odd", which a deliverer finds as well."""
+
+    def install(tracker):
+        head = """
+            import os, time
+            import tracking_core as tracking
+            from tracking_core.testing import FakeTracker
+
+            @tracking.hookimpl
+            def tracking_adapter():
+                return tracking.AdapterInfo("odd", 1)
+
+            @tracking.hookimpl
+            def open_tracker(target, run):
+                return Odd()
+
+        """
+        (tmp_path / "odd_adapter.py").write_text(textwrap.dedent(head) + textwrap.dedent(tracker))
+        facts = tmp_path / "odd_adapter-1.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-adapter\nVersion: 1\n")
+        (facts / "entry_points.txt").write_text("[tracking_core.adapters]\nodd = odd_adapter\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        forget_adapters()
+        # One that serves other tests as well may have imported another "odd".
+        deliverer.deliverer().close()
+
+    yield install
+    deliverer.deliverer().close()
+    forget_adapters()
+
+
+def test_a_deliverer_that_needs_time_is_waited_for(adapter, monkeypatch):
+    """It says that it lives; silence alone counts, however long an answer takes."""
+    monkeypatch.setattr(deliverer, "PATIENCE", 3 * process.WATCH)
+    adapter(
+        f"""
+        class Odd(FakeTracker):
+            def finish(self, status="finished", *, error=None):
+                time.sleep({4.5 * process.WATCH})
+        """
+    )
+    run = tracking.start_run("p", root="runs", backends="odd")
+    log(run, 0, 3)
+    report = run.finish()
+    assert report["odd"].delivered == 3
+    assert report.ok
+
+
+def test_what_a_deliverer_said_before_it_died_is_passed_on(adapter, troubles):
+    adapter(
+        """
+        class Odd(FakeTracker):
+            def log_scalars(self, scalars, **keywords):
+                os.write(2, b"something from C\\nterminate called: out of beans\\n")
+                os._exit(3)
+        """
+    )
+    run = tracking.start_run("p", root="runs", backends="odd")
+    log(run, 0, 3)
+    report = run.finish(timeout=5)
+    assert report["odd"].pending == 3
+    assert report["local"].ok
+    said = [message for reason, message, _ in troubles if reason == "deliverer"]
+    assert len(said) == 1 + remote.RESTARTS
+    assert said[0] == "the deliverer process has ended (terminate called: out of beans); another is started"
+    assert said[-1] == "the deliverer process has ended (terminate called: out of beans)"
+
+
+def test_a_target_that_kills_each_deliverer_does_not_keep_the_others_waiting(adapter, tmp_path, troubles):
+    adapter(
+        """
+        class Odd(FakeTracker):
+            def log_scalars(self, scalars, **keywords):
+                os._exit(3)
+        """
+    )
+    run = tracking.start_run("p", root="runs", backends=f"odd,tensorboard:{tmp_path}/tb")
+    log(run, 0, 500)
+    report = run.finish(timeout=20)
+    assert report["tensorboard"].ok
+    assert report["odd"].pending == 500
+    assert delivered(tmp_path, run) == list(range(500))
+
+
+def test_a_target_that_lags_behind_is_hurried(tmp_path):
+    with tracking.start_run("p", root="runs", backends="local") as run:
+        log(run, 0, 1000)
+    seen, halfway, go_on = [], threading.Event(), threading.Event()
+
+    class Slow(FakeTracker):
+        def log_scalars(self, scalars, **keywords):
+            seen.append((keywords["step"], os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+            if len(seen) == 600:
+                halfway.set()
+                go_on.wait(60)
+            super().log_scalars(scalars, **keywords)
+
+    def nice(level):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), level)
+
+    tracker = Slow()
+    delivery = ThreadDelivery(
+        run.dir, [Destination("slow", parse_target("slow"), tracker)], lambda *_: None, lambda: nice(process.NICE)
+    )
+    assert halfway.wait(60)
+    assert delivery.lags()[0] > 0
+    delivery.hurry(1e9, lambda: nice(0))
+    delivery.hurry(0.0, lambda: nice(process.HURRY))
+    go_on.set()
+    delivery.finish("finished", None, 60)
+    assert [step for step, _ in seen] == list(range(1000))
+    assert seen[599][1] == process.NICE
+    assert seen[-1][1] == process.HURRY
+    assert tracker.status == "finished"
+    assert delivery.lags() == [0.0]

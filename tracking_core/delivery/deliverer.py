@@ -1,0 +1,261 @@
+"""The deliverer process as the training sees it: started once for all runs, and talked to over a socket."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from tracking_core.redaction import redact_text
+
+PATIENCE = 6.0
+"""Seconds that the deliverer may keep silent before it counts as hung: while it owes an answer, it says every second
+that it lives."""
+GLANCE = 1.0
+"""The same, for questions that a training asks on its way."""
+
+
+class Listener(Protocol):
+    """A run that a deliverer serves."""
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take what the deliverer says on its own."""
+
+    def lost(self, process: Deliverer) -> None:
+        """The deliverer has died."""
+
+
+class Deliverer:
+    """The process, and what it has said."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._stderr = _scratch()
+        try:
+            self.process = self._start(theirs)
+        except OSError:
+            ours.close()
+            self._stderr.close()
+            raise
+        finally:
+            theirs.close()
+        # A deliverer that is stopped must not stop whoever talks to it. This counts for sending alone.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(PATIENCE), 0))
+        self._socket = ours
+        self._sending = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._arrived = threading.Condition()
+        self._runs: dict[str, Listener] = {}
+        self.gone = False
+        """Whether the process has ended, or the socket was closed."""
+        self._closing = False
+        self.ended = threading.Event()
+        """Set when the process has ended, and `last_words` is known."""
+        self.last_words = ""
+        """What it said last on its standard error, once it has ended."""
+        self._heard = time.monotonic()
+        self._environ: dict[str, str] | None = None
+        self._owner = os.getpid()
+        threading.Thread(target=self._listen, name="tracking-deliverer", daemon=True).start()
+
+    def _start(self, connection: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            # Without -P the working directory would come first, and a json.py in it would be imported.
+            [sys.executable, "-P", "-m", "tracking_core.delivery.process", str(connection.fileno())],
+            pass_fds=[connection.fileno()],
+            stdin=subprocess.DEVNULL,
+            # Whoever reads the training's output must not have to wait for a deliverer that outlives it.
+            stdout=subprocess.DEVNULL,
+            stderr=self._stderr,
+            # Ctrl-C is for the training; the same session, since priorities are compared within one.
+            process_group=0,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+        )
+
+    def attach(self, key: str, delivery: Listener) -> None:
+        """Pass what is said about a run on to it."""
+        self._runs[key] = delivery
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return not self.gone and self.process.poll() is None
+
+    @property
+    def runs(self) -> int:
+        """How many runs it serves."""
+        return len(self._runs)
+
+    def detach(self, key: str) -> None:
+        """A run has ended; the process ends with the last of them at exit."""
+        self._runs.pop(key, None)
+
+    def send(self, message: dict[str, Any]) -> bool:
+        """Send a message; False when the process is gone."""
+        try:
+            with self._sending:
+                self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            self.gone = True
+        return not self.gone
+
+    def open(self, key: str, directory: Path, targets: list[list[str]]) -> None:
+        """Ask it to deliver a run."""
+        environ = dict(os.environ)
+        self.send(
+            {
+                "do": "open",
+                "run": key,
+                "dir": str(directory),
+                # What may have changed since the process was started, and decides how a backend opens.
+                "path": _import_path(),
+                "env": environ if environ != self._environ else None,
+                "targets": targets,
+            }
+        )
+        self._environ = environ
+
+    def ask(self, message: dict[str, Any], silence: float) -> dict[str, Any] | None:
+        """Send a request and wait for its answer.
+
+        Args:
+            message: The request.
+            silence: For how many seconds nothing may be heard.
+
+        Returns:
+            The answer; None when the process kept silent, or is gone.
+        """
+        number = next(self._numbers)
+        asked = time.monotonic()
+        if not self.send({**message, "id": number}):
+            return None
+        with self._arrived:
+            while number not in self._answers and not self.gone:
+                left = max(self._heard, asked) + silence - time.monotonic()
+                if left <= 0:
+                    return None
+                self._arrived.wait(left)
+            return self._answers.pop(number, None)
+
+    def _read_last_words(self) -> str:
+        with contextlib.suppress(OSError, ValueError), self._stderr as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
+            lines = file.read().decode(errors="replace").split("\n")
+            return redact_text(next((line.strip() for line in reversed(lines) if line.strip()), ""))[:500]
+        return ""
+
+    def close(self) -> None:
+        """Let the process end, and wait for it a moment."""
+        if self._owner != os.getpid():
+            return
+        self._closing = True
+        self.send({"do": "bye"})
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        self._socket.close()
+
+    def let_go(self) -> None:
+        """In a forked child: the deliverer must see the end of the training, even if the child lives on."""
+        self.gone = True
+        # The reader of the thread that is not here keeps `close` from closing.
+        number = self._socket.detach()
+        if number >= 0:
+            os.close(number)
+
+    def _listen(self) -> None:
+        try:
+            with self._socket.makefile("r", encoding="utf-8") as lines:
+                for line in lines:
+                    message = json.loads(line)
+                    self._heard = time.monotonic()
+                    if "id" in message:
+                        with self._arrived:
+                            self._answers[message["id"]] = message
+                            self._arrived.notify_all()
+                    elif message.get("run") in self._runs:
+                        self._runs[message["run"]].hear(message)
+        except (OSError, ValueError):
+            pass
+        finally:
+            self.gone = True
+            with self._arrived:
+                self._arrived.notify_all()
+            self._socket.close()
+            if not self._closing:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(PATIENCE)
+            self.last_words = self._read_last_words()
+            self.ended.set()
+            for delivery in tuple(self._runs.values()) if not self._closing else ():
+                delivery.lost(self)
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name; where none can be had, nothing is kept."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return Path(os.devnull).open("w+b")
+
+
+def _import_path() -> list[str]:
+    """Where the training imports from; the empty entry means the working directory."""
+    return list(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109 - text, like its neighbours
+
+
+_shared: Deliverer | None = None
+_all: list[Deliverer] = []
+_starting = threading.Lock()
+
+
+def deliverer(*, alone: bool = False) -> Deliverer:
+    """The deliverer of this process; a new one when there is none, or it has died.
+
+    Args:
+        alone: Whether to start one that serves nobody else.
+    """
+    global _shared  # noqa: PLW0603 - one for the process
+    with _starting:
+        _all[:] = [one for one in _all if one.is_alive]
+        if not alone and _shared is not None and _shared.is_alive:
+            return _shared
+        made = Deliverer()
+        _all.append(made)
+        if not alone:
+            _shared = made
+        atexit.unregister(_close)
+        atexit.register(_close)
+        return made
+
+
+def _close() -> None:
+    for one in tuple(_all):
+        one.close()
+
+
+def _in_child() -> None:
+    """A forked child is not the one that the deliverers serve."""
+    global _shared, _starting
+    for one in _all:
+        one.let_go()
+    _all.clear()
+    _shared, _starting = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,77 @@
+"""Leases: a target of a run is delivered to by one worker at a time.
+
+A lease is a file beside the cursor, created exclusively, that says which process holds it. It holds as long as that
+process lives (same host: by number, start time and boot; elsewhere: while the file is touched). The one who finds a
+lease of a dead owner removes it, and competes for a new one as anybody does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+
+from tracking_core.errors import LeaseHeldError
+from tracking_core.journal.liveness import owner_of
+from tracking_core.journal.writer import process_facts
+from tracking_core.layout import write_exclusively
+
+
+class Lease:
+    """The right to deliver to one target of one run.
+
+    Args:
+        directory: The run directory.
+        key: Key of the target.
+        label: Name of the target, for the message.
+
+    Raises:
+        LeaseHeldError: A living worker holds it.
+    """
+
+    def __init__(self, directory: Path, key: str, label: str) -> None:
+        self.path = directory / "cursors" / f"{key}.lease"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._token = secrets.token_hex(8)
+        self._beaten = time.monotonic()
+        content = json.dumps({**process_facts(), "token": self._token}).encode()
+        for _ in range(3):
+            if write_exclusively(self.path, content):
+                return
+            owner = owner_of(self.path)
+            if owner is not None:
+                raise LeaseHeldError(
+                    f"{label}: process {owner} delivers to it now; it will, or try again when that process has ended"
+                )
+            self._remove_dead()
+        raise LeaseHeldError(f"{label}: others compete for it; try again")
+
+    def beat(self) -> None:
+        """Show observers on other hosts that the owner lives; touches the file every few seconds."""
+        now = time.monotonic()
+        if now - self._beaten > 10.0:
+            self._beaten = now
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+    def release(self) -> None:
+        """Give the lease back, if it is still ours."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if json.loads(self.path.read_text(encoding="utf-8"))["token"] == self._token:
+                self.path.unlink()
+
+    def _remove_dead(self) -> None:
+        # By rename: of several who find it dead, one takes it away, and none removes a lease that was made since.
+        aside = self.path.with_name(f".{self.path.name}.{self._token}")
+        try:
+            self.path.rename(aside)
+        except OSError:
+            return
+        if owner_of(aside) is not None:
+            # A new owner was faster than our rename: give it back.
+            with contextlib.suppress(OSError):
+                os.link(aside, self.path)
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""Bringing a run to its targets by hand: what they have not had yet, from the journal, with no training around."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.worker import Destination, TargetWorker
+from tracking_core.errors import LeaseHeldError
+from tracking_core.targets import Target
+
+PATIENCE = 60.0
+"""Seconds that a backend which asks to retry later is waited for in all."""
+
+
+def sync_run(
+    directory: Path,
+    targets: Sequence[Target],
+    *,
+    status: str,
+    note: Callable[[str, str, BaseException | None], None],
+    progress: Callable[[str, int], None] = lambda label, done: None,  # noqa: ARG005 - nobody needs to see it
+) -> list[TargetReport]:
+    """Deliver what the targets of a run have not had yet.
+
+    Args:
+        directory: The run directory.
+        targets: Where to; each goes on where its cursor stands.
+        status: Status of the run, as the store derives it: a run that still runs is delivered to, and left open.
+        note: Called with (reason, message, error) for what goes wrong.
+        progress: Called with (target, records done with) as it goes.
+
+    Returns:
+        What became of the records, target by target.
+
+    Raises:
+        LeaseHeldError: A living worker delivers to each of the targets.
+    """
+    reports: list[TargetReport] = []
+    held: list[LeaseHeldError] = []
+    for target in targets:
+        try:
+            reports.append(_sync_target(directory, target, status, note, progress))
+        except LeaseHeldError as error:
+            held.append(error)
+            waiting = Inbox(directory, Cursor.load(directory, target)).waiting()
+            reports.append(TargetReport(str(target), pending=waiting, last_error=str(error)))
+            note("lease", str(error), error)
+    if held and len(held) == len(targets):
+        raise held[0]
+    return reports
+
+
+def _sync_target(
+    directory: Path,
+    target: Target,
+    status: str,
+    note: Callable[[str, str, BaseException | None], None],
+    progress: Callable[[str, int], None],
+) -> TargetReport:
+    deadline = time.monotonic() + PATIENCE
+
+    def pause(seconds: float) -> bool:
+        time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
+        return time.monotonic() < deadline
+
+    worker = TargetWorker(directory, Destination(str(target), target), pause=pause, note=note, waits_for_lease=False)
+    over = status != "running"
+    if worker.open(wait=0.0):
+        while worker.deliver(final=over):
+            progress(str(target), worker.progress)
+        worker.commit()
+        if over and worker.pending() == 0:
+            error = "the process ended without finishing the run" if status == "crashed" else None
+            worker.close("failed" if status == "crashed" else status, error)
+        else:
+            # Neither finished nor thrown away: the next one goes on from the cursor.
+            worker.release()
+    return worker.report()
