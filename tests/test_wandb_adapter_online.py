@@ -174,6 +174,21 @@ def test_only_the_end_of_a_long_history_is_read(server, start):
     tracker.finish()
 
 
+def test_what_a_later_writer_sent_and_the_server_never_had_is_sent_again(server, start):
+    """Its client was killed with rows in its log: that they were sent once does not mean that they arrived."""
+    state: dict = {}
+    tracker = start("cut", state=state)
+    tracker.deliver([scalar(1, writer="w0"), *(scalar(seq) for seq in range(1, 1201))])
+    tracker.finish("interrupted")
+    state["sent"]["w2"] = 100
+    tracker = start("cut", state=again(state), resumed=True)
+    assert tracker.confirmed == {"w0": 1, "w1": 1200}
+    tracker.deliver([scalar(seq, writer="w2") for seq in range(1, 101)])
+    tracker.finish()
+    run = server.runs["cut"]
+    assert (seqs(run, "w0"), seqs(run), seqs(run, "w2")) == ([1], list(range(1, 1201)), list(range(1, 101)))
+
+
 def test_a_run_that_the_server_does_not_know_is_sent_from_the_start(start):
     tracker = start("forgotten", state={"openings": 1, "mode": "online", "sent": {"w1": 7}}, resumed=True)
     assert tracker.confirmed == {}

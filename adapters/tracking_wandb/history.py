@@ -34,8 +34,9 @@ class ServerHistory:
     def confirmed(self, sent: Mapping[str, int], *, seconds: float = 60.0) -> dict[str, int]:
         """The highest sequence number of each writer that a row at the server has.
 
-        The rows are read from the end. Records of one writer go out in order, so the last row of a writer tells; what
-        earlier writers sent before the first row that is read is taken from `sent`.
+        The rows are read from the end. Records of one writer go out in order, so the last row of a writer tells. Of a
+        writer that started before all those with rows near the end, what it sent had arrived before theirs. One that
+        started later and has no row there is looked for further back: its rows are there, or never arrived.
 
         Args:
             sent: By writer, the highest number that was sent when the state of the run was last kept.
@@ -50,7 +51,7 @@ class ServerHistory:
         with quiet(self._wandb):
             run = self._run()
             end = int(run.lastHistoryStep) + 1
-            while end > 0 and not (found and sent):
+            while end > 0 and not (found and all(writer in found or writer < min(found) for writer in sent)):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"reading the history of {self._path} took longer than {seconds:g} s")
                 start = max(0, end - _WINDOW)
@@ -59,7 +60,8 @@ class ServerHistory:
                     if isinstance(seq, (int, float)) and isinstance(writer, str):
                         found[writer] = max(found.get(writer, 0), int(seq))
                 end = start
-        return {**{writer: seq for writer, seq in sent.items() if found}, **found}
+        earlier = {writer: seq for writer, seq in sent.items() if found and writer < min(found)}
+        return {**earlier, **found}
 
     def await_rows(self, last_step: int, seconds: float) -> int | None:
         """Wait until the server has all rows up to the client's step `last_step`.
