@@ -131,7 +131,7 @@ class JournalWriter:
 
     def settle(self) -> None:
         """Tell readers what will not come, if nothing is written after it that would; they wait for it otherwise."""
-        if self._given_up and not self._done and not self.closed:
+        if self._given_up and not self._done and not self._reserved and not self.closed:
             self._given_up = False
             self.mark()
 
