@@ -90,8 +90,12 @@ def test_local(monkeypatch):
     # The same through the public reader.
     record_ = tracking.open_store().run(run.id)
     assert record_.scalars("val/loss").step.tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(record_.scalars("train/loss").value, [*VALUES, 7.0, 8.0])
-    assert record_.scalars("train/loss").step.tolist() == [0, 100, 200, 300, 400, 500, 100, 100]
+    raw = record_.scalars("train/loss", raw=True)
+    np.testing.assert_array_equal(raw.value, [*VALUES, 7.0, 8.0])
+    assert raw.step.tolist() == [0, 100, 200, 300, 400, 500, 100, 100]
+    # Of repeated steps the last row counts.
+    assert record_.scalars("train/loss").step.tolist() == [0, 100, 200, 300, 400, 500]
+    assert record_.scalars("train/loss").value[1] == 8.0
 
 
 def test_none(monkeypatch, tmp_path):

@@ -34,9 +34,10 @@ LAYERS = [
     # Files: the journal, the places of things, the contents of artifacts.
     "journal", "layout", "artifacts",
     # Into the journal, and out of it: to targets, and to whoever asks.
-    "intake", "delivery", "destinations", "store.series", "store.records", "store", "store.adapter",
+    "intake", "delivery", "destinations", "store.downsampling", "store.arrow", "store.series", "store.background", "store.parts", "store.columns", "store.finding",
+    "store.following", "store.records", "store.merging", "store.compaction", "store.verify", "store", "store.adapter",
     # Runs.
-    "housekeeping", "run", "starting",
+    "housekeeping", "run", "starting", "importing",
     # Tools on top.
     "testing", "cli",
 ]  # fmt: skip
@@ -172,7 +173,9 @@ def test_other_names_are_no_attributes():
     assert not hasattr(tracking, "np")
 
 
-@pytest.mark.parametrize("module", ["values", "journal", "store", "artifacts", "intake", "testing", "redaction"])
+@pytest.mark.parametrize(
+    "module", ["values", "journal", "store", "artifacts", "intake", "testing", "redaction", "importing"]
+)
 def test_all_of_the_packages_is_the_truth(module):
     package = import_module(f"tracking_core.{module}")
     assert sorted(set(package.__all__)) == sorted(package.__all__)

@@ -56,7 +56,7 @@ def test_threads_of_processes_under_one_root(tmp_path, processes, threads, steps
             assert [row[2:] for row in rows if row[0] == f"t{thread}"] == [(s, float(s)) for s in range(steps)]
         assert len(rows) == 2 * threads * steps
         # And our own reader agrees.
-        assert len(store.run(f"process-{index}").scalars("all").value) == threads * steps
+        assert len(store.run(f"process-{index}").scalars("all", raw=True).value) == threads * steps
 
 
 def test_one_run_of_many_processes(tmp_path):

@@ -214,7 +214,7 @@ def test_a_live_run_and_sync_at_once(tmp_path):
     assert (process.returncode, out) == (0, "finished\n"), err
     run_program(other, tmp_path)
     out, _ = run_program(SYNC, tmp_path)
-    assert [one["delivered"] for one in json.loads(out)["targets"]] == [0]
+    assert [one["delivered"] for one in json.loads(out)["runs"][0]["targets"]] == [0]
     rows = journal(tmp_path)
     assert len(rows) == 600
     assert tensorboard(tmp_path / "other") == tensorboard(tmp_path / "own") == rows

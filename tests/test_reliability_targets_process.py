@@ -64,7 +64,7 @@ def sync(tmp_path, env):
         words = ["sync", only_run(tmp_path / "runs").name, "--root", "runs", "--json", *arguments]
         command = f"from tracking_core.cli.app import app; app({words!r})"
         out, _ = run_program(command, tmp_path, code_expected=code, **env)
-        return {one["target"].partition(":")[0]: one for one in json.loads(out)["targets"]}
+        return {one["target"].partition(":")[0]: one for one in json.loads(out)["runs"][0]["targets"]}
 
     return sync
 

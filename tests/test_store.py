@@ -101,7 +101,7 @@ def test_scalars(begin, root):
         run.log_scalars({"epoch": 7}, step=2, step_axis="epoch")
     record = only(root)
     assert record.scalar_names() == ["epoch", "loss", "other"]
-    series = record.scalars("loss")
+    series = record.scalars("loss", raw=True)
     assert (series.name, series.axis, len(series)) == ("loss", "step", 6)
     assert (series.step.dtype, series.time.dtype, series.value.dtype) == (np.int64, np.float64, np.float64)
     assert series.step.tolist() == [step for step, _ in rows]
@@ -110,6 +110,9 @@ def test_scalars(begin, root):
     assert series.last == 5e-324
     assert list(series)[0] == (0, 0.5)
     assert repr(series) == "Series('loss', axis='step', 6 values)"
+    # One row a step, by step: the last one of step 3.
+    assert list(record.scalars("loss")) == [(-1, 1.0), (0, 0.5), (3, float(2**70)), (5, pytest.approx(math.nan, nan_ok=True)), (10**12, 5e-324)]  # fmt: skip
+    assert record.scalars("loss").time.tolist() == [-0.75, 0.25, 3.25, 5.25, 10**12 + 0.25]
     assert list(record.scalars("loss", "epoch")) == [(1, 9.0)]
     assert list(record.scalars("epoch")) == [(2, 7.0)]
     # The same, without our reader.
@@ -358,7 +361,8 @@ def test_two_writers_at_once(tmp_path, root):
     for process in (first, second):
         process.communicate()
         assert process.returncode == 0
-    assert list(record.scalars("x")) == [(0, 1.0), (0, 1.0)]
+    assert list(record.scalars("x", raw=True)) == [(0, 1.0), (0, 1.0)]
+    assert list(record.scalars("x")) == [(0, 1.0)]
     assert record.status == "finished"
     writers = [r.writer for r in record.records()]
     assert writers == sorted(writers)

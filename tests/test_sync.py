@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -25,7 +28,10 @@ def stored(place, run_dir):
 def sync(*arguments, code=0):
     result = CliRunner().invoke(app, ["sync", *arguments, "--json"])
     assert result.exit_code == code, result.output
-    return json.loads(result.stdout) if code < 2 and result.stdout.startswith("{") else result.output
+    if not result.stdout.startswith("{"):
+        return result.output
+    (run,) = json.loads(result.stdout)["runs"]
+    return run
 
 
 def test_a_local_run_is_brought_to_a_target_once(tmp_path):
@@ -117,3 +123,125 @@ def test_unknown_runs_and_targets():
     with tracking.start_run("p", root="runs") as run:
         pass
     assert "nosuch" in sync(run.id, "--to", "nosuch", "--root", "runs", code=1)
+
+
+def test_all_runs_at_once(tmp_path):
+    runs = []
+    for number in range(3):
+        with tracking.start_run("p", root="runs") as run:
+            run.log_scalars({"x": float(number)}, step=number)
+        runs.append(run)
+    result = CliRunner().invoke(app, ["sync", "--all", "--to", "tensorboard:./tb", "--root", "runs", "--json"])
+    assert result.exit_code == 0, result.output
+    assert {one["run"] for one in json.loads(result.stdout)["runs"]} == {run.id for run in runs}
+    for run in runs:
+        assert stored(tmp_path, run.dir) == scalar_rows(run.dir)
+    for wrong in ([], ["--all", runs[0].id], ["--follow", "runs", "--all"]):
+        assert CliRunner().invoke(app, ["sync", *wrong]).exit_code == 2
+
+
+FOLLOW = [sys.executable, "-m", "tracking_core.cli", "sync", "--follow", "runs", "--to", "tensorboard:./tb"]
+GROWS = r"""
+import os, sys
+import tracking_core as tracking
+run = tracking.start_run("p", name="r", root="runs", run_id=sys.argv[1], resume="allow")
+for line in sys.stdin:
+    if line == "end\n":
+        run.finish()
+    for step in range(*map(int, line.split()) if line != "end\n" else (0, 0)):
+        run.log_scalars({"x": float(step)}, step=step)
+    print("done", flush=True)
+"""
+
+
+class Growing:
+    """A training on a machine without a network: it records what it is told to, into the local store."""
+
+    def __init__(self, place, run_id):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", GROWS, run_id], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def tell(self, words):
+        self.process.stdin.write(words + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate(timeout=30)
+
+
+def until(condition, process, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def run_dir_of(tmp_path, run_id):
+    return tmp_path / "runs" / "p" / run_id
+
+
+def steps_at_target(tmp_path, run_id):
+    try:
+        return [row[2] for row in stored(tmp_path, run_dir_of(tmp_path, run_id))]
+    except (OSError, StopIteration, AssertionError):
+        return []
+
+
+def test_following_runs_as_they_grow(tmp_path):
+    """Begun before runs are there, killed and begun again in between: each row is there once, while the run goes on."""
+    first, second = Growing(tmp_path, "one"), Growing(tmp_path, "two")
+    follower = subprocess.Popen(FOLLOW, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        first.tell("0 500")
+        second.tell("0 10")
+        until(lambda: steps_at_target(tmp_path, "one") == list(range(500)), follower)
+        follower.kill()
+        follower.communicate(timeout=30)
+        first.tell("500 600")
+        follower = subprocess.Popen(FOLLOW, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        first.tell("600 700")
+        until(lambda: steps_at_target(tmp_path, "one") == list(range(700)), follower)
+        first.tell("end")
+        first.kill()
+        cursor = next((run_dir_of(tmp_path, "one") / "cursors").glob("tensorboard-*.json"))
+        until(lambda: json.loads(cursor.read_text())["status"] == "finished", follower)
+        second.kill()
+        other = next((run_dir_of(tmp_path, "two") / "cursors").glob("tensorboard-*.json"))
+        until(lambda: json.loads(other.read_text())["status"] == "failed", follower)
+        assert steps_at_target(tmp_path, "two") == list(range(10))
+        # One that ended is continued: it is followed again.
+        again = Growing(tmp_path, "one")
+        again.tell("700 800")
+        until(lambda: steps_at_target(tmp_path, "one") == list(range(800)), follower)
+        follower.send_signal(signal.SIGTERM)
+        _, err = follower.communicate(timeout=60)
+        assert follower.returncode == 0, err
+        assert not list((run_dir_of(tmp_path, "one") / "cursors").glob("*.lease"))
+        assert steps_at_target(tmp_path, "one") == list(range(800))
+        again.kill()
+    finally:
+        for training in (first, second):
+            training.kill()
+        if follower.poll() is None:
+            follower.kill()
+            follower.communicate(timeout=30)
+
+
+def test_following_needs_no_jax(tmp_path):
+    code = "import sys\nsys.modules['jax'] = None\nfrom tracking_core.cli import main\nmain()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *FOLLOW[3:]], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    with tracking.start_run("p", root="runs", run_id="r") as run:
+        run.log_scalars({"x": 1.0}, step=0)
+    try:
+        until(lambda: steps_at_target(tmp_path, "r") == [0], process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         UnknownAdapterError,
     )
     from tracking_core.fallbacks import log_mixed, replay
-    from tracking_core.hookspecs import AdapterInfo, Finding, RunInfo, hookimpl
+    from tracking_core.hookspecs import AdapterInfo, Finding, ForeignRun, RunInfo, hookimpl
     from tracking_core.opening import open_tracker
     from tracking_core.protocol import (
         API_VERSION,
@@ -89,7 +89,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "UnknownAdapterError",
     ),
     "fallbacks": ("log_mixed", "replay"),
-    "hookspecs": ("AdapterInfo", "Finding", "RunInfo", "hookimpl"),
+    "hookspecs": ("AdapterInfo", "Finding", "ForeignRun", "RunInfo", "hookimpl"),
     "opening": ("open_tracker",),
     "protocol": (
         "API_VERSION",
@@ -136,6 +136,7 @@ __all__ = [
     "DeliveryReport",
     "Figure",
     "Finding",
+    "ForeignRun",
     "Histogram",
     "Image",
     "ImageLike",

@@ -19,7 +19,7 @@ def open_tracker(target, run):
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +29,7 @@ import pluggy
 if TYPE_CHECKING:
     from tracking_core.protocol import Tracker
     from tracking_core.targets import Target
+    from tracking_core.values import Record
 
 GROUP = "tracking_core.adapters"
 """The entry-point group; the name of the entry point is what TRACKING_BACKEND says."""
@@ -135,6 +136,48 @@ class Finding:
     remedy: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignRun:
+    """A run that another program recorded, as an adapter found it in the files of its backend.
+
+    Args:
+        id: What the backend calls it; need not be unique.
+        records: What was logged, with the original times, steps and axes; read once, and read lazily: a run may be
+            larger than memory. `seq` and `writer` of the records are not looked at. What is learned on the way comes as
+            records too: "config" and "summary", and "finish" for the end; without one the run counts as crashed.
+        identity: What tells this run from all others, and stays the same when its files are moved, copied or
+            continued: a second import is known by it.
+        name: The name people read.
+        project: The project it belongs to, if the backend has such.
+        config: The configuration, as far as it is known at the start.
+        tags: Labels.
+        group: Name of the group of runs it belongs to, if any.
+        job_type: Kind of job, if any.
+        notes: Longer description, if any.
+        started: Seconds since the epoch; None where nobody knows.
+        environment: Where it ran: host, program, git and so on.
+        source: Its file or directory.
+        size: Bytes of its files; larger at the next import when it has gone on since.
+        problems: What could not be read, in words; filled while the records are read.
+    """
+
+    id: str
+    records: Iterable[Record]
+    identity: str
+    name: str = ""
+    project: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tags: tuple[str, ...] = ()
+    group: str | None = None
+    job_type: str | None = None
+    notes: str | None = None
+    started: float | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    source: Path = Path()
+    size: int = 0
+    problems: list[str] = field(default_factory=list[str])
+
+
 class AdapterSpec:
     """The hooks. The first two are required."""
 
@@ -158,3 +201,15 @@ class AdapterSpec:
     @hookspec(firstresult=True)
     def tracking_harness(self) -> Any:
         """Give the `tracking_core.testing.AdapterHarness` with which this adapter is checked."""
+
+    @hookspec(firstresult=True)
+    def tracking_import(self, path: Path) -> Iterable[ForeignRun] | None:
+        """Give the runs that this backend has stored in a file or below a directory.
+
+        Args:
+            path: It exists.
+
+        Returns:
+            None when there is nothing of this backend. That is found out by looking at names, without importing the
+            backend; it is imported when the first run is asked for.
+        """

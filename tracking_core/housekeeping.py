@@ -1,7 +1,7 @@
 """One quiet thread that does for all open runs what needs doing now and then.
 
-It captures where a run runs, makes journals durable against loss of power, keeps heartbeats, and notes the
-accelerators once the training has started to use them.
+It captures where a run runs, makes journals durable against loss of power, goes on in a new file when one is large,
+keeps heartbeats, and notes the accelerators once the training has started to use them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracking_core.journal import JournalWriter
+    from tracking_core.store.background import Compactor
     from tracking_core.troubles import Troubles
 
 TICK = 1.0
@@ -21,6 +22,10 @@ SYNC_INTERVAL = 5.0
 """Seconds of records that loss of power may cost."""
 BEAT_INTERVAL = 10.0
 """Seconds between two heartbeats."""
+SEGMENT = 8 << 20
+"""Bytes from which on a journal goes on in a new file."""
+MERGED = 8
+"""How many of these are merged at a time, while the run goes on; what `store.background` says, which loads numpy."""
 
 
 @dataclass(eq=False)
@@ -35,6 +40,8 @@ class Charge:
     synced: int = 0
     synced_at: float = 0.0
     beat_at: float = 0.0
+    merged: int = 0
+    compactor: Compactor | None = None
 
 
 class Housekeeper:
@@ -64,6 +71,8 @@ class Housekeeper:
         if charge.busy.acquire(timeout=2.0):
             charge.busy.release()
         self._note_accelerators(charge)
+        if charge.compactor is not None:
+            charge.compactor.stop()
 
     def forget(self) -> None:
         """In a forked child: the thread is not there, and the runs are the parent's."""
@@ -97,9 +106,29 @@ class Housekeeper:
         if journal.written != charge.synced and now - charge.synced_at >= SYNC_INTERVAL:
             charge.synced, charge.synced_at = journal.written, now
             journal.sync()
+        journal.rotate(SEGMENT)
+        self._compact(charge)
         if now - charge.beat_at >= BEAT_INTERVAL:
             charge.beat_at = now
             journal.beat()
+
+    @staticmethod
+    def _compact(charge: Charge) -> None:
+        """Let another process merge segments, a block at a time."""
+        if charge.compactor is not None:
+            problem = charge.compactor.ended()
+            if problem is None:
+                return
+            charge.compactor = None
+            if problem:
+                charge.troubles.note("compaction", f"segments were not merged: {problem}")
+        blocks = charge.journal.sealed // MERGED
+        if blocks > charge.merged:
+            from tracking_core.store.background import Compactor, is_possible
+
+            charge.merged = blocks
+            if is_possible():
+                charge.compactor = Compactor(charge.journal.directory)
 
     @staticmethod
     def _note_accelerators(charge: Charge) -> None:

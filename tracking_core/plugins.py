@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -24,7 +25,7 @@ from tracking_core.errors import (
     SettingsError,
     UnknownAdapterError,
 )
-from tracking_core.hookspecs import GROUP, LEVELS, AdapterInfo, AdapterSpec, Finding, RunInfo
+from tracking_core.hookspecs import GROUP, LEVELS, AdapterInfo, AdapterSpec, Finding, ForeignRun, RunInfo
 from tracking_core.protocol import API_VERSION, CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
 from tracking_core.redaction import redact_text
 from tracking_core.settings import did_you_mean
@@ -196,6 +197,23 @@ class Adapter:
     def harness(self) -> Any:
         """The contract harness the adapter brings, or None."""
         return self._manager.hook.tracking_harness()
+
+    def foreign_runs(self, path: Path) -> Iterable[ForeignRun] | None:
+        """The runs that the backend has stored below a path; None when there are none, or the adapter reads none.
+
+        Raises:
+            MissingDependencyError: There are some, and a package that reads them is missing.
+            BrokenAdapterError: The adapter failed.
+        """
+        try:
+            found: Iterable[ForeignRun] | None = self._manager.hook.tracking_import(path=path)
+        except (Exception, SystemExit) as error:
+            raise BrokenAdapterError(
+                f"the adapter {self.name!r} failed to look into {path}: {_brief(error)}"
+            ) from error
+        if found is not None and (missing := self.missing()):
+            raise self.dependency_error(missing)
+        return found
 
     def supports(self, tracker: Tracker, capability: str) -> bool:
         """Whether a capability is declared and there is a method for it."""

@@ -518,6 +518,7 @@ class Run:
         self._status = status
         self._drain(timeout)
         try:
+            self._journal.seal()
             self._recorder.end(status, error, self._dropped())
             if self._journal.drain(timeout):
                 self._journal.settle()
@@ -534,9 +535,20 @@ class Run:
         if not self._journal.waiting:
             # Otherwise the file system may yet take what waits for it, if the process lives that long.
             self._journal.close()
+            self._compact(status)
         for report in self._report.values():
             if not report.ok:
                 self._troubles.note("delivery", f"at the end, {report}", key=report.target)
+
+    def _compact(self, status: str) -> None:
+        """Make columns of a journal that is worth it; a process that was told to go has no time for that."""
+        from tracking_core.store.background import compact_at_end
+
+        if status in {"interrupted", "preempted"}:
+            return
+        problem = compact_at_end(self._dir)
+        if problem:
+            self._troubles.note("compaction", f"run {self.id} stays JSON Lines for now: {problem}")
 
     def _drain(self, timeout: float) -> None:
         """Wait until what calls have handed over is in the journal."""

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tracking_core import AdapterInfo, hookimpl
 
 if TYPE_CHECKING:
-    from tracking_core import Finding, RunInfo, Target, Tracker
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tracking_core import Finding, ForeignRun, RunInfo, Target, Tracker
 
 _OPTIONS = {
     "hparams": "on (default): the configuration is a row of the HParams tab; off: it is shown as text alone",
@@ -73,3 +76,11 @@ def tracking_harness() -> Any:
     from tracking_tensorboard.testing import TensorBoardHarness
 
     return TensorBoardHarness()
+
+
+@hookimpl
+def tracking_import(path: Path) -> Iterable[ForeignRun] | None:
+    """The runs in event files, whoever wrote them."""
+    from tracking_tensorboard.importing import runs
+
+    return runs(path)

@@ -12,7 +12,10 @@ from tracking_core import AdapterInfo, hookimpl
 from tracking_wandb.options import OPTION_HELP
 
 if TYPE_CHECKING:
-    from tracking_core import Finding, RunInfo, Target, Tracker
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tracking_core import Finding, ForeignRun, RunInfo, Target, Tracker
 
 _CAPABILITIES = frozenset(
     {
@@ -73,3 +76,11 @@ def tracking_harness() -> Any:
     from tracking_wandb.testing import WandbHarness
 
     return WandbHarness()
+
+
+@hookimpl
+def tracking_import(path: Path) -> Iterable[ForeignRun] | None:
+    """The runs in the client's transaction logs."""
+    from tracking_wandb.importing import runs
+
+    return runs(path)

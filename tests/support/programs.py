@@ -39,21 +39,48 @@ def run(code: str, cwd: Path, *, code_expected: int = 0, timeout: float = 120, *
 
 
 def journal_events(run_dir: Path) -> list[dict]:
-    """All events of a run in the order of their writers, read by json and zlib alone.
+    """All events of a run in the order of their writers, read by json, zlib and pyarrow alone.
 
     Every line must be intact, but for one that a killed process had not come to the end of.
     """
-    events = []
+    # What was compacted first: a segment that is in a part may still be there.
+    events = [event for path in sorted(run_dir.glob("scalars-*.parquet")) for event in _part_events(path)]
+    merged = {(event["writer"], number) for event in events if event["kind"] == "compacted"
+              for number in range(event["segments"][0], event["segments"][1] + 1)}  # fmt: skip
+    events = [event for event in events if event["seq"] > 0]
     for path in sorted((run_dir / "journal").glob("*.jsonl")):
+        writer, _, number = path.stem.rpartition("-")
+        if (writer, int(number)) in merged:
+            continue
         for line in path.read_bytes().split(b"\n")[:-1]:
             if not line:
                 continue
             head, mark, tail = line.rpartition(b',"crc":"')
             assert mark and int(tail[:8], 16) == zlib.crc32(head), line
             event = json.loads(line)
-            event["writer_file"] = path.name
+            event["writer_file"] = writer
             events.append(event)
     return sorted(events, key=lambda event: (event["writer_file"], event["seq"]))
+
+
+def _part_events(path: Path) -> list[dict]:
+    """The events of a part: the lines beside the Parquet file, and its rows call by call."""
+    import pyarrow.parquet
+
+    lines = path.with_name(f"events{path.stem.removeprefix('scalars')}.jsonl").read_bytes().split(b"\n")[:-1]
+    events = []
+    for line in lines:
+        head, mark, tail = line.rpartition(b',"crc":"')
+        assert mark and int(tail[:8], 16) == zlib.crc32(head), line
+        events.append(json.loads(line))
+    writer = events[0]["writer"]
+    kinds = {"float": float, "int": int, "bool": bool}
+    calls = {}
+    for row in pyarrow.parquet.read_table(path).to_pylist():
+        at = row["time"].timestamp()
+        call = {"seq": row["seq"], "kind": "scalars", "t": at, "axis": row["axis"], "step": row["step"], "values": {}}
+        calls.setdefault(row["seq"], call)["values"][row["name"]] = kinds[row["kind"]](row["value"])
+    return [{**event, "writer_file": writer} for event in (*events, *calls.values())]
 
 
 def scalar_rows(run_dir: Path) -> list[tuple]:

@@ -7,15 +7,36 @@ import sys
 import click
 
 from tracking_core._version import __version__
+from tracking_core.cli.arguments import root_option, run_argument
 from tracking_core.cli.bounded import TIMEOUT
+from tracking_core.cli.loading import LazyVerbs
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_VERBS = (
+    "runs",
+    "show",
+    "scalars",
+    "plot",
+    "compare",
+    "tail",
+    "export",
+    "rm",
+    "prune",
+    "compact",
+    "verify",
+    "completion",
+)
 
 
-@click.group(context_settings=_SETTINGS)
+@click.group(
+    context_settings=_SETTINGS, commands=LazyVerbs({verb: f"tracking_core.cli.verbs.{verb}" for verb in _VERBS})
+)
 @click.version_option(__version__, prog_name="tracking")
 def app() -> None:
-    """Look after experiment tracking: which backends there are, and what is wrong when something is."""
+    """Read, compare and export what runs recorded, deliver it, and find out what is wrong when something is.
+
+    Ends with 0; with 1 when something could not be done or is wrong; with 2 when it was called wrongly.
+    """
 
 
 @app.command()
@@ -85,28 +106,95 @@ def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
 
 
 @app.command()
-@click.argument("run", metavar="RUN")
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("--to", "to", multiple=True, metavar="TARGET", help="Deliver to this target; may be given several times.")
-@click.option("--root", metavar="DIR", help="Root of the run store.  [default: what is set]")
+@click.option("--all", "every", is_flag=True, help="Deliver all runs of the store.")
+@click.option("--follow", metavar="ROOT", help="Deliver all runs under ROOT as they grow, until interrupted.")
+@root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def sync(run: str, to: tuple[str, ...], root: str | None, as_json: bool) -> None:
-    """Deliver what the targets of RUN have not had yet, from its journal.
+def sync(
+    runs: tuple[str, ...], to: tuple[str, ...], every: bool, follow: str | None, root: str | None, as_json: bool
+) -> None:
+    """Deliver what the targets of RUNs have not had yet, or bring whole runs to other targets.
 
-    Without --to these are the targets that the run was started with. Interrupted and repeated, it goes on where it
-    stopped. Ends with 1 when something did not arrive.
+    Without --to the targets are those that each run was started with. Interrupted and repeated, it goes on where it
+    stopped. With --follow it runs beside trainings that cannot reach their backends, on another machine perhaps.
+    Ends with 1 when something did not arrive.
     """
+    from tracking_core.cli import sync as syncing
     from tracking_core.cli.output import print_json
-    from tracking_core.cli.sync import describe
-    from tracking_core.cli.sync import sync as deliver
     from tracking_core.errors import TrackingError
 
+    if sum([bool(runs), every, follow is not None]) != 1:
+        raise click.UsageError("name runs, or give --all, or --follow ROOT")
+    if follow is not None and (as_json or root is not None):
+        raise click.UsageError("--follow takes the root by itself, and prints no JSON")
     try:
-        result = deliver(run, to, root)
+        if follow is not None:
+            syncing.follow_until_interrupted(follow, to)
+        result = syncing.sync(runs, to, root)
     except TrackingError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         print_json(result)
     else:
-        for line in describe(result):
+        for line in syncing.describe(result):
             click.echo(line)
     sys.exit(0 if result["ok"] else 1)
+
+
+@app.command("import")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("--from", "kind", metavar="KIND", help="tensorboard, wandb, csv or pack.  [default: found out]")
+@click.option("--project", metavar="P", help="Project of the runs.  [default: what the source says, or is set]")
+@root_option
+@click.option("--step", metavar="COLUMN", help="For CSV: the column of steps.  [default: step]")
+@click.option("--time", metavar="COLUMN", help="For CSV: the column of times.  [default: time, where there is one]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_(
+    sources: tuple[str, ...],
+    kind: str | None,
+    project: str | None,
+    root: str | None,
+    step: str | None,
+    time: str | None,
+    as_json: bool,
+) -> None:
+    """Take runs into the run store: event files of TensorBoard, runs of W&B on disk, CSV files, packs.
+
+    SOURCE is a directory or a file. What was imported before is left as it is. Ends with 1 when a source could not be
+    read.
+    """
+    from tracking_core.cli.importing import describe_imports, import_all
+    from tracking_core.cli.output import print_json
+
+    result = import_all(sources, kind=kind, project=project, root=root, step=step, time=time)
+    if as_json:
+        print_json(result)
+    else:
+        for line in describe_imports(result):
+            click.echo(line)
+    sys.exit(0 if result["ok"] else 1)
+
+
+@app.command()
+@run_argument
+@click.option("-o", "--output", metavar="FILE", help="The file to make.  [default: RUN.tracking.zip]")
+@root_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def pack(run: str, output: str | None, root: str | None, as_json: bool) -> None:
+    """Make one archive of RUN, with the artifacts it logged or used; `tracking import` takes it back."""
+    from tracking_core.cli.importing import describe_pack
+    from tracking_core.cli.importing import pack as make_pack
+    from tracking_core.cli.output import print_json
+    from tracking_core.errors import TrackingError
+
+    try:
+        result = make_pack(run, output, root)
+    except TrackingError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        print_json(result)
+    else:
+        for line in describe_pack(result):
+            click.echo(line)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import click
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +20,8 @@ from tracking_core.naming import printable
 
 _LONGEST = 2000
 _UNBOUNDED = 8000
+_MOST_ROWS = 1000
+"""Of a table with frame and colours."""
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 """Colour of each level."""
 
@@ -62,25 +67,45 @@ class Output:
         grid.add_row(Text(" " * indent).append_text(_text(lead)), _text(text))
         self._print(grid)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | tuple[str, str]]]) -> None:
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str | tuple[str, str]]],
+        *,
+        whole: Sequence[str] = (),
+    ) -> None:
         """A table.
 
         Args:
             columns: Headings.
             rows: As many texts, or (text, style) pairs, as there are columns.
+            whole: Columns that are not folded where the terminal is narrow, so that they can be copied.
         """
+        if not self._terminal or len(rows) > _MOST_ROWS:
+            # Rich needs a while for each cell, and there may be a million.
+            self._plain_table(columns, rows)
+            return
         table = Table(
-            box=SIMPLE_HEAD if self._terminal else None,
+            box=SIMPLE_HEAD,
             pad_edge=False,
             show_edge=False,
             header_style="bold",
-            padding=(0, 2 if not self._terminal else 1, 0, 0),
+            padding=(0, 1, 0, 0),
         )
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(_text(column), overflow="fold", no_wrap=column in whole)
         for row in rows:
             table.add_row(*map(_text, row))
         self._print(table)
+
+    def _plain_table(self, columns: Sequence[str], rows: Sequence[Sequence[str | tuple[str, str]]]) -> None:
+        lines = [[shown(cell if isinstance(cell, str) else cell[0]) for cell in row] for row in (columns, *rows)]
+        widths = [max(cell_len(line[number]) for line in lines) for number in range(len(columns))]
+        text = (
+            "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+        click.echo("\n".join(text))
 
     def _print(self, what: Any) -> None:
         with self._console.capture() as capture:
@@ -95,9 +120,94 @@ def _text(part: str | tuple[str, str]) -> Text:
 
 def shown(text: str) -> str:
     """Text for a terminal: on one line, without control characters, in bounds."""
+    if len(text) <= _LONGEST and text.isprintable():
+        return text
     return printable(text, limit=_LONGEST)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON, for programs."""
-    click.echo(json.dumps(value, indent=2))
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON, for programs; see `plain` for numbers that JSON has not.
+
+    Args:
+        value: The value.
+        indent: How far inner levels are moved to the right; None prints one line.
+    """
+    click.echo(json.dumps(plain(value), indent=indent, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """A value as any JSON reader takes it, without loss.
+
+    Args:
+        value: Nested data. Mappings become objects, sequences lists; numbers that are not finite become "NaN",
+            "Infinity" or "-Infinity", and integers beyond 64 bits their digits, as in journals; what JSON does not know
+            becomes its `str`.
+
+    Example:
+        >>> plain({"loss": float("nan"), "steps": (1, 2**70)})
+        {'loss': 'NaN', 'steps': [1, '1180591620717411303424']}
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value) if -(2**63) <= value < 2**64 else str(int(value))
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else _NOT_FINITE[repr(float(value))]
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[Any, Any]", value)
+        return {str(key): plain(inner) for key, inner in mapping.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(inner) for inner in cast("Sequence[Any]", value)]
+    tolist = getattr(value, "tolist", None)
+    return plain(tolist()) if callable(tolist) else str(value)
+
+
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def number(value: Any) -> str:
+    """A value for people: six significant digits, on one line."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return shown(value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False))
+
+
+def moment(seconds: float | None) -> str:
+    """Seconds since the epoch as local time; "-" for none."""
+    if seconds is None:
+        return "-"
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g}"
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time for people; "-" for none."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{max(0.0, seconds):.1f}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def status_style(status: str | None) -> str:
+    """Colour of a run's status."""
+    return {"finished": STYLES["ok"], "running": "cyan", "failed": STYLES["error"], "crashed": STYLES["error"]}.get(
+        status or "", STYLES["warning"]
+    )

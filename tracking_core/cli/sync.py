@@ -1,39 +1,71 @@
-"""`tracking sync`: deliver what the targets of a run have not had yet."""
+"""`tracking sync`: deliver what the targets of runs have not had yet, once or as they grow."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import click
+
+from tracking_core.cli.choosing import choose_in
 from tracking_core.delivery.sync import sync_run
+from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
 from tracking_core.settings import load_settings
-from tracking_core.store import open_store
+from tracking_core.store import RunRecord, open_store
 from tracking_core.targets import Target, parse_targets
 
+if TYPE_CHECKING:
+    from tracking_core.delivery.report import TargetReport
 
-def sync(run_id: str, to: tuple[str, ...], root: str | None) -> dict[str, Any]:
-    """Deliver a run.
+
+def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[str, Any]:
+    """Deliver runs.
 
     Args:
-        run_id: Identity of the run.
-        to: Targets; () takes those that the run was started with.
+        run_ids: Identities of the runs; () takes all.
+        to: Targets; () takes those that each run was started with.
         root: Root of the store; None takes what is set.
 
     Returns:
-        The run, and a report for each target.
+        For each run a report for each target. A run that somebody else delivers to is passed over when all are taken.
 
     Raises:
         TrackingError: There is no such run or backend, or a target is being delivered to.
     """
-    record = open_store(root).run(run_id)
-    targets = _targets(to, record.targets)
+    store = open_store(root)
+    records = [choose_in(store, run_id) for run_id in run_ids] if run_ids else store.runs()
+    results = []
+    for record in records:
+        targets = _targets(to, record.targets)
+        if not run_ids and not targets:
+            continue
+        try:
+            results.append(_sync_one(record, targets))
+        except LeaseHeldError as error:
+            if run_ids:
+                raise
+            passed = {"run": record.id, "status": record.status, "targets": [], "troubles": [str(error)], "ok": True}
+            results.append(passed)
+    return {"runs": results, "ok": all(result["ok"] for result in results)}
+
+
+def _sync_one(record: RunRecord, targets: Sequence[Target]) -> dict[str, Any]:
     troubles: list[str] = []
-    reports = sync_run(
-        record.dir,
-        targets,
-        status=record.status,
-        note=lambda reason, message, error: troubles.append(message),  # noqa: ARG005 - said in words
-    )
+    with progress_bar(f"run {record.id}") as advance:
+        reports = sync_run(
+            record.dir,
+            targets,
+            status=record.status,
+            note=lambda reason, message, error: troubles.append(message),  # noqa: ARG005 - said in words
+            progress=advance,
+        )
     return {
         "run": record.id,
         "status": record.status,
@@ -41,6 +73,67 @@ def sync(run_id: str, to: tuple[str, ...], root: str | None) -> dict[str, Any]:
         "troubles": troubles,
         "ok": all(report.ok for report in reports),
     }
+
+
+def follow(root: str | None, to: tuple[str, ...], *, stop: Callable[[float], bool]) -> None:
+    """Deliver all runs under a root as they grow, until told to stop.
+
+    Args:
+        root: Root of the store.
+        to: Targets; () takes those that each run was started with.
+        stop: Waits for some seconds, and says whether to stop.
+    """
+    from tracking_core.delivery.following import LOOK, Follower
+
+    def say(directory: Path, reports: Sequence[TargetReport]) -> None:
+        for report in reports:
+            click.echo(f"run {directory.name}: {report}", err=True)
+
+    follower = Follower(lambda reason, message, error: click.echo(message, err=True), say)  # noqa: ARG005
+    store = open_store(root)
+    while True:
+        for record in store.runs():
+            with contextlib.suppress(StoreError, OSError):
+                # One run that cannot be read must not keep the others waiting.
+                follower.look(record.dir, _targets(to, record.targets), record.status, record.error)
+        if stop(LOOK):
+            break
+    follower.leave(30.0)
+
+
+def follow_until_interrupted(root: str, to: tuple[str, ...]) -> NoReturn:
+    """Deliver all runs under a root until SIGINT or SIGTERM come; ends the process."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: object) -> None:  # noqa: ARG001 - the signal's signature
+        asked.set()
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    try:
+        follow(root, to, stop=asked.wait)
+    except TrackingError as error:
+        click.echo(f"Error: {error}", err=True)
+        os._exit(1)
+    sys.stderr.flush()
+    # Not through exit handlers: a backend's own would mark runs as finished that go on.
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Generator[Callable[[str, int], None]]:
+    """Show on a terminal how many records are done with; elsewhere nothing."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda label, done: None  # noqa: ARG005 - nobody looks
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda label, done: bar.update(task, description=f"{title} -> {label}: {done} records")
 
 
 def _targets(to: tuple[str, ...], recorded: tuple[str, ...]) -> list[Target]:
@@ -56,9 +149,20 @@ def _targets(to: tuple[str, ...], recorded: tuple[str, ...]) -> list[Target]:
 
 def describe(result: dict[str, Any]) -> list[str]:
     """The result as lines for people."""
+    lines: list[str] = []
+    several = len(result["runs"]) > 1
+    for one in result["runs"]:
+        if several:
+            lines.append(f"run {one['run']}")
+        lines += [("  " if several else "") + line for line in _describe_one(one)]
+    return lines or ["no run has targets besides the store; name one with --to"]
+
+
+def _describe_one(result: dict[str, Any]) -> list[str]:
     if not result["targets"]:
-        return [f"run {result['run']} has no targets besides the store; name one with --to"]
-    lines = []
+        reason = "; ".join(result["troubles"]) or "no targets besides the store; name one with --to"
+        return [f"run {result['run']}: {reason}"]
+    lines: list[str] = []
     for report in result["targets"]:
         text = f"{report['target']}: {report['delivered']} delivered"
         for key in ("pending", "failed", "skipped"):

@@ -22,11 +22,13 @@ class Position:
 
     Args:
         seq: Every event up to this number is done with.
-        offset: Where in the file the first event starts that may not be, in bytes.
+        offset: Where in the segment the first event starts that may not be, in bytes.
+        segment: Number of that segment.
     """
 
     seq: int = 0
     offset: int = 0
+    segment: int = 1
 
 
 @dataclass(slots=True)
@@ -59,7 +61,9 @@ class Cursor:
         try:
             content = load_json(path.read_bytes())
             cursor.writers = {
-                name: Position(int(entry["seq"]), int(entry["offset"])) for name, entry in content["writers"].items()
+                # Cursors of before there were segments name none.
+                name: Position(int(entry["seq"]), int(entry["offset"]), int(entry.get("segment", 1)))
+                for name, entry in content["writers"].items()
             }
             cursor.state = dict(content["state"])
             cursor.counts = {key: int(value) for key, value in content["counts"].items()}
@@ -82,7 +86,10 @@ class Cursor:
         content = {
             "v": 1,
             "target": self.target,
-            "writers": {name: {"seq": p.seq, "offset": p.offset} for name, p in sorted(self.writers.items())},
+            "writers": {
+                name: {"seq": p.seq, "segment": p.segment, "offset": p.offset}
+                for name, p in sorted(self.writers.items())
+            },
             "state": self.state,
             "counts": self.counts,
             "opened": self.opened,

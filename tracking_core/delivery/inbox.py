@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.delivery.cursor import Cursor, Position
-from tracking_core.journal import Event, JournalReader
+from tracking_core.journal import Event, JournalReader, Place
 from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.reader import WriterReader
@@ -26,12 +26,48 @@ _RECORD = re.compile(
 )
 
 
+class _Counter:
+    """Counts records in a file beyond a place, without reading all of it again and again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._counted: list[tuple[int, int]] = []
+
+    def after(self, start: int, base: int) -> int:
+        """How many records with a number beyond `base` stand behind a place where a line starts."""
+        if not self._counted or self._counted[-1][0] < start:
+            self._counted = [(start, 0)]
+        with self._path.open("rb") as file:
+            self._count_on(file, base)
+            while len(self._counted) > 1 and self._counted[1][0] <= start:
+                del self._counted[0]
+            # What was read of the first of the counted stretches.
+            at, count = self._counted[0]
+            file.seek(at)
+            return self._counted[-1][1] - count - _records(file.read(start - at), base)
+
+    def _count_on(self, file: Any, base: int) -> None:
+        at, count = self._counted[-1]
+        file.seek(at)
+        rest = b""
+        while chunk := file.read(_COUNT):
+            whole, _, rest = (rest + chunk).rpartition(b"\n")
+            if whole:
+                at += len(whole) + 1
+                count += _records(whole, base)
+                self._counted.append((at, count))
+
+
+def _records(text: bytes, base: int) -> int:
+    return sum(int(seq) > base for seq in _RECORD.findall(text))
+
+
 class _Writer:
     """What is known of the journal of one writer.
 
     Args:
         directory: The run directory.
-        reader: Reads it.
+        reader: Reads it, from where the target stands.
         position: Where the target stands in it.
     """
 
@@ -40,18 +76,18 @@ class _Writer:
         self.base = position.seq
         self.low = position.seq + 1
         """Every event below has been read, or will never come."""
-        self.held: dict[int, tuple[int, Event]] = {}
+        self.held: dict[int, tuple[tuple[int, int], int, Event]] = {}
+        """Number → where the event stands, how much had been read before, and the event."""
         self._directory = directory
         self._passed: set[int] = set()
-        self._counted: list[tuple[int, int]] = []
+        self._counters: dict[int, _Counter] = {}
         self._sizes: deque[tuple[float, int]] = deque()
-        reader.offset = position.offset
 
     def pull(self, *, final: bool, see: Callable[[Event], None]) -> None:
         """Read on, until enough is held, or nothing is left."""
         over = final
         # A gap may be filled by a line that is still to be read, however much is held behind it.
-        while self.reader.offset - self.offset < AHEAD or not self.is_ready:
+        while self.reader.taken - self._done_with < AHEAD or not self.is_ready:
             if self._read(final=final, see=see):
                 continue
             if over:
@@ -63,30 +99,30 @@ class _Writer:
             return
 
     def _read(self, *, final: bool, see: Callable[[Event], None]) -> bool:
-        before = self.reader.offset
+        before = self.reader.taken
+        behind = self.reader.behind()
+        if not behind:
+            return False
+        now, size = time.monotonic(), before + behind
+        if not self._sizes or (now - self._sizes[-1][0] >= 1.0 and size > self._sizes[-1][1]):
+            self._sizes.append((now, size))
+            if len(self._sizes) > _SAMPLES:
+                del self._sizes[1]
         try:
-            size = self.reader.path.stat().st_size
-            if size == before:
-                return False
-            now = time.monotonic()
-            if not self._sizes or (now - self._sizes[-1][0] >= 1.0 and size > self._sizes[-1][1]):
-                self._sizes.append((now, size))
-                if len(self._sizes) > _SAMPLES:
-                    del self._sizes[1]
             events = self.reader.read(AHEAD, final=final)
         except FileNotFoundError:
             return False
-        for offset, event in events:
+        for place, event in events:
             see(event)
-            self.low = max(self.low, event.low)
             if event.seq <= self.base:
                 continue
             if event.kind in RECORD_KINDS:
-                self.held[event.seq] = (offset, event)
+                self.held[event.seq] = (place, before, event)
             else:
                 self._passed.add(event.seq)
+        self.low = max(self.low, self.reader.low)
         self._advance()
-        return self.reader.offset != before
+        return self.reader.taken != before
 
     def _advance(self) -> None:
         while self.low in self.held or self.low in self._passed:
@@ -112,48 +148,29 @@ class _Writer:
     def position(self) -> Position:
         """Before the first event that is not done with, or not yet written."""
         first = min([self.low, *self.held])
-        return Position(max(self.base, first - 1), self.offset)
+        segment, offset = min([self.reader.place, *(place for place, _, _ in self.held.values())])
+        return Position(max(self.base, first - 1), offset, segment)
 
     @property
-    def offset(self) -> int:
-        """Where the first line starts that may not be done with."""
-        return min([self.reader.offset, *(offset for offset, _ in self.held.values())])
+    def _done_with(self) -> int:
+        """Of what was read, how much is done with, in bytes."""
+        return min((taken for _, taken, _ in self.held.values()), default=self.reader.taken)
 
     def unread(self) -> int:
-        """How many records the file holds beyond what was read; a line that is damaged may be among them."""
-        start = self.reader.offset
-        if not self._counted or self._counted[-1][0] < start:
-            self._counted = [(start, 0)]
-        try:
-            with self.reader.path.open("rb") as file:
-                self._count_on(file)
-                while len(self._counted) > 1 and self._counted[1][0] <= start:
-                    del self._counted[0]
-                # What was read of the first of the counted stretches.
-                at, count = self._counted[0]
-                file.seek(at)
-                return self._counted[-1][1] - count - self._records(file.read(start - at))
-        except FileNotFoundError:
-            return 0
-
-    def _count_on(self, file: Any) -> None:
-        at, count = self._counted[-1]
-        file.seek(at)
-        rest = b""
-        while chunk := file.read(_COUNT):
-            whole, _, rest = (rest + chunk).rpartition(b"\n")
-            if whole:
-                at += len(whole) + 1
-                count += self._records(whole)
-                self._counted.append((at, count))
-
-    def _records(self, text: bytes) -> int:
-        return sum(int(seq) > self.base for seq in _RECORD.findall(text))
+        """How many records there are beyond what was read; a line that is damaged may be among them."""
+        files, total = self.reader.unread()
+        for number, path, offset in files:
+            with contextlib.suppress(FileNotFoundError):
+                counter = self._counters.get(number) or self._counters.setdefault(number, _Counter(path))
+                total += counter.after(offset, self.base)
+        for number in self._counters.keys() - {number for number, _, _ in files}:
+            del self._counters[number]
+        return total
 
     def lag(self, now: float) -> float:
-        """For how many seconds the oldest line that is not done with has been in the file, as far as was looked."""
-        offset = self.offset
-        while self._sizes and self._sizes[0][1] <= offset:
+        """For how many seconds the oldest line that is not done with has been in a file, as far as was looked."""
+        done_with = self._done_with
+        while self._sizes and self._sizes[0][1] <= done_with:
             self._sizes.popleft()
         return now - self._sizes[0][0] if self._sizes else 0.0
 
@@ -173,6 +190,7 @@ class Inbox:
         self._reader = JournalReader(directory)
         self._writers: dict[str, _Writer] = {}
         self._cursor = cursor
+        self._begin()
         # Reports are asked for from other threads; and from a signal handler that interrupts a delivery.
         self._lock = threading.RLock()
         self.environment: dict[str, Any] = {}
@@ -189,6 +207,12 @@ class Inbox:
             self._look()
             for state in self._writers.values():
                 state.pull(final=final, see=self._see)
+
+    def _begin(self) -> None:
+        self._reader.start = {
+            writer: (Place(position.segment, position.offset), position.seq)
+            for writer, position in self._cursor.writers.items()
+        }
 
     def _look(self) -> None:
         self._reader.look()
@@ -217,7 +241,7 @@ class Inbox:
         with self._lock:
             for state in self._writers.values():
                 ready = sorted(seq for seq in state.held if seq < state.low)
-                taken += [state.held[seq][1] for seq in ready[: limit - len(taken)]]
+                taken += [state.held[seq][2] for seq in ready[: limit - len(taken)]]
         return taken
 
     def done(self, event: Event) -> None:
@@ -234,7 +258,8 @@ class Inbox:
         with self._lock:
             self._reader = JournalReader(self._reader.directory)
             self._writers.clear()
-            self._cursor.writers = {writer: Position(seq, 0) for writer, seq in confirmed.items()}
+            self._cursor.writers = {writer: Position(seq) for writer, seq in confirmed.items()}
+            self._begin()
 
     def positions(self) -> dict[str, Position]:
         """Where the target stands now, by writer."""

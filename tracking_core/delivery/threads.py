@@ -35,6 +35,7 @@ class _Lane:
         self._asked = 0
         self._answered = 0
         self._ending: tuple[str, str | None] | None = None
+        self._leaving = False
         self.ended = False
         self.thread = threading.Thread(target=self._run, name=f"tracking-{destination.label}", daemon=True)
 
@@ -64,6 +65,10 @@ class _Lane:
                     self._wake.clear()
                     idle = min(idle * 1.25, IDLE_POLL)
                 if self.thread is not me:
+                    return
+                if self._leaving:
+                    self.worker.commit()
+                    self.worker.release()
                     return
             while self.worker.tracker is not None and self.worker.deliver():
                 pass
@@ -107,6 +112,11 @@ class _Lane:
     def end(self, status: str, error: str | None) -> None:
         """Ask that everything is delivered, and the target finished."""
         self._ending = (status, error)
+        self._wake.set()
+
+    def leave(self) -> None:
+        """Stop after the batch that is under way, and leave the target open for others."""
+        self._leaving = True
         self._wake.set()
 
     def abandon(self) -> None:
@@ -192,6 +202,17 @@ class ThreadDelivery:
                 lane.worker.abandoned = True
                 if lane.worker.last_error is None:
                     lane.worker.last_error = f"made no progress for {timeout:g} s"
+
+    def leave(self, timeout: float) -> None:
+        """Stop, commit what was delivered, and leave the targets open for whoever goes on."""
+        for lane in self._lanes:
+            lane.leave()
+        for lane in self._lanes:
+            lane.wait(lambda lane=lane: lane.ended, timeout)
+
+    def failed(self) -> bool:
+        """Whether a target was given up, or its worker died."""
+        return any(lane.worker.failure is not None for lane in self._lanes)
 
     def reports(self) -> list[TargetReport]:
         """What became of the records, target by target."""

@@ -1,7 +1,9 @@
 """The journal: append-only JSON Lines in the run directory; the truth, the buffer and the bus."""
 
 from tracking_core.journal.lines import FORMAT, Event, decode_line, encode_line, pack, unpack
-from tracking_core.journal.reader import Damage, JournalReader, WriterReader, read_events
+from tracking_core.journal.reader import JournalReader, WriterReader, read_events
+from tracking_core.journal.segment_reader import Damage
+from tracking_core.journal.segments import Place
 from tracking_core.journal.writer import JournalWriter
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "Event",
     "JournalReader",
     "JournalWriter",
+    "Place",
     "WriterReader",
     "decode_line",
     "encode_line",

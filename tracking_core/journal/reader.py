@@ -1,57 +1,97 @@
-"""Readers of journals: they follow files that grow, step over damage, and say where it is."""
+"""Readers of journals: they follow all segments of a writer, and read what compaction made of some."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracking_core.errors import JournalError
-from tracking_core.journal.lines import FORMAT, Event, decode_line
+from tracking_core.journal.lines import Event
+from tracking_core.journal.part_reader import PartReader
+from tracking_core.journal.segment_reader import Damage, SegmentReader
+from tracking_core.journal.segments import Place, WriterFiles, find_files, split_segment_name
 
-_CHUNK = 1 << 20
-_START = b'{"seq":'
-"""How every line starts; inside a JSON string its quotes would be escaped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A place in a journal that cannot be read.
-
-    Args:
-        file: The file.
-        offset: Where the damaged line starts, in bytes.
-        length: How long it is, in bytes.
-        reason: What is wrong with it.
-    """
-
-    file: Path
-    offset: int
-    length: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file.name}, byte {self.offset}: {self.reason} ({self.length} bytes)"
+Found = tuple[tuple[int, int], Event]
+"""((segment, offset), event)"""
 
 
 class WriterReader:
     """Reads the journal of one writer, from where it stopped last time.
 
+    Segments are read side by side: while a writer goes on in the next one, lines may still come to the one before. One
+    is done with once a `seal` names its length. Where a segment is gone, the part that was made of it is read; nothing
+    is given twice.
+
     Args:
-        path: The first segment of the writer.
-        offset: Where to start, in bytes: 0, or an `offset` that this class reported.
+        path: A segment of the writer.
+        place: Where to start.
+        after: Events of parts up to this number are not wanted.
     """
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        self.path = path
-        self.writer = path.name.rpartition("-")[0]
-        self.offset = offset
-        """Where the next line starts."""
-        self.damage: list[Damage] = []
-        self.parent: str | None = None
-        """The writer that this one was forked from, if it was; known once the header was read."""
+    def __init__(self, path: Path, place: tuple[int, int] = Place(), after: int = 0) -> None:
+        name = split_segment_name(path.name)
+        self.writer = name[0] if name else path.stem
+        self.taken = 0
+        """How many bytes were read."""
+        self._directory = path.parent.parent
+        self._start = Place(*place)
+        self._files = WriterFiles({name[1] if name else 1: path})
+        self._managed = False
+        self._readers: dict[int, SegmentReader | PartReader] = {}
+        self._complete: set[int] = set()
+        self._seals: dict[int, int] = {}
+        self._firm = 0
+        self._prefix = after
+        self._given: set[int] = set()
+        self._parts: list[PartReader] = []
+        self._damage: list[Damage] = []
+        self._parent: str | None = None
 
-    def read(self, limit: int = 1 << 30, *, final: bool = False) -> list[tuple[int, Event]]:
+    def know(self, files: WriterFiles) -> None:
+        """Tell it which files there are; otherwise it looks by itself."""
+        self._managed = True
+        self._files = files
+
+    @property
+    def damage(self) -> list[Damage]:
+        """All damage met so far, by segment."""
+        return [*self._damage, *(damage for number in sorted(self._readers) for damage in self._readers[number].damage)]
+
+    @property
+    def parent(self) -> str | None:
+        """The writer that this one was forked from, if it was; known once a header was read."""
+        return self._parent
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there are parts."""
+        return bool(self._files.parts)
+
+    @property
+    def place(self) -> Place:
+        """Nothing that was not read stands before it."""
+        numbers = self._numbers()
+        if not numbers:
+            # All there was is done with; what comes next is in a later segment.
+            last = max(self._complete, default=0)
+            return Place(last + 1, 0) if last >= self._start.segment else self._start
+        reader = self._readers.get(numbers[0])
+        if isinstance(reader, SegmentReader):
+            return Place(numbers[0], reader.offset)
+        return Place(numbers[0], self._start.offset if numbers[0] == self._start.segment else 0)
+
+    @property
+    def low(self) -> int:
+        """Every event with a smaller number was read, or will not come.
+
+        What a segment claims holds only when those before it are done with: a line may still come to them.
+        """
+        numbers = self._numbers()
+        first = self._readers.get(numbers[0]) if numbers else None
+        return max(self._firm, first.low if first is not None else 0)
+
+    def read(self, limit: int = 1 << 30, *, final: bool = False) -> list[Found]:
         """Read the complete lines that were added.
 
         Args:
@@ -59,62 +99,197 @@ class WriterReader:
             final: Whether nothing more will be written, so that an incomplete last line is damage.
 
         Returns:
-            (offset where the line starts, event) pairs in the order of the file, headers left out.
+            ((segment, offset where the line starts), event) pairs, segment by segment, headers left out.
 
         Raises:
             JournalError: The file's format is newer than this version knows.
+            FileNotFoundError: A segment is gone, and there is nothing in its place.
         """
-        events: list[tuple[int, Event]] = []
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            rest, taken, before = b"", 0, self.offset
-            # At least one line, however long: with none the next call would stand here again.
-            while (taken < limit or self.offset == before) and (chunk := file.read(_CHUNK)):
-                taken += len(chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    self._take(line, events)
-            if final and rest and not file.read(1):
-                self._note(Damage(self.path, self.offset, len(rest), "the last line is incomplete"))
+        events: list[Found] = []
+        if not self._managed:
+            self._look()
+        before = self.taken
+        for number in self._numbers():
+            left = limit - (self.taken - before)
+            if left <= 0:
+                break
+            if number not in self._complete:
+                events += self._read(number, left, final=final)
+        self._remember(events)
+        self._settle()
         return events
 
-    def _take(self, line: bytes, events: list[tuple[int, Event]]) -> None:
-        start = self.offset
-        self.offset += len(line) + 1
-        part, failure = 0, ""
-        while line:
+    def claim_parts(self) -> list[PartReader]:
+        """Parts that nothing was read of yet, neither from them nor from their segments: whoever asks reads them."""
+        claimed: list[PartReader] = []
+        for part in self._known_parts():
+            numbers = range(part.segments[0], part.segments[1] + 1)
+            if not any(number in self._complete or number in self._readers for number in numbers):
+                self._pass(part)
+                claimed.append(part)
+        return claimed
+
+    def behind(self) -> int:
+        """About how many bytes are there that were not read."""
+        files, parts = self._unread()
+        total = sum(part.behind() for part in parts)
+        for _, path, offset in files:
+            with contextlib.suppress(OSError):
+                total += max(0, path.stat().st_size - offset)
+        return total
+
+    def unread(self) -> tuple[list[tuple[int, Path, int]], int]:
+        """What was not read: (segment, file, offset) of files, and how many records there are in parts."""
+        files, parts = self._unread()
+        return files, sum(map(self._unread_in, parts))
+
+    def _unread(self) -> tuple[list[tuple[int, Path, int]], list[PartReader]]:
+        files: list[tuple[int, Path, int]] = []
+        parts: list[PartReader] = []
+        for number in self._numbers():
+            reader = self._readers.get(number)
+            path = self._files.segments.get(number)
+            if isinstance(reader, PartReader) or path is None:
+                part = reader if isinstance(reader, PartReader) else self._part_of(number)
+                if part is not None and part not in parts:
+                    parts.append(part)
+            else:
+                files.append((number, path, reader.offset if reader is not None else self._offset(number)))
+        return files, parts
+
+    def _unread_in(self, part: PartReader) -> int:
+        if self._prefix < part.files.first and not self._given:
+            return part.records
+        numbers = part.record_numbers()
+        beyond = numbers[numbers.searchsorted(self._prefix, side="right") :].tolist()
+        return sum(number not in self._given for number in beyond) if self._given else len(beyond)
+
+    # ------------------------------------------------------------------ files
+
+    def _look(self) -> None:
+        found = find_files(self._directory).get(self.writer)
+        if found is not None:
+            self._files = found
+
+    def _numbers(self) -> list[int]:
+        """The segments that are not done with."""
+        numbers = set(self._files.segments)
+        for part in self._known_parts():
+            numbers.update(range(part.segments[0], part.segments[1] + 1))
+        return sorted(n for n in numbers if n >= self._start.segment and n not in self._complete)
+
+    def _known_parts(self) -> list[PartReader]:
+        known = {part.files for part in self._parts}
+        for files in self._files.parts:
+            if files not in known:
+                part = PartReader(files)
+                # Of two that hold the same segments one is enough; they would be the same.
+                if not any(one.segments[0] <= part.segments[0] <= one.segments[1] for one in self._parts):
+                    self._parts.append(part)
+        return self._parts
+
+    def _part_of(self, number: int) -> PartReader | None:
+        for part in self._known_parts():
+            if part.segments[0] <= number <= part.segments[1]:
+                return part
+        return None
+
+    def _offset(self, number: int) -> int:
+        return self._start.offset if number == self._start.segment else 0
+
+    # ------------------------------------------------------------------ reading
+
+    def _read(self, number: int, limit: int, *, final: bool) -> list[Found]:
+        reader = self._readers.get(number)
+        if reader is None:
+            path = self._files.segments.get(number)
+            if path is None:
+                reader = self._turn_to_part(number)
+            else:
+                reader = self._readers[number] = SegmentReader(path, self.writer, number, self._offset(number))
+        if isinstance(reader, SegmentReader):
+            offset = reader.offset
             try:
-                event = decode_line(line[part:], self.writer)
-                break
-            except JournalError as error:
-                failure = failure or str(error)
-            # Behind what a full disk tore, or a damaged line end, a whole line may stand.
-            part = line.find(_START, part + 1)
-            if part < 0:
-                self._note(Damage(self.path, start, len(line), failure))
-                return
-        else:
-            return
-        if part:
-            self._note(Damage(self.path, start, part, failure))
-        if event.kind != "segment":
-            events.append((start + part, event))
-        else:
-            self._check_header(event, start)
+                events = reader.read(limit, final=final or number in self._seals)
+                self.taken += reader.offset - offset
+                self._parent = reader.parent or self._parent
+            except FileNotFoundError:
+                self._look()
+                if self._part_of(number) is None:
+                    raise
+                reader = self._turn_to_part(number)
+            else:
+                return events
+        assert reader is not None
+        wanted = [pair for pair in reader.read(limit) if self._is_new(pair[1].seq)]
+        self._parent = reader.parent or self._parent
+        self.taken += reader.moved()
+        if reader.at_end:
+            self._damage += reader.damage
+            self._pass(reader)
+        return wanted
 
-    def _note(self, damage: Damage) -> None:
-        if damage not in self.damage[-1:]:
-            self.damage.append(damage)
+    def _turn_to_part(self, number: int) -> PartReader:
+        part = self._part_of(number)
+        if part is None:
+            raise FileNotFoundError(f"{self._directory}: segment {number} of writer {self.writer} is gone")
+        for one in range(part.segments[0], part.segments[1] + 1):
+            old = self._readers.pop(one, None)
+            if isinstance(old, SegmentReader) and one != part.segments[0]:
+                self._complete.add(one)
+        self._complete.update(range(part.segments[0] + 1, part.segments[1] + 1))
+        self._complete.discard(part.segments[0])
+        # The part is read as the first of its segments.
+        self._start = Place(min(self._start.segment, part.segments[0]), 0)
+        self._readers[part.segments[0]] = part
+        return part
 
-    def _check_header(self, event: Event, start: int) -> None:
-        self.parent = event.fields.get("parent")
-        version = event.fields.get("v")
-        if not isinstance(version, int) or version > FORMAT:
-            # Whoever asks again must not get the rest of the file.
-            self.offset = start
-            raise JournalError(
-                f"{self.path} has format {version}, this version reads up to {FORMAT}: upgrade tracking-core"
-            )
+    def _pass(self, part: PartReader) -> None:
+        for number in range(part.segments[0], part.segments[1] + 1):
+            self._readers.pop(number, None)
+            self._complete.add(number)
+        self._firm = max(self._firm, part.low)
+
+    def _is_new(self, seq: int) -> bool:
+        return seq > self._prefix and seq not in self._given
+
+    def _remember(self, events: list[Found]) -> None:
+        """Keep which numbers were given: those up to one, and some beyond."""
+        prefix, given = self._prefix, self._given
+        for _, event in events:
+            seq = event.seq
+            if seq == prefix + 1:
+                prefix = seq
+            elif seq > prefix:
+                given.add(seq)
+            if event.kind == "seal":
+                self._note_seal(event)
+        self._prefix = prefix
+
+    def _note_seal(self, event: Event) -> None:
+        segment, size = event.fields.get("segment"), event.fields.get("bytes")
+        if isinstance(segment, int) and isinstance(size, int):
+            self._seals[segment] = size
+
+    def _settle(self) -> None:
+        for number in [number for number in self._seals if number in self._readers]:
+            reader = self._readers[number]
+            if isinstance(reader, SegmentReader) and reader.size >= self._seals[number]:
+                if reader.offset < self._seals[number]:
+                    # Its last line was cut off, which shows only now.
+                    with contextlib.suppress(OSError):
+                        reader.read(final=True)
+                self._damage += reader.damage
+                self._firm = max(self._firm, reader.low)
+                self._complete.add(number)
+                del self._readers[number]
+        low = self.low
+        if low - 1 > self._prefix:
+            self._prefix = low - 1
+            self._given = {seq for seq in self._given if seq >= low}
+        while self._prefix + 1 in self._given:
+            self._prefix += 1
+            self._given.discard(self._prefix)
 
 
 @dataclass
@@ -123,21 +298,20 @@ class JournalReader:
 
     Args:
         directory: The run directory.
+        start: Where to start, by writer: (place, number up to which nothing is wanted).
     """
 
     directory: Path
     writers: dict[str, WriterReader] = field(default_factory=dict[str, WriterReader])
+    start: dict[str, tuple[Place, int]] = field(default_factory=dict[str, tuple[Place, int]])
 
     def look(self) -> None:
-        """Look for writers that came since."""
-        try:
-            paths = sorted((self.directory / "journal").glob("*-000001.jsonl"))
-        except OSError:
-            return
-        for path in paths:
-            name = path.name.rpartition("-")[0]
+        """Look for writers that came since, and for new files of those that were there."""
+        for name, files in find_files(self.directory).items():
             if name not in self.writers:
-                self.writers[name] = WriterReader(path)
+                path = self.directory / "journal" / f"{name}-000001.jsonl"
+                self.writers[name] = WriterReader(path, *self.start.get(name, (Place(), 0)))
+            self.writers[name].know(files)
 
     @property
     def damage(self) -> list[Damage]:

@@ -23,6 +23,8 @@ from typing import Any
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
 from tracking_core.journal.lines import FORMAT, encode_line
+from tracking_core.journal.rotation import Retired, Turning
+from tracking_core.journal.segments import segment_path
 
 
 def new_writer_id() -> str:
@@ -68,15 +70,21 @@ class JournalWriter:
         self._pid = os.getpid()
         folder = self.directory / "journal"
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{self.id}-000001.jsonl"
-        self._fd: int = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        header = {"v": FORMAT, "run": self.run_id, "writer": self.id, "segment": 1, "previous": None, "parent": parent}
-        line = encode_line(0, 1, "segment", _seconds(self.clock()), header)
+        self._parent = parent
+        self._turning = Turning()
+        self.path = segment_path(folder, self.id, 1)
+        self._fd: int = _create(self.path)
+        line = self._header(1)
         self._torn = os.write(self._fd, line) != len(line)
         self._alive = folder / f"{self.id}.alive"
         self.beat()
         if on_network(folder):
             self.defer(for_good=True)
+
+    def _header(self, number: int) -> bytes:
+        previous = self.path.name if number > 1 else None
+        header = {"v": FORMAT, "run": self.run_id, "writer": self.id, "segment": number, "previous": previous}
+        return encode_line(0, self._low, "segment", _seconds(self.clock()), {**header, "parent": self._parent})
 
     def append(self, kind: str, fields: Mapping[str, Any], *, time: float | None = None) -> bool:
         """Write one event.
@@ -249,6 +257,72 @@ class JournalWriter:
         """Write an event without content, for the sake of its `low`."""
         self.append("mark", {})
 
+    def rotate(self, limit: int) -> None:
+        """Go on in the next segment when this one is large, and seal those that are done with.
+
+        Args:
+            limit: From how many bytes on a segment is large.
+
+        Raises:
+            OSError: The next one cannot be made; this one is written on.
+        """
+        fd = self._fd
+        if fd >= 0 and self._turning.busy.acquire(blocking=False):
+            try:
+                if os.fstat(fd).st_size >= limit:
+                    self._turn()
+            finally:
+                self._turning.busy.release()
+            self.seal()
+
+    def _turn(self) -> None:
+        turning = self._turning
+        path = turning.next_path(self.path.parent, self.id)
+        header = self._header(turning.number + 1)
+        new = _create(path)
+        try:
+            if os.write(new, header) != len(header):
+                path.unlink()
+                raise OSError(errno.ENOSPC, "the header of the next segment could not be written", str(path))
+            with turning.lock:
+                if self._fd < 0:
+                    path.unlink()
+                    return
+                # Behind the same number: a write that begins before this goes to the old file, the others to the new.
+                old = os.dup(self._fd)
+                os.dup2(new, self._fd, inheritable=False)
+        finally:
+            os.close(new)
+        before, self.path = self.path, path
+        turning.number += 1
+        barrier = self._next()
+        turning.retired.append(Retired(turning.number - 1, before, old, barrier))
+        self.write(barrier, "mark", {}, _seconds(self.clock()))
+
+    def seal(self) -> None:
+        """Say of segments to which nothing comes any more how long they are, and what their digest is.
+
+        Raises:
+            OSError: One cannot be made durable.
+        """
+        turning = self._turning
+        if not turning.busy.acquire(blocking=False):
+            return
+        try:
+            while turning.retired and self._low > turning.retired[0].barrier and self._fd >= 0:
+                one = turning.retired[0]
+                if not self.append("seal", one.seal()):
+                    return
+                turning.retired.pop(0)
+                os.close(one.fd)
+        finally:
+            turning.busy.release()
+
+    @property
+    def sealed(self) -> int:
+        """How many segments are sealed."""
+        return self._turning.number - 1 - len(self._turning.retired)
+
     @property
     def is_foreign(self) -> bool:
         """Whether this process is a fork of the one that opened the file."""
@@ -256,6 +330,8 @@ class JournalWriter:
 
     def reopen(self) -> None:
         """Go on in a file of one's own, in a forked child: two writers never share one."""
+        # A thread that is not here may have held the lock when the process was forked.
+        self._turning.lock = threading.Lock()
         self.close()
         self._open(parent=self.id)
 
@@ -286,14 +362,25 @@ class JournalWriter:
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        # Closed while it is exchanged, the number might be another file's by then; that takes no time.
+        locked = self._turning.lock.acquire(timeout=1.0)
+        try:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
+        finally:
+            if locked:
+                self._turning.lock.release()
+        self._turning.close()
 
     @property
     def closed(self) -> bool:
         """Whether the file is closed."""
         return self._fd < 0
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
 def _seconds(time: Any) -> float:

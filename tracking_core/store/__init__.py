@@ -9,13 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracking_core.store.comparing import Comparison, MetricSummary
     from tracking_core.store.records import RunRecord
     from tracking_core.store.series import Series
     from tracking_core.store.store import Store, open_store
 
-_HOMES = {"RunRecord": "records", "Series": "series", "Store": "store", "open_store": "store"}
+_HOMES = {
+    "Comparison": "comparing",
+    "MetricSummary": "comparing",
+    "RunRecord": "records",
+    "Series": "series",
+    "Store": "store",
+    "open_store": "store",
+}
 
-__all__ = ["RunRecord", "Series", "Store", "open_store"]
+__all__ = ["Comparison", "MetricSummary", "RunRecord", "Series", "Store", "open_store"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from tracking_core.artifacts import StoredVersion
-from tracking_core.errors import NameNotFoundError
-from tracking_core.journal import Damage, Event, JournalReader, unpack
-from tracking_core.journal.events import blobs_of, to_record
+from tracking_core.errors import InvalidValueError, NameNotFoundError
+from tracking_core.journal import Damage, Event, JournalReader, read_events, unpack
+from tracking_core.journal.events import RECORD_KINDS, blobs_of, to_record
 from tracking_core.journal.liveness import is_alive
 from tracking_core.layout import read_run
+from tracking_core.store.columns import ScalarColumns
+from tracking_core.store.finding import EventFinder
+from tracking_core.store.following import follow
 from tracking_core.store.series import Series
 from tracking_core.values import ArtifactRef, Histogram, Image, Record, Table
 
 
 class RunRecord:
     """What was recorded of one run. It reads what is there when it is asked, also while the run goes on.
+
+    Scalars are decoded when the first of them is asked for, and kept; what else there is costs little.
 
     Args:
         directory: The run directory.
@@ -34,8 +38,8 @@ class RunRecord:
     def __init__(self, directory: Path) -> None:
         self.dir = directory
         self._facts = read_run(directory)
-        self._reader = JournalReader(directory)
-        self._events: dict[str, dict[int, Event]] = {}
+        self._finder = EventFinder(directory)
+        self._columns = ScalarColumns(directory)
 
     # ------------------------------------------------------------------ what it is
 
@@ -103,10 +107,9 @@ class RunRecord:
     @property
     def status(self) -> str:
         """What the run was finished with; "running" while a writer of it lives, "crashed" when none does."""
-        end = self._end()
+        newest, end = self._finder.newest_end()
         if end is not None:
             return end.fields["status"]
-        newest = self._session()
         return "running" if newest is not None and is_alive(self.dir, newest) else "crashed"
 
     @property
@@ -121,23 +124,14 @@ class RunRecord:
         end = self._end()
         return end.time if end is not None else None
 
-    def _session(self) -> str | None:
-        """The writer of the newest session."""
-        self._load()
-        # A run that was continued has several sessions; a forked child only adds to the one of its parent.
-        sessions = [writer for writer, reader in self._reader.writers.items() if reader.parent is None]
-        return max(sessions, default=None)
-
     def _end(self) -> Event | None:
         """How the newest session ended; None when it did not."""
-        newest = self._session()
-        return next((event for event in self._of("finish") if event.writer == newest), None)
+        return self._finder.newest_end()[1]
 
     def summary(self) -> dict[str, Any]:
         """What describes the run as a whole: the last value of every scalar, and what `log_summary` set."""
-        found: dict[str, Any] = {}
-        for event in self._of("scalars"):
-            found.update(event.fields["values"])
+        self._columns.refresh()
+        found: dict[str, Any] = dict(self._columns.last())
         for event in self._of("summary"):
             found.update(unpack(event.fields["summary"]))
         return found
@@ -146,33 +140,43 @@ class RunRecord:
 
     def scalar_names(self) -> list[str]:
         """Names of all scalars, sorted."""
-        return sorted({name for event in self._of("scalars") for name in event.fields["values"]})
+        self._columns.refresh()
+        return self._columns.names()
 
-    def scalars(self, name: str, axis: str | None = None) -> Series:
-        """One scalar over its steps, in the order in which it was logged.
+    def scalars(self, name: str, axis: str | None = None, *, raw: bool = False) -> Series:
+        """One scalar over its steps: one row a step, by step.
+
+        Where a step was logged more than once, as after a restart from a checkpoint, the row that was logged last
+        counts; of several writers that is the one that started last.
 
         Args:
             name: Name of the scalar.
             axis: The step axis; None takes the only one, or "step" when there are several.
+            raw: Whether every row is wanted, in the order in which they were logged (writers by start).
 
         Raises:
             NameNotFoundError: There is no such scalar, on that axis.
         """
-        found = [event for event in self._of("scalars") if name in event.fields["values"]]
-        if not found:
-            raise NameNotFoundError(self._missing("scalar", name, self.scalar_names()))
-        axes = list(dict.fromkeys(event.fields["axis"] for event in found))
+        self._columns.refresh()
+        rows = self._columns.rows(name)
+        if rows is None:
+            raise NameNotFoundError(self._missing("scalar", name, self._columns.names()))
+        axes = self._columns.axes_of(rows)
         chosen: str = axis if axis is not None else "step" if "step" in axes else axes[0]
-        rows = [event for event in found if event.fields["axis"] == chosen]
-        if not rows:
+        if chosen not in axes:
             raise NameNotFoundError(f"run {self.id}: {name!r} was logged on {', '.join(axes)}, not on {axis!r}")
-        return Series(
-            name,
-            chosen,
-            np.array([event.fields["step"] for event in rows], np.int64),
-            np.array([event.time for event in rows], np.float64),
-            np.array([event.fields["values"][name] for event in rows], np.float64),
-        )
+        columns = (rows.step, rows.time, rows.value)
+        if len(axes) > 1:
+            wanted = rows.axis == self._columns.axes.index(chosen)
+            columns = (rows.step[wanted], rows.time[wanted], rows.value[wanted])
+        series = Series(name, chosen, *columns)
+        return series if raw else series.resolved()
+
+    def scalar_axes(self) -> dict[str, tuple[str, ...]]:
+        """Name of every scalar, sorted → the step axes it was logged on, in the order in which they came up."""
+        self._columns.refresh()
+        found = ((name, self._columns.rows(name)) for name in self._columns.names())
+        return {name: self._columns.axes_of(rows) for name, rows in found if rows is not None}
 
     def image_names(self) -> list[str]:
         """Names of all images, sorted."""
@@ -248,9 +252,33 @@ class RunRecord:
 
     def records(self) -> list[Record]:
         """Everything that was logged, as it is delivered to a backend: writers by start, each in its own order."""
-        from tracking_core.journal.events import RECORD_KINDS
+        return [self._record(event) for event in read_events(self.dir) if event.kind in RECORD_KINDS]
 
-        return [self._record(event) for event in self._all() if event.kind in RECORD_KINDS]
+    def follow(self, poll: float = 0.5, timeout: float | None = None) -> Iterator[Record]:
+        """Records from the beginning on, and then as they come, also from a run of another process.
+
+        Writers are told apart by `Record.writer`; the records of each come in its own order. It ends when the run has:
+        every session was finished, or its process is gone. Only a part of the journal is held in memory.
+
+        Args:
+            poll: Seconds between two looks at the files.
+            timeout: Stop after so many seconds without a new record; None waits for as long as the run goes on.
+
+        Raises:
+            InvalidValueError: `poll` or `timeout` is no number of seconds.
+            JournalError: While it is iterated: a record cannot be read.
+        """
+        for what, value in (("poll", poll), ("timeout", math.inf if timeout is None else timeout)):
+            if not (isinstance(value, (int, float)) and value >= 0):
+                raise InvalidValueError(f"follow: {what} is a number of seconds, got {value!r:.80}")
+        return follow(self.dir, lambda: self.has_ended, poll, timeout)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no session of this run goes on; of several processes that write to it one may end before another."""
+        return self.status != "running" and not any(
+            self._finder.finish(writer) is None and is_alive(self.dir, writer) for writer in self._finder.sessions()
+        )
 
     def damage(self) -> list[Damage]:
         """Places in the journal that cannot be read; everything else is there all the same."""
@@ -265,21 +293,11 @@ class RunRecord:
 
     # ------------------------------------------------------------------ reading
 
-    def _load(self) -> dict[str, dict[int, Event]]:
-        """Read what was added since the last look."""
-        self._reader.look()
-        for writer, reader in self._reader.writers.items():
-            held = self._events.setdefault(writer, {})
-            held.update({event.seq: event for _, event in reader.read()})
-        return self._events
+    def _has_ended(self) -> bool:
+        return self.has_ended
 
-    def _all(self) -> Iterable[Event]:
-        for _, events in sorted(self._load().items()):
-            for seq in sorted(events):
-                yield events[seq]
-
-    def _of(self, kind: str) -> Iterable[Event]:
-        return (event for event in self._all() if event.kind == kind)
+    def _of(self, kind: str) -> list[Event]:
+        return self._finder.of(kind)
 
     def _record(self, event: Event) -> Record:
         return to_record(event, self.dir)

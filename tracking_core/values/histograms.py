@@ -157,6 +157,16 @@ class Histogram:
     def __hash__(self) -> int:
         return hash((self.counts.tobytes(), self.edges.tobytes()))
 
+    def _repr_svg_(self) -> str:
+        from tracking_core.values.notebook import histogram_svg
+
+        notes = [f"{self.count:,.6g} values" if isinstance(self.count, float) else f"{self.count:,} values"]
+        if not math.isnan(self.mean):
+            notes.append(f"mean {self.mean:.6g}")
+        lost = {"NaN": self.nan, "+Inf": self.posinf, "-Inf": self.neginf}
+        notes += [f"{number:,} {name}" for name, number in lost.items() if number]
+        return histogram_svg(self.counts, self.edges, notes)
+
     def _numbers(self) -> tuple[float, ...]:
         return (self.nan, self.posinf, self.neginf, self.min, self.max, self.mean, self.std)
 

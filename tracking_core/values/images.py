@@ -128,7 +128,19 @@ class Image:
         return f"Image(<{'png' if self._png is not None else describe(self._data)}>, caption={self.caption!r})"
 
     def _repr_png_(self) -> bytes:
-        return self.png()
+        if self.is_normal:
+            return self.png()
+        # What was not logged yet may be a batch.
+        images = to_images("image", self)
+        return (images[0] if len(images) == 1 else image_grid(images)).png()
+
+    def _repr_html_(self) -> str | None:
+        """With what is written below it; None leaves it to the PNG."""
+        if not isinstance(self.caption, str):
+            return None
+        from tracking_core.values.notebook import media_html
+
+        return media_html(self._repr_png_(), "image/png", self.caption)
 
 
 def to_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import wave
 from collections.abc import Sequence
@@ -88,6 +89,14 @@ class Video:
         inside = f"{self.format} file" if self.frames is None else "x".join(map(str, self.frames.shape))
         return f"Video({inside}, fps={self.fps:g})"
 
+    def _repr_html_(self) -> str | None:
+        """None leaves it to the text, where no browser is known to play the format."""
+        from tracking_core.values.notebook import media_html
+
+        if self.frames is not None or self.format == "gif":
+            return media_html(self.gif(), "image/gif")
+        return media_html(self.encoded or b"", f"video/{self.format}") if self.format in {"mp4", "webm"} else None
+
 
 class Audio:
     """Sound.
@@ -160,11 +169,19 @@ class Audio:
     def __repr__(self) -> str:
         return f"Audio({'x'.join(map(str, self.samples.shape))}, sample_rate={self.sample_rate})"
 
+    def _repr_html_(self) -> str | None:
+        from tracking_core.values.notebook import media_html
+
+        return media_html(self.wav(), "audio/wav", self.caption or "")
+
 
 class Text(str):
     """Text, shown as Markdown where the backend can."""
 
     __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
 
 
 class Figure:
@@ -206,6 +223,12 @@ class Figure:
 
     def __repr__(self) -> str:
         return f"Figure({'plotly' if self.plotly is not None else self.image!r})"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        if self.plotly is not None:
+            return {"application/vnd.plotly.v1+json": json.loads(self.plotly), "text/plain": repr(self)}
+        assert self.image is not None
+        return {"image/png": self.image.png(), "text/plain": repr(self)}
 
 
 def to_video(value: Any, *, fps: float = 8.0, value_range: tuple[float, float] | None = None) -> Video:

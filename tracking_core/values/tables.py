@@ -56,6 +56,11 @@ class Table:
     def __hash__(self) -> int:
         return hash((self.columns, repr(self.rows)))
 
+    def _repr_html_(self) -> str:
+        from tracking_core.values.notebook import table_html
+
+        return table_html(self.columns, self.rows)
+
 
 def to_table(value: Any) -> Table:
     """A `Table` as it is; made from a mapping of columns, a sequence of row mappings, or a data frame.

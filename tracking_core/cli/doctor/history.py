@@ -14,8 +14,9 @@ from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.hookspecs import Finding
-from tracking_core.journal import Event, decode_line
+from tracking_core.journal import Event, JournalReader, Place, decode_line
 from tracking_core.journal.liveness import is_alive
+from tracking_core.journal.segments import WriterFiles, find_files
 from tracking_core.layout import RUN_FILE, project_directories, read_run
 from tracking_core.naming import printable
 from tracking_core.targets import Target, parse_target
@@ -104,7 +105,7 @@ def _run_files(root: Path) -> Iterator[tuple[float, str]]:
 
 
 def _look(directory: Path, facts: Mapping[str, Any]) -> RunLook:
-    ends = {path.name.rpartition("-")[0]: _ends(path) for path in sorted(directory.glob("journal/*-000001.jsonl"))}
+    ends = {writer: _ends(_newest(files)) for writer, files in find_files(directory).items()}
     status, dropped = _status(directory, ends)
     return RunLook(
         facts["id"],
@@ -118,13 +119,17 @@ def _look(directory: Path, facts: Mapping[str, Any]) -> RunLook:
     )
 
 
-class _Ends:
-    """The first line of a journal and those near its end."""
+def _newest(files: WriterFiles) -> Path:
+    """The file with what a writer wrote last."""
+    return files.segments[max(files.segments)] if files.segments else files.parts[-1].events
 
-    def __init__(self, header: Event | None, last: list[Event], size: int) -> None:
+
+class _Ends:
+    """The first line of the newest file of a writer and those near its end."""
+
+    def __init__(self, header: Event | None, last: list[Event]) -> None:
         self.header = header
         self.last = last
-        self.size = size
 
     @property
     def is_fork(self) -> bool:
@@ -138,7 +143,7 @@ def _ends(path: Path) -> _Ends:
         file.seek(max(0, size - _TAIL))
         lines = file.read(_TAIL).split(b"\n")
     events = [event for line in lines if line and (event := _decoded(line)) is not None]
-    return _Ends(_decoded(first.rstrip(b"\n")), [event for event in events if event.kind != "segment"], size)
+    return _Ends(_decoded(first.rstrip(b"\n")), [event for event in events if event.seq > 0])
 
 
 def _decoded(line: bytes) -> Event | None:
@@ -176,7 +181,10 @@ def _delivery(directory: Path, text: str, ends: Mapping[str, _Ends]) -> Delivery
 
 
 def _pending(directory: Path, target: Target, ends: Mapping[str, _Ends], cursor: Cursor) -> tuple[int, bool]:
-    unread = sum(max(0, end.size - cursor.writers.get(name, Position()).offset) for name, end in ends.items())
+    start = {name: (Place(at.segment, at.offset), at.seq) for name, at in cursor.writers.items()}
+    reader = JournalReader(directory, start=start)
+    reader.look()
+    unread = sum(one.behind() for one in reader.writers.values())
     if unread <= _COUNTED:
         inbox = Inbox(directory, Cursor(None, str(target), writers=dict(cursor.writers)))
         inbox.pull(final=True)

@@ -1,0 +1,58 @@
+"""Reading event files: records with checksums, as any writer of TensorBoard's makes them (the TFRecord format).
+
+```
+length: uint64, masked CRC-32C of these 8 bytes: uint32, data, masked CRC-32C of the data: uint32   (little-endian)
+```
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import crc32c
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+#: Longer records than protocol buffers can be are damage, not data.
+_LONGEST = 2**31
+
+
+def records(path: Path, problems: list[str] | None = None) -> Iterator[bytes]:
+    """The records of one event file, each a serialized `Event`; what is damaged is left out.
+
+    Args:
+        path: The file.
+        problems: Gets what was damaged, in words.
+    """
+
+    def note(what: str) -> None:
+        if problems is not None:
+            problems.append(f"{path.name}: {what}")
+
+    with path.open("rb") as file:
+        at = 0
+        while header := file.read(_HEADER.size):
+            if len(header) < _HEADER.size:
+                note(f"the last record, at byte {at}, is incomplete")
+                return
+            length, check = _HEADER.unpack(header)
+            if _masked(header[:8]) != check or length > _LONGEST:
+                # Where the next record starts, only the length would tell.
+                note(f"the record at byte {at} is damaged; what follows in this file cannot be read")
+                return
+            data, footer = file.read(length), file.read(_FOOTER.size)
+            if len(data) < length or len(footer) < _FOOTER.size:
+                note(f"the last record, at byte {at}, is incomplete")
+                return
+            if _masked(data) == _FOOTER.unpack(footer)[0]:
+                yield data
+            else:
+                note(f"the record at byte {at} is damaged and was left out")
+            at += _HEADER.size + length + _FOOTER.size
+
+
+def _masked(data: bytes) -> int:
+    check = crc32c.crc32c(data)
+    return ((check >> 15 | check << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,0 +1,96 @@
+"""CSV files come into the run store as scalars."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+
+import pytest
+from click.testing import CliRunner
+
+import tracking_core as tracking
+from tracking_core.cli.app import app
+from tracking_core.importing import import_runs
+
+
+def one(path, **options):
+    (done,) = import_runs(path, root="store", **options)
+    return done, tracking.open_store("store").run(done.run)
+
+
+def rows(record, name, axis=None):
+    series = record.scalars(name, axis)
+    return list(zip(series.step.tolist(), series.value.tolist(), strict=True))
+
+
+def test_numeric_columns_are_scalars(tmp_path):
+    (tmp_path / "log.csv").write_text(
+        "step,loss,acc,note,right,empty,mixed\n0,1.5,,a,true,,1\n10,0.5,0.25,b,false,,x\n20.0,nan,0.5,,true,,\n\n"
+    )
+    os.utime("log.csv", (1.5e9, 1.5e9))
+    done, record = one("log.csv")
+    assert record.scalar_names() == ["acc", "loss", "right"]
+    assert rows(record, "loss")[:2] == [(0, 1.5), (10, 0.5)]
+    assert math.isnan(rows(record, "loss")[2][1])
+    assert rows(record, "acc") == [(10, 0.25), (20, 0.5)]
+    assert rows(record, "right") == [(0, 1.0), (10, 0.0), (20, 1.0)]
+    assert done.problems == ("columns that are not numeric were left out: 'note', 'mixed'",)
+    assert (record.name, record.status, record.started) == ("log", "finished", 1.5e9)
+    assert record.scalars("loss").time.tolist() == [1.5e9] * 3
+
+
+def test_the_column_of_steps_can_be_named(tmp_path):
+    (tmp_path / "log.csv").write_text("epoch;val\n1;0,5\n2;0,25\n")
+    with pytest.raises(tracking.SettingsError, match="no column 'step'.*'epoch', 'val': name one with --step"):
+        one("log.csv")
+    (tmp_path / "log.csv").write_text("epoch;val\n1;0.5\nx;1\n2;0.25\n1.5;7\n")
+    done, record = one("log.csv", step="epoch")
+    assert rows(record, "val", "epoch") == [(1, 0.5), (2, 0.25)]
+    assert done.problems == ("2 rows were left out: their 'epoch' is no whole number",)
+
+
+def test_times_are_kept(tmp_path, monkeypatch):
+    # The form in which TensorBoard lets series be downloaded.
+    (tmp_path / "a.csv").write_text("Wall time,Step,Value\n1600000000.25,0,0.5\n1600000001.5,1,0.25\n")
+    _, record = one("a.csv")
+    assert record.scalars("Value").time.tolist() == [1600000000.25, 1600000001.5]
+    assert (record.started, record.finished) == (1600000000.25, 1600000001.5)
+    # Whatever the zone of whoever imports it.
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    (tmp_path / "b.csv").write_text("step,when,x\n0,2020-09-13T12:26:40,1\n1,2020-09-13T14:26:41+02:00,2\n")
+    try:
+        _, record = one("b.csv", time="when")
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    assert record.scalars("x").time.tolist() == [1600000000.0, 1600000001.0]
+
+
+def test_large_integers_and_names_are_exact(tmp_path):
+    (tmp_path / "log.csv").write_text(f'step,"a, ""b""",n\n{2**60},1,{2**70}\n', encoding="utf-8-sig")
+    _, record = one("log.csv")
+    assert record.scalar_names() == ['a, "b"', "n"]
+    (data,) = [r.data for r in record.records() if r.kind == "scalars"]
+    assert data["n"] == 2**70
+    assert record.scalars("n").step.tolist() == [2**60]
+
+
+def test_a_second_import_does_nothing_and_other_content_is_another_run(tmp_path):
+    (tmp_path / "log.csv").write_text("step,a\n1,2\n")
+    first, _ = one("log.csv")
+    assert one("log.csv")[0].there
+    (tmp_path / "log.csv").write_text("step,a\n1,3\n")
+    other, _ = one("log.csv")
+    assert (other.there, other.run != first.run) == (False, True)
+
+
+def test_a_directory_of_csv_files(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"step,a\n1,{ord(name)}\n")
+    refused = CliRunner().invoke(app, ["import", ".", "--root", "store"])
+    assert (refused.exit_code, "say --from csv" in refused.output) == (1, True)
+    result = CliRunner().invoke(app, ["import", ".", "--from", "csv", "--root", "store", "--json"])
+    assert [run["name"] for run in json.loads(result.stdout)["runs"]] == ["a", "b"]

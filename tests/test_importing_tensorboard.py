@@ -1,0 +1,405 @@
+"""Event files of other writers, and ours, come into the run store with everything that was logged."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.histogram import summary_v2 as histograms
+from tensorboard.plugins.scalar import summary_v2 as scalars
+from tensorboard.plugins.text import summary_v2 as texts
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboardX import SummaryWriter
+
+import tracking_core as tracking
+from tracking_core.cli.app import app
+from tracking_core.importing import import_runs
+
+T0 = 1_600_000_000.0
+
+
+def imported(source, **options):
+    """All runs of a source, imported into ./store: (what became of them, their records)."""
+    done = list(import_runs(source, root="store", **options))
+    return done, [tracking.open_store("store").run(one.run) for one in done]
+
+
+def one(source, **options):
+    done, records = imported(source, **options)
+    assert len(done) == 1, done
+    return done[0], records[0]
+
+
+def rows(record, name, axis=None):
+    series = record.scalars(name, axis)
+    return list(zip(series.step.tolist(), series.time.tolist(), series.value.tolist(), strict=True))
+
+
+def pixels(height=6, width=5, channels=3):
+    return np.arange(height * width * channels, dtype=np.uint8).reshape(height, width, channels)
+
+
+# ---------------------------------------------------------------- tensorboardX
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A run of tensorboardX, with every kind of value that it has."""
+    values = np.random.default_rng(0).normal(size=1000)
+    with SummaryWriter(str(tmp_path / "logs" / "exp" / "train")) as writer:
+        for step in range(50):
+            writer.add_scalar("train/loss", 1 / (step + 1), step * 10, walltime=T0 + step)
+        writer.add_scalar("bad", float("nan"), 1, walltime=T0 + 1)
+        writer.add_scalar("large", 2.0**100, 2**40, walltime=T0 + 1)
+        writer.add_image("picture", pixels(), 3, walltime=T0 + 2, dataformats="HWC")
+        writer.add_image("gray", pixels(channels=1)[..., 0], 4, walltime=T0 + 2, dataformats="HW")
+        writer.add_histogram("weights", values, 5, bins="fd", walltime=T0 + 3)
+        writer.add_histogram("same", np.full(7, 3.0), 5, walltime=T0 + 3)
+        writer.add_text("note", "hello *there*", 6, walltime=T0 + 4)
+        writer.add_audio("beep", np.linspace(-0.5, 0.5, 800)[:, None], 7, sample_rate=8000, walltime=T0 + 5)
+    return tmp_path / "logs", values
+
+
+def test_every_kind_of_tensorboardx_comes_in(written):
+    logs, values = written
+    done, record = one(logs)
+    assert (done.there, done.problems) == (False, ())
+    assert (record.name, record.project, record.status) == ("exp/train", "default", "finished")
+    assert record.scalar_names() == ["bad", "large", "train/loss"]
+    expected = [(step * 10, T0 + step, float(np.float32(1 / (step + 1)))) for step in range(50)]
+    assert rows(record, "train/loss") == expected
+    assert np.isnan(record.scalars("bad").value).tolist() == [True]
+    assert rows(record, "large") == [(2**40, T0 + 1, 2.0**100)]
+
+    ((step, (picture,)),) = record.images("picture")
+    assert step == 3
+    assert np.array_equal(picture.pixels, pixels())
+    ((step, (gray,)),) = record.images("gray")
+    assert gray.pixels.shape[:2] == (6, 5)
+    assert np.array_equal(gray.pixels[..., 0], pixels(channels=1)[..., 0])
+
+    ((step, histogram),) = record.histograms("weights")
+    assert (step, histogram.count) == (5, 1000)
+    assert (histogram.min, histogram.max) == (values.min(), values.max())
+    assert (histogram.mean, histogram.std) == (pytest.approx(values.mean()), pytest.approx(values.std()))
+    assert np.array_equal(histogram.counts, np.histogram(values, histogram.edges)[0])
+    ((_, same),) = record.histograms("same")
+    assert same.count == 7
+    assert same.edges[0] <= 3.0 <= same.edges[-1]
+
+    assert record.media("text", "note") == [(6, "hello *there*")]
+    ((step, sound),) = record.media("audio", "beep")
+    assert (step, sound.sample_rate, sound.samples.shape) == (7, 8000, (800, 1))
+    assert np.abs(sound.samples[:, 0] / 32767 - np.linspace(-0.5, 0.5, 800)).max() < 1e-3
+    times = {r.kind: r.time for r in record.records()}
+    assert {kind: times[kind] - T0 for kind in ("images", "histogram", "text", "audio")} == {
+        "images": 2, "histogram": 3, "text": 4, "audio": 5
+    }  # fmt: skip
+
+
+def test_what_is_there_is_not_imported_again(written, tmp_path):
+    logs, _ = written
+    first, record = one(logs)
+    files = {path: path.read_bytes() for path in record.dir.rglob("*") if path.is_file()}
+    again, _ = one(logs)
+    assert (again.there, again.run, again.problems) == (True, first.run, ())
+    # The same files elsewhere, even those of another project, are the same run.
+    (tmp_path / "moved").mkdir()
+    logs.rename(tmp_path / "moved" / "x")
+    moved, _ = one(tmp_path / "moved", project="other")
+    assert (moved.there, moved.run, moved.project) == (True, first.run, "default")
+    assert files == {path: path.read_bytes() for path in record.dir.rglob("*") if path.is_file()}
+    assert not (tmp_path / "store" / ".importing").exists()
+
+
+def test_a_source_that_has_grown_is_named(tmp_path):
+    writer = SummaryWriter(str(tmp_path / "logs"))
+    writer.add_scalar("a", 1, 1)
+    writer.close()
+    one(tmp_path / "logs")
+    (file,) = (tmp_path / "logs").iterdir()
+    with file.open("ab") as out:
+        out.write(b"x" * 100)
+    (problem,) = one(tmp_path / "logs")[0].problems
+    assert "has grown" in problem
+    # What is said to be the remedy is one.
+    (done,), _ = imported(tmp_path / "logs")
+    removed = CliRunner().invoke(app, ["rm", done.run, "--root", "store", "--yes"])
+    assert removed.exit_code == 0, removed.output
+    again, record = one(tmp_path / "logs")
+    assert (again.there, again.run, record.scalar_names()) == (False, done.run, ["a"])
+
+
+def test_hyperparameters_are_the_configuration(tmp_path):
+    with SummaryWriter(str(tmp_path / "logs")) as writer:
+        writer.add_scalar("loss", 1.0, 1)
+        writer.add_hparams({"lr": 0.5, "layers": 4, "act": "gelu", "bias": True}, {"acc": 0.75}, name="trial")
+    _, records = imported(tmp_path / "logs")
+    by_name = {record.name: record for record in records}
+    trial = by_name["trial"]
+    assert trial.config == {"lr": 0.5, "layers": 4, "act": "gelu", "bias": True}
+    assert type(trial.config["layers"]) is int
+    assert trial.scalars("acc").value.tolist() == [0.75]
+    assert len({record.id for record in records}) == 2
+
+
+def test_a_video_is_a_video(tmp_path):
+    clip = tracking.Video(np.arange(4 * 6 * 5 * 3, dtype=np.uint8).reshape(4, 6, 5, 3), fps=10)
+    writer = EventFileWriter(str(tmp_path / "logs"))
+    image = summary_pb2.Summary.Image(height=6, width=5, colorspace=3, encoded_image_string=clip.gif())
+    summary = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag="clip", image=image)])
+    writer.add_event(event_pb2.Event(wall_time=T0, step=1, summary=summary))
+    writer.close()
+    _, record = one(tmp_path / "logs")
+    ((step, found),) = record.media("video", "clip")
+    assert (step, found.encoded, found.fps) == (1, clip.gif(), 10.0)
+
+
+# ---------------------------------------------------------------- values as tensors
+
+
+def tensor_writer(directory):
+    writer = EventFileWriter(str(directory))
+
+    def add(summary, step, at):
+        writer.add_event(event_pb2.Event(wall_time=at, step=step, summary=summary))
+
+    return writer, add
+
+
+def test_values_as_tensors_come_in(tmp_path):
+    writer, add = tensor_writer(tmp_path / "logs")
+    values = np.random.default_rng(1).normal(size=500)
+    add(scalars.scalar_pb("loss", 0.1), 1, T0)
+    add(scalars.scalar_pb("loss", 0.2), 2, T0 + 0.5)
+    add(histograms.histogram_pb("weights", values, buckets=10), 3, T0)
+    add(histograms.histogram_pb("same", np.full(9, 2.5), buckets=5), 3, T0)
+    add(histograms.histogram_pb("empty", np.array([]), buckets=5), 3, T0)
+    add(texts.text_pb("note", "a text"), 4, T0)
+    png = tracking.values.to_images("x", pixels())[0].png()
+    metadata = summary_pb2.SummaryMetadata(plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name="images"))
+    value = summary_pb2.Summary.Value(tag="pictures", metadata=metadata)
+    value.tensor.dtype = 7
+    value.tensor.tensor_shape.dim.add().size = 4
+    value.tensor.string_val.extend([b"5", b"6", png, png])
+    add(summary_pb2.Summary(value=[value]), 5, T0)
+    metadata.plugin_data.plugin_name = "audio"
+    value = summary_pb2.Summary.Value(tag="sound", metadata=metadata)
+    value.tensor.dtype = 7
+    for size in (1, 2):
+        value.tensor.tensor_shape.dim.add().size = size
+    sound = tracking.Audio(np.arange(100, dtype=np.int16), 8000)
+    value.tensor.string_val.extend([sound.wav(), b"label"])
+    add(summary_pb2.Summary(value=[value]), 6, T0)
+    metadata.plugin_data.plugin_name = "pr_curves"
+    value = summary_pb2.Summary.Value(
+        tag="curve", metadata=metadata, tensor=scalars.scalar_pb("x", 1.0).value[0].tensor
+    )
+    add(summary_pb2.Summary(value=[value]), 7, T0)
+    writer.close()
+
+    done, record = one(tmp_path / "logs")
+    assert rows(record, "loss") == [(1, T0, float(np.float32(0.1))), (2, T0 + 0.5, float(np.float32(0.2)))]
+    ((step, histogram),) = record.histograms("weights")
+    counts, edges = np.histogram(values, 10)
+    assert step == 3
+    assert np.array_equal(histogram.counts, counts)
+    assert np.allclose(histogram.edges, edges)
+    ((_, same),) = record.histograms("same")
+    assert (same.count, same.edges[0] < 2.5 < same.edges[-1]) == (9, True)
+    assert record.media("text", "note") == [(4, "a text")]
+    ((_, pictures),) = record.images("pictures")
+    assert [np.array_equal(picture.pixels, pixels()) for picture in pictures] == [True, True]
+    assert record.media("audio", "sound") == [(6, sound)]
+    assert any("'pr_curves' are not read" in problem for problem in done.problems)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "counts", "edges"),
+    [
+        ([[0, 1, 2], [1, 1, 3], [1, 2, 4]], [5, 4], [0, 1, 2]),
+        ([[1, 1, 3], [1, 2, 4]], [7], [1, 2]),
+        ([[0, 1, 2], [3, 4, 5]], [2, 0, 5], [0, 1, 3, 4]),
+        ([[2, 2, 3]], [3], [1.5, 2.5]),
+    ],
+)
+def test_buckets_without_width_and_gaps_lose_no_value(tmp_path, buckets, counts, edges):
+    writer, add = tensor_writer(tmp_path / "logs")
+    summary = histograms.histogram_pb("h", np.array([0.0]))
+    tensor = summary.value[0].tensor
+    del tensor.double_val[:], tensor.tensor_shape.dim[:]
+    tensor.tensor_content = np.array(buckets, "<f8").tobytes()
+    for size in (len(buckets), 3):
+        tensor.tensor_shape.dim.add().size = size
+    add(summary, 1, T0)
+    writer.close()
+    _, record = one(tmp_path / "logs")
+    ((_, histogram),) = record.histograms("h")
+    assert (histogram.counts.tolist(), histogram.edges.tolist()) == (counts, edges)
+
+
+def test_a_continued_run_has_no_step_twice(tmp_path):
+    """`purge_step` takes back what an earlier writer wrote from that step on, as TensorBoard does."""
+    with SummaryWriter(str(tmp_path / "logs"), filename_suffix=".a") as writer:
+        for step in range(10):
+            writer.add_scalar("loss", step, step, walltime=T0 + step)
+    time.sleep(1.1)  # the names of the files have seconds in them, and order them
+    with SummaryWriter(str(tmp_path / "logs"), purge_step=6, filename_suffix=".b") as writer:
+        for step in range(6, 12):
+            writer.add_scalar("loss", 100 + step, step, walltime=T0 + 100 + step)
+    done, record = one(tmp_path / "logs")
+    assert record.scalars("loss").step.tolist() == list(range(12))
+    assert record.scalars("loss").value.tolist() == [0, 1, 2, 3, 4, 5, 106, 107, 108, 109, 110, 111]
+    assert done.problems == (
+        "4 events were left out: the run was continued from an earlier step, and they were purged",
+    )
+
+
+# ---------------------------------------------------------------- damage
+
+
+def event_file(tmp_path):
+    with SummaryWriter(str(tmp_path / "logs")) as writer:
+        for step in range(20):
+            writer.add_scalar("loss", step, step, walltime=T0 + step)
+    (file,) = (tmp_path / "logs").iterdir()
+    return file
+
+
+def test_a_torn_tail_costs_what_was_torn(tmp_path):
+    file = event_file(tmp_path)
+    file.write_bytes(file.read_bytes()[:-5])
+    done, record = one(tmp_path / "logs")
+    assert record.scalars("loss").step.tolist() == list(range(19))
+    assert len(done.problems) == 1
+    assert "is incomplete" in done.problems[0]
+
+
+def test_a_damaged_record_costs_itself(tmp_path):
+    file = event_file(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[-60] ^= 0xFF  # inside the data of the last but one
+    file.write_bytes(bytes(data))
+    done, record = one(tmp_path / "logs")
+    assert record.scalars("loss").step.tolist() == [*range(18), 19]
+    assert "is damaged and was left out" in done.problems[0]
+
+
+def test_a_damaged_length_ends_the_file(tmp_path):
+    file = event_file(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[0] ^= 0xFF
+    file.write_bytes(bytes(data))
+    done, record = one(tmp_path / "logs")
+    assert record.scalar_names() == []
+    assert "what follows in this file cannot be read" in done.problems[0]
+
+
+# ---------------------------------------------------------------- our own runs there and back
+
+
+def log_everything(run):
+    rng = np.random.default_rng(2)
+    for step in range(5):
+        run.log_scalars({"loss": 1 / (step + 1), "odd": float("nan")}, step=step)
+    run.log_scalars({"val/acc": 0.5}, step=1, step_axis="epoch")
+    run.log_scalars({"loss": 0.25}, step=2, step_axis="epoch")
+    run.log_images({"pics": [tracking.Image(pixels(), caption="one. *two*"), pixels()]}, step=3)
+    run.log_histogram("weights", np.append(rng.normal(size=100), [np.nan, np.inf]), step=4)
+    run.log_table("table", tracking.Table(["a", "b|"], [[1, "x|y"], [None, "z"]]), step=5)
+    run.log_text("words", "a text\nof lines", step=6)
+    run.log_audio("sound", tracking.Audio(np.arange(50, dtype=np.int16), 8000, caption="tone"), step=7)
+    run.log_video("clip", np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in (0, 128, 255)]), step=8)
+    run.log_figure("figure", tracking.Figure(tracking.values.to_images("x", pixels())[0].png()), step=9)
+    run.log_config({"added": {"deep": [1, 2]}})
+    run.log_summary({"best": 0.25})
+
+
+def test_our_own_run_comes_back_from_event_files(tmp_path):
+    with tracking.start_run(
+        "proj", name="ours", root="runs", backends="tensorboard:./tb", config={"lr": 0.1, "net": {"width": 8}},
+        tags=["a", "b"], group="g", job_type="train", notes="some\n\nnotes", delivery="thread",
+    ) as run:  # fmt: skip
+        log_everything(run)
+        run.log_artifact({"f.txt": b"x"}, name="data")
+    original = tracking.open_store("runs").run(run.id)
+    done, record = one(tmp_path / "tb")
+    assert done.problems == ("data: an artifact, whose contents are not in event files",)
+    for field in ("name", "project", "config", "tags", "group", "job_type", "notes", "status"):
+        assert getattr(record, field) == getattr(original, field), field
+    assert record.started == original.started
+    assert record.scalar_names() == original.scalar_names()
+    for name, axis in [("loss", "step"), ("loss", "epoch"), ("val/acc", "epoch"), ("odd", "step")]:
+        ours, theirs = record.scalars(name, axis), original.scalars(name, axis)
+        assert ours.step.tolist() == theirs.step.tolist()
+        assert ours.time.tolist() == theirs.time.tolist()
+        assert np.array_equal(ours.value, theirs.value.astype(np.float32).astype(float), equal_nan=True)
+    ((step, ours),), ((_, theirs),) = record.images("pics"), original.images("pics")
+    assert (step, [(i.caption, i.pixels.tolist()) for i in ours]) == (
+        3,
+        [(i.caption, i.pixels.tolist()) for i in theirs],
+    )
+    ((_, ours),), ((_, theirs),) = record.histograms("weights"), original.histograms("weights")
+    assert np.array_equal(ours.counts, theirs.counts)
+    assert np.array_equal(ours.edges, theirs.edges)
+    assert (ours.nan, ours.posinf, ours.neginf) == (1, 1, 0)
+    assert record.tables("table") == original.tables("table")
+    for kind, name in [("text", "words"), ("audio", "sound"), ("figure", "figure")]:
+        assert record.media(kind, name) == original.media(kind, name), kind
+    ((step, clip),) = record.media("video", "clip")
+    assert (step, clip.encoded) == (8, original.media("video", "clip")[0][1].gif())
+    assert record.summary()["best"] == 0.25
+
+
+def test_a_failed_run_comes_back_failed(tmp_path):
+    with (
+        pytest.raises(RuntimeError),
+        tracking.start_run("p", root="runs", backends="tensorboard:./tb", delivery="thread") as run,
+    ):
+        run.log_scalars({"a": 1}, step=1)
+        raise RuntimeError("a: *b*")
+    _, record = one(tmp_path / "tb")
+    assert (record.status, "a: *b*" in record.error) == ("failed", True)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_finds_out_what_it_is(written):
+    logs, _ = written
+    result = CliRunner().invoke(app, ["import", str(logs), "--root", "store", "--project", "p", "--json"])
+    assert result.exit_code == 0, result.output
+    (run,) = json.loads(result.stdout)["runs"]
+    assert (run["project"], run["there"], run["records"] > 50) == ("p", False, True)
+    again = CliRunner().invoke(app, ["import", str(logs), "--root", "store", "--from", "tensorboard"])
+    assert again.exit_code == 0
+    assert "already there" in again.output
+
+
+def test_what_is_nothing_is_said(tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = CliRunner().invoke(app, ["import", "empty", "missing", "--root", "store"])
+    assert result.exit_code == 1
+    assert "holds no event files" in result.output
+    assert "no file or directory 'missing'" in result.output
+    assert not (tmp_path / "store").exists()
+    wrong = CliRunner().invoke(app, ["import", "empty", "--from", "wandb", "--root", "store"])
+    assert (wrong.exit_code, "holds no runs of wandb" in wrong.output) == (1, True)
+
+
+def test_what_was_imported_can_be_delivered(written, tmp_path):
+    """To another backend, with the original steps and times."""
+    logs, _ = written
+    done, record = one(logs)
+    result = CliRunner().invoke(app, ["sync", record.id, "--to", "tensorboard:./again", "--root", "store", "--json"])
+    assert result.exit_code == 0, result.output
+    (back,) = list(import_runs("again", root="third"))
+    there = tracking.open_store("third").run(back.run)
+    assert there.scalar_names() == record.scalar_names()
+    assert rows(there, "train/loss") == rows(record, "train/loss")
+    assert there.media("audio", "beep") == record.media("audio", "beep")
+    assert (there.name, there.started) == (record.name, record.started)

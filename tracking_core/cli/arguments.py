@@ -1,0 +1,100 @@
+"""What verbs have in common: how a run is named, where the store is, and how errors are said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    _Type = click.ParamType[str]
+else:
+    # Not generic in all versions of click.
+    _Type = click.ParamType
+
+
+class RunName(_Type):
+    """An id, the beginning of one, or a name; it is looked for when the verb runs."""
+
+    name = "run"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """The ids that begin with what was typed, with the names of the runs as help."""
+        from click.shell_completion import CompletionItem
+
+        from tracking_core.cli.choosing import completions
+
+        try:
+            found = completions(ctx.params.get("root"), incomplete)
+        except Exception:  # noqa: BLE001 - whatever is wrong, it is not said while somebody types
+            return []
+        return [CompletionItem(run_id, help=name) for run_id, name in found]
+
+
+run_argument = click.argument("run", metavar="RUN", type=RunName())
+"""One run."""
+runs_argument = click.argument("runs", metavar="RUN...", type=RunName(), nargs=-1, required=True)
+"""One run or more."""
+root_option = click.option(
+    "--root", metavar="DIR", is_eager=True, help="Root of the run store.  [default: what is set]"
+)
+"""Where the runs are."""
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""For programs."""
+
+
+@contextmanager
+def said_plainly() -> Generator[None]:
+    """Say what went wrong in one line, without a traceback.
+
+    Raises:
+        ClickException: For any error of this package, or of a file.
+    """
+    from tracking_core.errors import TrackingError
+    from tracking_core.naming import printable
+
+    try:
+        yield
+    except (BrokenPipeError, click.ClickException):
+        raise
+    except (TrackingError, OSError) as error:
+        raise click.ClickException(printable(_words(error), limit=4000)) from error
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and not hasattr(error, "reason"):
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+@contextmanager
+def progress(label: str, total: int) -> Generator[Callable[[], None]]:
+    """A progress bar on stderr, for work that takes long; where nobody looks, nothing is shown.
+
+    Args:
+        label: What is done.
+        total: Of how many things.
+
+    Yields:
+        A function to be called as each of them is done.
+    """
+    import sys
+
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+
+        def advance() -> None:
+            bar.advance(task)
+
+        yield advance

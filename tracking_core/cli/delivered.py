@@ -1,0 +1,130 @@
+"""How far the targets of a run have come, from their cursors; no backend is asked, and nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.inbox import Inbox
+from tracking_core.errors import SettingsError
+from tracking_core.journal.liveness import owner_of
+from tracking_core.layout import load_json
+from tracking_core.store import RunRecord
+from tracking_core.targets import Target, parse_target
+
+_LOCAL = frozenset({"local", "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One target of a run.
+
+    Args:
+        target: In canonical form; the label of a tracker that was passed as an object.
+        pending: Records that wait for it; None where nobody keeps count.
+        delivered: Records that it took.
+        failed: Records that it refused or failed on.
+        skipped: Records that its filters leave out, or that it has no place for.
+        opened: How often it was opened.
+        status: What it was closed with; None while it is open, or was never opened.
+        delivering: The process that delivers to it now; None when none does.
+        updated: When its cursor moved last, in seconds since the epoch.
+        filtered: Whether its filters leave something out.
+    """
+
+    target: str
+    pending: int | None = None
+    delivered: int = 0
+    failed: int = 0
+    skipped: int = 0
+    opened: int = 0
+    status: str | None = None
+    delivering: int | None = None
+    updated: float | None = None
+    filtered: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has everything that it was to have."""
+        return self.pending == 0 and self.failed == 0 and self.opened > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def deliveries(record: RunRecord) -> list[Delivery]:
+    """The targets of a run: those it was started with, then those it was brought to later."""
+    found: dict[str, Delivery] = {}
+    for text in record.targets:
+        target = _parsed(text)
+        if target is None:
+            found[text] = Delivery(text)
+        elif target.name not in _LOCAL:
+            found[target.key] = _delivery(record.dir, target)
+    for text in _cursors(record.dir):
+        target = _parsed(text)
+        if target is not None and target.key not in found:
+            found[target.key] = _delivery(record.dir, target)
+    return list(found.values())
+
+
+def delivering(directory: Path) -> str | None:
+    """A target that somebody delivers to now, if there is one."""
+    with contextlib.suppress(OSError):
+        for lease in sorted((directory / "cursors").glob("*.lease")):
+            if owner_of(lease) is not None:
+                return lease.stem
+    return None
+
+
+def is_delivered(found: list[Delivery] | tuple[Delivery, ...]) -> bool:
+    """Whether every target has everything, and at least one was to have all of it."""
+    return bool(found) and all(one.complete for one in found) and not all(one.filtered for one in found)
+
+
+def _delivery(directory: Path, target: Target) -> Delivery:
+    cursor = Cursor.load(directory, target)
+    path = directory / "cursors" / f"{target.key}.json"
+    facts = _read(path)
+    return Delivery(
+        str(target),
+        Inbox(directory, Cursor(None, str(target), writers=dict(cursor.writers))).waiting(),
+        cursor.counts.get("delivered", 0),
+        cursor.counts.get("failed", 0),
+        cursor.counts.get("skipped", 0),
+        cursor.opened,
+        facts.get("status"),
+        owner_of(path.with_suffix(".lease")),
+        facts.get("updated"),
+        bool(target.filters),
+    )
+
+
+def _cursors(directory: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for path in sorted((directory / "cursors").glob("*.json")):
+            text = _read(path).get("target")
+            if isinstance(text, str):
+                yield text
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts = load_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _parsed(text: str) -> Target | None:
+    try:
+        target = parse_target(text)
+    except SettingsError:
+        return None
+    # The label of a tracker that was passed as an object is not in canonical form: no cursor is kept for it.
+    return target if str(target) == text else None

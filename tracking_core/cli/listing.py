@@ -1,0 +1,148 @@
+"""The rows of `tracking runs`: filtered, sorted, and read no further than needed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from tracking_core.cli.expressions import Condition, found_in
+from tracking_core.errors import StoreError
+from tracking_core.store import RunRecord, open_store
+
+
+class Row:
+    """A run, with what was read of it so far.
+
+    Args:
+        record: The run.
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
+        self.problem: str | None = None
+        """Why its journal cannot be read; None when it can, as far as was seen."""
+
+    @cached_property
+    def status(self) -> str | None:
+        """Its status; None where its journal cannot be read."""
+        return self._read(lambda: self.record.status, None)
+
+    @cached_property
+    def finished(self) -> float | None:
+        """When it was finished."""
+        return self._read(lambda: self.record.finished, None)
+
+    @property
+    def duration(self) -> float | None:
+        """How long it took, or has taken so far, in seconds; None for one that broke off."""
+        end = time.time() if self.status == "running" else self.finished
+        return None if end is None else end - self.record.started
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """Its configuration."""
+        return self._read(lambda: self.record.config, {})
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """Its last values."""
+        return self._read(self.record.summary, {})
+
+    def value(self, name: str) -> Any:
+        """What a name means in expressions; None where the run has no such value."""
+        kind, dot, rest = name.partition(".")
+        if dot and kind == "config":
+            return found_in(self.config, rest)
+        if dot and kind in {"summary", "metric"}:
+            return found_in(self.summary, rest)
+        if name in {"status", "finished", "duration"}:
+            return getattr(self, name)
+        if name in {"id", "name", "project", "group", "job_type", "notes", "started"}:
+            return getattr(self.record, name)
+        return found_in(self.summary, name)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as JSON values."""
+        record = self.record
+        return {
+            "id": record.id,
+            "name": record.name,
+            "project": record.project,
+            "status": self.status,
+            "tags": list(record.tags),
+            "group": record.group,
+            "job_type": record.job_type,
+            "started": record.started,
+            "finished": self.finished,
+            "duration": self.duration,
+            "config": self.config,
+            "summary": self.summary,
+            "targets": list(record.targets),
+            "dir": str(record.dir),
+            "problem": self.problem,
+        }
+
+    def _read(self, get: Any, default: Any) -> Any:
+        try:
+            return get()
+        except (StoreError, OSError) as error:
+            self.problem = str(error)
+            return default
+
+
+def rows(
+    root: str | None,
+    projects: Sequence[str],
+    statuses: Sequence[str],
+    tags: Sequence[str],
+    conditions: Sequence[Condition],
+    *,
+    sort: str | None,
+    reverse: bool,
+    limit: int | None,
+) -> list[Row]:
+    """The runs that were asked for.
+
+    Args:
+        root: Root of the store; None takes what is set.
+        projects: Of any of these projects.
+        statuses: Of any of these statuses.
+        tags: With all of these tags.
+        conditions: For which all of these hold.
+        sort: What to sort by; None puts the newest first.
+        reverse: The other way round; runs without the value stay last.
+        limit: How many at most.
+    """
+    project = projects[0] if len(projects) == 1 else None
+    found = [
+        row
+        for row in map(Row, open_store(root).runs(project, tags=tags))
+        if (not projects or row.record.project in projects)
+        and (not statuses or row.status in statuses)
+        and all(one.holds(row.value(one.left)) for one in conditions)
+    ]
+    if sort is not None:
+        found = _sorted(found, sort, reverse=reverse)
+    elif reverse:
+        found.reverse()
+    return found[:limit]
+
+
+def _sorted(found: Sequence[Row], name: str, *, reverse: bool) -> list[Row]:
+    numbers: list[tuple[float, Row]] = []
+    texts: list[tuple[str, Row]] = []
+    rest: list[Row] = []
+    for row in found:
+        value = row.value(name)
+        if isinstance(value, int | float) and not math.isnan(value):
+            numbers.append((value, row))
+        elif isinstance(value, str):
+            texts.append((value, row))
+        else:
+            rest.append(row)
+    numbers.sort(key=lambda pair: pair[0], reverse=reverse)
+    texts.sort(key=lambda pair: pair[0], reverse=reverse)
+    return [*(row for _, row in numbers), *(row for _, row in texts), *rest]

@@ -1,0 +1,141 @@
+"""What `tracking show` says of a run."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from tracking_core.cli.delivered import deliveries
+from tracking_core.cli.output import STYLES, Output, duration, moment, number, shown, size, status_style
+from tracking_core.config import flatten
+from tracking_core.store import RunRecord
+
+MEDIA = ("histogram", "table", "video", "audio", "text", "figure")
+"""Kinds with names of their own, besides scalars and images."""
+
+
+def overview(record: RunRecord) -> dict[str, Any]:
+    """Everything about a run but its values, as JSON values."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "project": record.project,
+        "status": record.status,
+        "error": record.error,
+        "tags": list(record.tags),
+        "group": record.group,
+        "job_type": record.job_type,
+        "notes": record.notes,
+        "started": record.started,
+        "finished": record.finished,
+        "dir": str(record.dir),
+        "config": record.config,
+        "summary": record.summary(),
+        "environment": record.environment,
+        "scalars": record.scalar_names(),
+        "images": record.image_names(),
+        "media": {kind: names for kind in MEDIA if (names := record.names(kind))},
+        "artifacts": [
+            {
+                "name": one.ref.name,
+                "type": one.ref.type,
+                "version": one.ref.version,
+                "digest": one.ref.digest,
+                "aliases": list(one.ref.aliases),
+                "files": len(one.files),
+                "bytes": sum(count for _, count in one.files.values()),
+            }
+            for one in record.artifacts()
+        ],
+        "used_artifacts": [
+            {"name": ref.name, "type": ref.type, "version": ref.version, "digest": ref.digest}
+            for ref in record.used_artifacts()
+        ],
+        "alerts": [
+            {"time": at, "title": title, "text": text, "level": level} for at, title, text, level in record.alerts()
+        ],
+        "targets": [one.as_json() for one in deliveries(record)],
+        "damage": [str(one) for one in record.damage()],
+    }
+
+
+def print_overview(run: Mapping[str, Any]) -> None:
+    """Print it for people."""
+    output = Output()
+    output.line((run["name"], "bold"), f" ({run['id']}) of {run['project']}")
+    end = time.time() if run["status"] == "running" else run["finished"]
+    took = "" if end is None else f", {duration(end - run['started'])}"
+    _item(output, "status", (run["status"], status_style(run["status"])))
+    if run["error"]:
+        _item(output, "error", (run["error"], STYLES["error"]))
+    _item(output, "started", moment(run["started"]) + took)
+    for key in ("group", "job_type", "notes"):
+        if run[key]:
+            _item(output, key, run[key])
+    if run["tags"]:
+        _item(output, "tags", " ".join(run["tags"]))
+    _item(output, "directory", run["dir"])
+    for key, value in _circumstances(run["environment"]):
+        _item(output, key, value)
+    _section(output, "config", {key: number(value) for key, value in flatten(run["config"], ".").items()})
+    _section(output, "summary", {key: number(value) for key, value in sorted(run["summary"].items())})
+    logged = {"scalars": run["scalars"], "images": run["images"], **run["media"]}
+    _section(output, "logged", {kind: ", ".join(names) for kind, names in logged.items() if names})
+    _section(
+        output,
+        "artifacts",
+        {
+            f"{one['name']}:v{one['version']}": f"{one['type']}, {one['files']} files, {size(one['bytes'])}"
+            + (f" ({', '.join(one['aliases'])})" if one["aliases"] else "")
+            for one in run["artifacts"]
+        },
+    )
+    used = {f"{one['name']}:v{one['version']}": one["type"] for one in run["used_artifacts"]}
+    _section(output, "used artifacts", used)
+    _section(output, "targets", {one["target"]: _progress(one) for one in run["targets"]})
+    if run["alerts"]:
+        output.heading("alerts")
+        for one in run["alerts"]:
+            output.item(f"  {moment(one['time'])}  {one['level']:<5}  ", f"{one['title']}: {one['text']}")
+    for text in run["damage"]:
+        output.item(("damaged  ", STYLES["warning"]), text)
+
+
+def _circumstances(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where it ran, as far as that was recorded."""
+    host, argv, git = (environment.get(key) for key in ("host", "argv", "git"))
+    if isinstance(host, str):
+        yield "host", host
+    if isinstance(argv, list) and argv:
+        yield "command", shlex.join(map(str, cast("list[Any]", argv)))
+    if isinstance(git, dict):
+        facts = cast("dict[str, Any]", git)
+        if facts.get("commit"):
+            yield "commit", f"{facts['commit']}{' with changes' if facts.get('dirty') else ''}"
+
+
+def _item(output: Output, name: str, value: str | tuple[str, str]) -> None:
+    output.item(f"  {name:<11}", value)
+
+
+def _section(output: Output, title: str, rows: Mapping[str, str]) -> None:
+    if rows:
+        output.heading(title)
+        names = {name: shown(name) for name in rows}
+        width = min(max(map(len, names.values())), 40)
+        for name, value in ((names[key], value) for key, value in rows.items()):
+            output.item(f"  {name:<{width}}  ", value)
+
+
+def _progress(target: Mapping[str, Any]) -> str:
+    if target["pending"] is None:
+        return "a tracker that was passed as an object: nobody keeps count"
+    if not target["opened"]:
+        return f"never opened, {target['pending']} pending"
+    parts = [f"{target['delivered']} delivered", f"{target['pending']} pending"]
+    parts += [f"{target[key]} {key}" for key in ("failed", "skipped") if target[key]]
+    if target["delivering"] is not None:
+        parts.append(f"process {target['delivering']} delivers")
+    return ", ".join(parts)

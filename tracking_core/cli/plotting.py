@@ -1,0 +1,232 @@
+"""Curves in the terminal (uniplot) and in files (matplotlib)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from tracking_core.cli.output import shown
+from tracking_core.errors import MissingDependencyError, NameNotFoundError
+from tracking_core.store import RunRecord, Series
+
+_LARGEST = 1e100
+"""Beyond that the arithmetic of axes overflows."""
+_ASCII = str.maketrans("┌┐└┘─│▁", "++++-|_")
+"""uniplot draws frames and axes with these, whatever the characters of the curve."""
+_WIDTH, _HEIGHT = 80, 17
+"""Where there is no terminal to fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A series of a run as it is drawn.
+
+    Args:
+        record: The run.
+        label: What the legend calls it.
+        series: The series.
+        x: float64 array of shape `[N]`: its steps, or seconds since the run started.
+    """
+
+    record: RunRecord
+    label: str
+    series: Series
+    x: np.ndarray[Any, np.dtype[np.float64]]
+
+
+def curves(records: Sequence[RunRecord], name: str, axis: str | None, *, over: str, raw: bool) -> list[Curve]:
+    """The curves of one scalar.
+
+    Args:
+        records: The runs; those without that scalar are left out, with a word about it.
+        name: Name of the scalar.
+        axis: Its step axis.
+        over: "step" or "time".
+        raw: All rows, also those of steps that were logged again later.
+
+    Raises:
+        NameNotFoundError: None of the runs has it.
+    """
+    found: list[Curve] = []
+    missing: list[NameNotFoundError] = []
+    names = [record.name for record in records]
+    for record in records:
+        try:
+            series = record.scalars(name, axis, raw=raw)
+        except NameNotFoundError as error:
+            missing.append(error)
+            continue
+        label = record.name if names.count(record.name) == 1 else f"{record.name} ({record.id})"
+        x = series.time - record.started if over == "time" else series.step.astype(np.float64)
+        found.append(Curve(record, shown(label), series, x))
+    if not found:
+        raise missing[0]
+    for error in missing:
+        click.echo(f"left out: {shown(str(error))}", err=True)
+    return found
+
+
+def as_json(name: str, found: Sequence[Curve]) -> dict[str, Any]:
+    """The curves as JSON values."""
+    return {
+        "name": name,
+        "runs": [
+            {
+                "run": one.record.id,
+                "name": one.record.name,
+                "axis": one.series.axis,
+                "step": one.series.step,
+                "time": one.series.time,
+                "value": one.series.value,
+            }
+            for one in found
+        ],
+    }
+
+
+def draw(name: str, found: Sequence[Curve], *, log: bool, width: int | None, height: int | None) -> None:
+    """Draw into the terminal, or as plain text where there is none.
+
+    Raises:
+        MissingDependencyError: uniplot is not installed.
+    """
+    plot = _uniplot()
+    terminal = sys.stdout.isatty()
+    colour = terminal and "NO_COLOR" not in os.environ
+    if terminal:
+        columns, lines = shutil.get_terminal_size()
+        # Frame and numbers stand beside it.
+        width, height = width or max(20, columns - 14), height or max(5, min(30, lines - 8))
+    data = [(one.label, *_drawable(one, log=log)) for one in found]
+    for label, x, _ in data:
+        if not len(x):
+            click.echo(f"{label}: there is no value that can be drawn", err=True)
+    data = [one for one in data if len(one[1])]
+    if not data:
+        raise click.ClickException("there is nothing that can be drawn")
+    braille = _encodes("⣿")
+    options: dict[str, Any] = {
+        "lines": True,
+        "width": width or _WIDTH,
+        "height": height or _HEIGHT,
+        "character_set": "braille" if braille else "ascii",
+        "y_as_log": log,
+        "x_min": min(float(x.min()) for _, x, _ in data),
+        "x_max": max(float(x.max()) for _, x, _ in data),
+        **_heights([y for _, _, y in data], log=log),
+    }
+    if options["x_min"] == options["x_max"]:
+        options["x_min"], options["x_max"] = options["x_min"] - 1, options["x_max"] + 1
+    charts = [data] if colour or len(data) == 1 else [[one] for one in data]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # What is odd about a curve is seen in its drawing.
+        warnings.simplefilter("ignore")
+        for chart in charts:
+            title = shown(name) if len(found) > 1 and len(chart) > 1 else f"{shown(name)} of {chart[0][0]}"
+            text = plot(
+                xs=[x for _, x, _ in chart],
+                ys=[y for _, _, y in chart],
+                title=title,
+                legend_labels=[label for label, _, _ in chart] if len(chart) > 1 else None,
+                color=colour and len(chart) > 1,
+                **options,
+            )
+            if not braille:
+                text = text.translate(_ASCII)
+            click.echo("\n".join(line.rstrip() for line in text.splitlines()), color=colour)
+
+
+def _uniplot() -> Any:
+    try:
+        from uniplot import plot_to_string  # pyright: ignore[reportMissingImports] - an extra
+    except ImportError as error:
+        raise MissingDependencyError(
+            "drawing in the terminal needs uniplot, which is not installed: pip install 'tracking-core[plot]'"
+        ) from error
+    return plot_to_string
+
+
+def _drawable(one: Curve, *, log: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The arrays without what cannot be drawn at the ends; NaN within a curve is a gap in it."""
+    y = np.where(np.abs(one.series.value) < _LARGEST, one.series.value, np.nan)
+    if log:
+        y = np.where(y > 0, y, np.nan)
+    there = np.flatnonzero(~np.isnan(y))
+    if not len(there):
+        return one.x[:0], y[:0]
+    part = slice(there[0], there[-1] + 1)
+    return one.x[part], y[part]
+
+
+def _heights(values: Sequence[np.ndarray[Any, Any]], *, log: bool) -> dict[str, float]:
+    low, high = min(float(np.nanmin(one)) for one in values), max(float(np.nanmax(one)) for one in values)
+    if low == high:
+        low, high = (low / 2, high * 2) if log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
+    return {"y_min": low, "y_max": high}
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+def draw_file(path: Path, name: str, found: Sequence[Curve], *, over: str, log: bool) -> None:
+    """Draw into an image file; its ending says which kind, PNG without one.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import (  # pyright: ignore[reportMissingImports] - an extra
+            FigureCanvasAgg,
+        )
+        from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports] - an extra
+    except ImportError as error:
+        raise MissingDependencyError(
+            "drawing into a file needs matplotlib, which is not installed: pip install 'tracking-core[plot]'"
+        ) from error
+    figure: Any = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.add_subplot()
+    for one in found:
+        points = "." if len(one.x) < 2 else None
+        value = np.where(np.abs(one.series.value) < _LARGEST, one.series.value, np.nan)
+        # matplotlib reads dollars as mathematics, and leaves labels that begin with "_" out.
+        [line] = axes.plot(one.x, value, linewidth=1.2, marker=points)
+        line.set_label(" " + one.label.replace("$", r"\$"))
+    axes.set_title(shown(name).replace("$", r"\$"))
+    axes.set_xlabel("seconds since the start" if over == "time" else shown(found[0].series.axis).replace("$", r"\$"))
+    if log:
+        axes.set_yscale("log", nonpositive="mask")
+    axes.grid(visible=True, alpha=0.3)
+    if len(found) > 1:
+        axes.legend()
+    kind = path.suffix[1:].lower() or "png"
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(path.parent))
+    aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
+    try:
+        with warnings.catch_warnings():
+            # Of letters that the font lacks.
+            warnings.simplefilter("ignore")
+            figure.savefig(aside, format=kind)
+        aside.replace(path)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--png") from error
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""Series of a run, chosen by name or pattern, and how they are printed."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from tracking_core.cli.output import Output, moment, number, print_json
+from tracking_core.errors import NameNotFoundError
+from tracking_core.store import RunRecord, Series
+
+COLUMNS = ("name", "axis", "step", "time", "value")
+"""Of tables and CSV."""
+
+
+def axes_of(record: RunRecord) -> dict[str, list[str]]:
+    """The step axes of every scalar of a run, in the order of their first use; by name, sorted."""
+    found: dict[str, list[str]] = {}
+    for name in record.scalar_names():
+        columns = record._columns  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no public way yet
+        rows = columns.rows(name)
+        numbers = rows.axes() if rows is not None else []
+        found[name] = [columns.axes[number] for number in numbers]
+    return found
+
+
+def series_of(record: RunRecord, names: Sequence[str], axis: str | None = None, *, raw: bool = False) -> list[Series]:
+    """Series by name or pattern, on every axis that they were logged on, or on one.
+
+    Args:
+        record: The run.
+        names: Names, or patterns with `*`, `?` and `[…]`; () takes all.
+        axis: Only this axis.
+        raw: All rows, also those of steps that were logged again later.
+
+    Raises:
+        NameNotFoundError: A name or a pattern fits nothing.
+    """
+    axes = axes_of(record)
+    for name in names:
+        if not _fitting(axes, name):
+            # It says what there is.
+            record.scalars(name, axis)
+    wanted = matching(axes, names, axis)
+    if names and not wanted:
+        known = sorted({one for name, _ in matching(axes, names) for one in axes[name]})
+        raise NameNotFoundError(f"run {record.id}: nothing of that name is on the axis {axis!r}, but on {known}")
+    return [record.scalars(name, one, raw=raw) for name, one in wanted]
+
+
+def matching(axes: Mapping[str, Sequence[str]], names: Sequence[str], axis: str | None = None) -> list[tuple[str, str]]:
+    """(name, axis) of the series that names or patterns fit, in the order of these.
+
+    Args:
+        axes: The step axes of every scalar; see `axes_of`.
+        names: Names or patterns; () takes all.
+        axis: Only this axis.
+    """
+    chosen = dict.fromkeys(known for name in names for known in _fitting(axes, name)) if names else axes
+    return [(name, one) for name in chosen for one in axes[name] if axis is None or one == axis]
+
+
+def _fitting(axes: Mapping[str, Sequence[str]], name: str) -> list[str]:
+    return [name] if name in axes else [known for known in axes if fnmatchcase(known, name)]
+
+
+def tail_of(series: Series, count: int) -> Series:
+    """The last rows of a series."""
+    return Series(series.name, series.axis, series.step[-count:], series.time[-count:], series.value[-count:])
+
+
+def rows_of(found: Iterable[Series]) -> Iterator[tuple[str, str, int, float, float]]:
+    """(name, axis, step, time, value) of all of them."""
+    for series in found:
+        columns = (series.step.tolist(), series.time.tolist(), series.value.tolist())
+        for step, time, value in zip(*columns, strict=True):
+            yield series.name, series.axis, step, time, value
+
+
+def print_names(record: RunRecord, axis: str | None, *, as_json: bool, as_csv: bool, raw: bool) -> None:
+    """Print which scalars there are, with the number of points and the last value of each."""
+    found = series_of(record, (), axis, raw=raw)
+    rows = [
+        (series.name, series.axis, len(series), int(series.step[-1]), float(series.time[-1]), series.last)
+        for series in found
+    ]
+    heads = ("name", "axis", "points", "step", "time", "value")
+    if as_json:
+        print_json({"run": record.id, "scalars": [dict(zip(heads, row, strict=True)) for row in rows]})
+    elif as_csv:
+        _write_csv(heads, rows)
+    elif rows:
+        Output().table(
+            ("name", "axis", "points", "last step", "last time", "last value"),
+            [(name, one, str(count), str(step), moment(at), number(last)) for name, one, count, step, at, last in rows],
+        )
+
+
+def print_as_json(record: RunRecord, found: Sequence[Series]) -> None:
+    """Print series as columns, on one line."""
+    series = [
+        {"name": one.name, "axis": one.axis, "step": one.step, "time": one.time, "value": one.value} for one in found
+    ]
+    print_json({"run": record.id, "series": series}, indent=None)
+
+
+def print_as_csv(found: Sequence[Series]) -> None:
+    """Print series as CSV, with a header."""
+    _write_csv(COLUMNS, rows_of(found))
+
+
+def print_table(found: Sequence[Series]) -> None:
+    """Print series for people."""
+    Output().table(
+        COLUMNS,
+        [(name, axis, str(step), moment(at), number(value)) for name, axis, step, at, value in rows_of(found)],
+    )
+
+
+def _write_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows(rows)
+    sys.stdout.flush()

@@ -1,0 +1,63 @@
+"""`tracking compact`: make columns of journals."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from tracking_core.cli.arguments import RunName, json_option, progress, root_option, said_plainly
+
+
+@click.command(short_help="Make columns (Parquet) of journals.")
+@click.argument("runs", metavar="[RUN]...", type=RunName(), nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All runs of the store.")
+@root_option
+@json_option
+@said_plainly()
+def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) -> None:
+    """Merge what RUNs have written into Parquet, which is smaller and quick to read.
+
+    Runs do so by themselves when they finish; this is for those that died. Of a run that goes on full files are merged.
+    Nothing is lost: what a target has not had yet is kept as it is until it has. Ends with 1 when a run could not be
+    compacted.
+    """
+    from tracking_core.cli.choosing import choose_all
+    from tracking_core.cli.output import print_json, size
+    from tracking_core.errors import MissingDependencyError, TrackingError
+    from tracking_core.naming import printable
+    from tracking_core.store import open_store
+    from tracking_core.store.compaction import compact
+
+    if bool(runs) == every:
+        raise click.UsageError("name runs, or give --all")
+    records = open_store(root).runs() if every else choose_all(runs, root)
+    done: list[dict[str, Any]] = []
+    with progress("compacting", len(records)) as advance:
+        for record in records:
+            entry: dict[str, Any] = {"id": record.id, "error": None}
+            try:
+                result = compact(record.dir)
+            except MissingDependencyError:
+                raise
+            except (TrackingError, OSError) as error:
+                entry["error"] = str(error)
+            else:
+                keys = ("parts", "removed", "waiting", "before", "after")
+                entry |= {key: getattr(result, key) for key in keys}
+            done.append(entry)
+            advance()
+    ok = all(entry["error"] is None for entry in done)
+    if as_json:
+        print_json({"ok": ok, "runs": done})
+        sys.exit(0 if ok else 1)
+    for entry in done:
+        if entry["error"] is not None:
+            click.echo(f"{entry['id']}: {printable(str(entry['error']), limit=1000)}", err=True)
+        elif entry["parts"] or entry["removed"]:
+            stays = f"; {entry['waiting']} files stay until every target has had them" if entry["waiting"] else ""
+            click.echo(f"{entry['id']}: {size(entry['before'])} became {size(entry['after'])}{stays}")
+        elif not every:
+            click.echo(f"{entry['id']}: there is nothing to merge")
+    sys.exit(0 if ok else 1)

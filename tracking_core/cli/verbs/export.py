@@ -1,0 +1,64 @@
+"""`tracking export`: scalars of runs as files for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tracking_core.cli.arguments import json_option, root_option, runs_argument, said_plainly
+
+
+@click.command(short_help="Write scalars as Parquet, CSV or JSON Lines.")
+@runs_argument
+@click.option(
+    "--to", "place", required=True, type=click.Path(path_type=Path), metavar="FILE|DIR", help="Where to; - is stdout."
+)
+@click.option(
+    "--format", "kind", type=click.Choice(["parquet", "csv", "jsonl"]), help="What to write.  [default: by the ending]"
+)
+@click.option("--partition", is_flag=True, help="Into DIR/project=…/run_id=…/, a file for each run.")
+@click.option("--name", "names", multiple=True, metavar="NAME", help="Only these scalars; patterns too (repeatable).")
+@click.option("--raw", is_flag=True, help="All rows, also those of a step that was logged again later.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@root_option
+@json_option
+@said_plainly()
+def verb(
+    runs: tuple[str, ...],
+    place: Path,
+    kind: str | None,
+    partition: bool,
+    names: tuple[str, ...],
+    raw: bool,
+    force: bool,
+    root: str | None,
+    as_json: bool,
+) -> None:
+    """Write the scalars of runs as Parquet, CSV or JSON Lines: one file, or a dataset partitioned as Hive does it.
+
+    The columns are project, run_id, run (its name), name, axis, step, time (seconds since the epoch) and value. In a
+    dataset the directories hold project and run_id.
+    """
+    from tracking_core.cli import exporting
+    from tracking_core.cli.choosing import choose_all
+    from tracking_core.cli.output import print_json, shown
+
+    to_stdout = str(place) == "-"
+    kind = kind or exporting.kind_of(place)
+    if kind is None:
+        raise click.UsageError("--format is missing: parquet, csv or jsonl")
+    if to_stdout and (partition or kind == "parquet" or as_json):
+        raise click.UsageError("only one file of CSV or JSON Lines can be written to stdout, and nothing beside it")
+    if not partition and place.is_dir():
+        raise click.UsageError(f"{str(place)!r} is a directory: name a file in it, or say --partition")
+    records = choose_all(runs, root)
+    if to_stdout:
+        exporting.write_stdout(records, kind, names, raw=raw)
+        return
+    result = exporting.export(records, place, kind, names, partition=partition, raw=raw, force=force)
+    if as_json:
+        print_json(result)
+    else:
+        where = shown(f"{len(result['files'])} files below {place}" if partition else str(place))
+        click.echo(f"wrote {result['rows']} rows of {len(records)} runs to {where}", err=True)

@@ -1,0 +1,96 @@
+"""`tracking runs`: which runs there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracking_core.cli.arguments import json_option, root_option, said_plainly
+
+if TYPE_CHECKING:
+    from tracking_core.cli.listing import Row
+
+
+@click.command()
+@click.option(
+    "--project", "projects", multiple=True, metavar="NAME", help="Only runs of this project (repeatable: any)."
+)
+@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only of this status (repeatable: any).")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag (repeatable: all).")
+@click.option(
+    "--where",
+    "conditions",
+    multiple=True,
+    metavar="EXPR",
+    help="Only where this holds, such as 'val/loss<0.2' or 'config.lr=1e-3' (repeatable: all).",
+)
+@click.option("--sort", metavar="METRIC", help="Sort by a metric, config.NAME or a field; the smallest first.")
+@click.option("--reverse", is_flag=True, help="The largest first.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
+@click.option("--show", "columns", multiple=True, metavar="METRIC", help="A column more: a metric, or config.NAME.")
+@click.option("--ids", is_flag=True, help="Print ids alone, for other commands.")
+@root_option
+@json_option
+@said_plainly()
+def verb(
+    projects: tuple[str, ...],
+    statuses: tuple[str, ...],
+    tags: tuple[str, ...],
+    conditions: tuple[str, ...],
+    sort: str | None,
+    reverse: bool,
+    limit: int | None,
+    columns: tuple[str, ...],
+    ids: bool,
+    root: str | None,
+    as_json: bool,
+) -> None:
+    """List runs, the newest first.
+
+    EXPR compares with = != < <= > >= or ~ (a regular expression is found in it). On its left stands a metric, which
+    means its last value; config.NAME; or one of id, name, project, status, group, job_type, notes, started, finished,
+    duration. A run that has no such value does not match. --sort puts such runs last.
+    """
+    from tracking_core.cli import listing
+    from tracking_core.cli.expressions import parse
+    from tracking_core.cli.output import print_json, shown
+
+    if ids and as_json:
+        raise click.UsageError("--ids and --json cannot be combined")
+    parsed = [parse(text) for text in conditions]
+    rows = listing.rows(root, projects, statuses, tags, parsed, sort=sort, reverse=reverse, limit=limit)
+    if as_json:
+        print_json({"runs": [row.as_json() for row in rows]})
+    elif ids:
+        for row in rows:
+            click.echo(row.record.id)
+    elif rows:
+        _print(rows, list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)])))
+    else:
+        from tracking_core.store import open_store
+
+        asked = projects or statuses or tags or conditions
+        click.echo(shown("no runs match" if asked else f"no runs under {open_store(root).root}"), err=True)
+
+
+def _print(rows: list[Row], columns: list[str]) -> None:
+    from tracking_core.cli.output import Output, duration, moment, number, status_style
+
+    extra = [name for name in columns if name not in {"id", "name", "project", "status", "started", "duration"}]
+    lines: list[Any] = []
+    for row in rows:
+        values = [row.value(name) for name in extra]
+        lines.append(
+            (
+                row.record.id,
+                (row.record.name, "bold"),
+                row.record.project,
+                (row.status or "unreadable", status_style(row.status)),
+                moment(row.record.started),
+                duration(row.duration),
+                " ".join(row.record.tags),
+                *("" if value is None else number(value) for value in values),
+            )
+        )
+    Output().table(("id", "name", "project", "status", "started", "duration", "tags", *extra), lines, whole=("id",))

@@ -1,0 +1,45 @@
+"""`tracking tail`: watch a run."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tracking_core.cli.arguments import json_option, root_option, run_argument, said_plainly
+
+
+@click.command(short_help="Print what a run logs, as it comes.")
+@run_argument
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--last",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Begin with the last N lines.",
+)
+@click.option("--all", "everything", is_flag=True, help="Begin at the start of the run.")
+@root_option
+@json_option
+@said_plainly()
+def verb(run: str, names: tuple[str, ...], last: int, everything: bool, root: str | None, as_json: bool) -> None:
+    """Print what a run logs as it comes, until the run ends; with --json one object a line.
+
+    NAME, which may be a pattern such as 'train/*', leaves out what has another name. Ends with 0 when the run has
+    finished, or with Ctrl-C; with 1 when it has failed, crashed, or was stopped.
+    """
+    from tracking_core.cli.choosing import choose
+    from tracking_core.cli.following import follow, json_line, text_line
+
+    record = choose(run, root)
+    status = "finished"
+    try:
+        for one in follow(record, names, None if everything else last):
+            click.echo(json_line(one) if as_json else text_line(one))
+            status = one["status"] if one["kind"] == "end" else status
+    except KeyboardInterrupt:
+        # The usual way to stop watching.
+        sys.exit(0)
+    sys.exit(0 if status == "finished" else 1)

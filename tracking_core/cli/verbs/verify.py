@@ -1,0 +1,62 @@
+"""`tracking verify`: whether runs are as they were written."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tracking_core.cli.arguments import json_option, progress, root_option, runs_argument, said_plainly
+
+
+@click.command(short_help="Check that runs are as they were written.")
+@runs_argument
+@root_option
+@json_option
+@said_plainly()
+def verb(runs: tuple[str, ...], root: str | None, as_json: bool) -> None:
+    """Check every checksum and digest of RUNs, and every medium, and name what is wrong.
+
+    Of a run that goes on what is there is checked. Ends with 1 when something is not as it was written.
+    """
+    from tracking_core.cli.choosing import choose_all
+    from tracking_core.cli.output import print_json
+    from tracking_core.naming import printable
+    from tracking_core.store.verify import verify
+
+    records = choose_all(runs, root)
+    with progress("verifying", len(records)) as advance:
+        found = []
+        for record in records:
+            found.append((record, verify(record.dir)))
+            advance()
+    ok = all(result.ok for _, result in found)
+    if as_json:
+        print_json(
+            {
+                "ok": ok,
+                "runs": [
+                    {
+                        "id": record.id,
+                        "ok": result.ok,
+                        "files": result.files,
+                        "events": result.events,
+                        "breaks": [
+                            {"file": str(one.file), "offset": one.offset, "reason": one.reason} for one in result.breaks
+                        ],
+                        "unchecked": result.unchecked,
+                    }
+                    for record, result in found
+                ],
+            }
+        )
+        sys.exit(0 if ok else 1)
+    for record, result in found:
+        if result.ok:
+            click.echo(f"{record.id}: {result.events} events in {result.files} files are as they were written")
+        else:
+            more = f" (the first of {len(result.breaks)})" if len(result.breaks) > 1 else ""
+            click.echo(f"{record.id}: {printable(str(result.breaks[0]), limit=1000)}{more}")
+        for text in result.unchecked:
+            click.echo(f"{record.id}: not checked: {printable(text, limit=1000)}", err=True)
+    sys.exit(0 if ok else 1)

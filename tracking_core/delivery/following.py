@@ -1,0 +1,99 @@
+"""Following a root: every run under it is brought to its targets while it grows, from a process of its own.
+
+For where the training cannot reach its backends: it records on a compute node, and this runs on a node that sees the
+same directory and the network.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.threads import ThreadDelivery
+from tracking_core.delivery.worker import Destination, Note
+from tracking_core.journal.liveness import owner_of
+from tracking_core.targets import Target
+
+LOOK = 2.0
+"""Seconds between two looks for runs that came, and for runs that ended."""
+AGAIN = 60.0
+"""Seconds after which a run is tried again whose target could not be opened."""
+
+
+class Follower:
+    """Delivers runs as they grow.
+
+    Args:
+        note: Called with (reason, message, error) for what goes wrong.
+        say: Called with (run directory, reports) when a run has ended, and everything was tried.
+    """
+
+    def __init__(self, note: Note, say: Callable[[Path, Sequence[TargetReport]], None]) -> None:
+        self._note = note
+        self._say = say
+        self._open: dict[Path, ThreadDelivery] = {}
+        self._ending: dict[Path, threading.Thread] = {}
+        self._later: dict[Path, float] = {}
+
+    def look(self, directory: Path, targets: Sequence[Target], status: str, error: str | None) -> None:
+        """See to one run.
+
+        Args:
+            directory: The run directory.
+            targets: Where it shall go.
+            status: Its status now, as the store derives it.
+            error: What went wrong, for a run that failed.
+        """
+        if directory in self._ending:
+            return
+        delivery = self._open.get(directory)
+        if delivery is None:
+            wanted = [target for target in targets if self._wants(directory, target, status)]
+            if not wanted or time.monotonic() < self._later.get(directory, 0.0):
+                return
+            places = [Destination(str(target), target) for target in wanted]
+            self._open[directory] = ThreadDelivery(directory, places, self._note, lambda: None)
+        elif delivery.failed():
+            del self._open[directory]
+            self._later[directory] = time.monotonic() + AGAIN
+            delivery.leave(1.0)
+        elif status != "running":
+            thread = threading.Thread(target=self._end, args=(directory, delivery, status, error), daemon=True)
+            self._ending[directory] = thread
+            thread.start()
+
+    @staticmethod
+    def _wants(directory: Path, target: Target, status: str) -> bool:
+        """Whether there is something to do, and nobody else does it."""
+        if owner_of(directory / "cursors" / f"{target.key}.lease") is not None:
+            return False
+        cursor = Cursor.load(directory, target)
+        return status == "running" or cursor.status is None or Inbox(directory, cursor).waiting() > 0
+
+    def _end(self, directory: Path, delivery: ThreadDelivery, status: str, error: str | None) -> None:
+        if status == "crashed":
+            status, error = "failed", "the process ended without finishing the run"
+        delivery.finish(status, error, AGAIN)
+        reports = delivery.reports()
+        self._say(directory, reports)
+        self._open.pop(directory, None)
+        if not all(report.ok for report in reports):
+            self._later[directory] = time.monotonic() + AGAIN
+        self._ending.pop(directory, None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is being delivered."""
+        return bool(self._open)
+
+    def leave(self, timeout: float) -> None:
+        """Stop: what was delivered is committed, and runs that go on are left open for whoever follows next."""
+        for thread in tuple(self._ending.values()):
+            thread.join(timeout)
+        for delivery in tuple(self._open.values()):
+            delivery.leave(timeout)

@@ -1,0 +1,110 @@
+"""The files of a journal: the segments that a writer has written one after the other, and the parts made of them.
+
+A writer goes on in a new segment when one is large. What compaction made of closed segments is a part: two files in
+the run directory, which count only when both are there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+_SEGMENT = re.compile(r"([^.].*)-(\d{6,})\.jsonl")
+_PART = re.compile(r"events-(.+)-(\d+)-(\d+)\.jsonl")
+
+
+class Place(NamedTuple):
+    """Where a line stands in the journal of one writer.
+
+    Args:
+        segment: Number of the segment, from 1.
+        offset: Where in it the line starts, in bytes.
+    """
+
+    segment: int = 1
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PartFiles:
+    """The two files of a part.
+
+    Args:
+        writer: Whose events they hold.
+        first: The smallest sequence number in them.
+        last: The largest.
+        directory: The run directory.
+    """
+
+    writer: str
+    first: int
+    last: int
+    directory: Path
+
+    @property
+    def events(self) -> Path:
+        """What is not a scalar, as lines of a journal."""
+        return self.directory / f"events-{self.writer}-{self.first}-{self.last}.jsonl"
+
+    @property
+    def scalars(self) -> Path:
+        """The scalars, as Parquet."""
+        return self.directory / f"scalars-{self.writer}-{self.first}-{self.last}.parquet"
+
+
+@dataclass(slots=True)
+class WriterFiles:
+    """The files of one writer.
+
+    Args:
+        segments: Number → file.
+        parts: What was made of closed segments.
+    """
+
+    segments: dict[int, Path] = field(default_factory=dict[int, Path])
+    parts: list[PartFiles] = field(default_factory=list[PartFiles])
+
+
+def segment_path(folder: Path, writer: str, number: int) -> Path:
+    """The file of a segment."""
+    return folder / f"{writer}-{number:06d}.jsonl"
+
+
+def split_segment_name(name: str) -> tuple[str, int] | None:
+    """Writer and number of a segment, from the name of its file; None when it is none."""
+    match = _SEGMENT.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
+def find_files(directory: Path) -> dict[str, WriterFiles]:
+    """The files of every writer of a run, writers by start.
+
+    Args:
+        directory: The run directory.
+    """
+    found: dict[str, WriterFiles] = {}
+    folder = directory / "journal"
+    # Segments first: what is gone by the time they are listed is in a part that is listed after them.
+    for name in _names(folder):
+        match = split_segment_name(name)
+        if match is not None:
+            found.setdefault(match[0], WriterFiles()).segments[match[1]] = folder / name
+    names = set(_names(directory))
+    for name in names:
+        match = _PART.fullmatch(name)
+        if match and f"scalars{name.removeprefix('events').removesuffix('.jsonl')}.parquet" in names:
+            part = PartFiles(match[1], int(match[2]), int(match[3]), directory)
+            found.setdefault(part.writer, WriterFiles()).parts.append(part)
+    for files in found.values():
+        files.parts.sort()
+    return dict(sorted(found.items()))
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - followed runs are listed many times a second
+    except OSError:
+        return []

@@ -1,0 +1,117 @@
+"""Runs side by side, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from tracking_core.store.filters import same
+from tracking_core.store.records import RunRecord
+from tracking_core.store.series import Series
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSummary:
+    """What one scalar came to in one run.
+
+    Args:
+        axis: The step axis.
+        count: How many steps it has a value for.
+        last: The value at the largest step.
+        last_step: The largest step.
+        min: The smallest value, NaN aside; NaN when there is nothing else.
+        min_step: The first step it was reached at; None when there is none.
+        max: The largest value, NaN aside.
+        max_step: The first step it was reached at; None when there is none.
+    """
+
+    axis: str
+    count: int
+    last: float
+    last_step: int
+    min: float
+    min_step: int | None
+    max: float
+    max_step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What several runs have in common, and what sets them apart. `dataclasses.asdict` makes it plain dicts.
+
+    Args:
+        runs: Ids of the runs, as they were asked for.
+        names: Id → name of the run.
+        status: Id → status of the run.
+        config: Path, its parts joined by "/" → id → value, for whatever is not the same in all runs; a run that has
+            no such entry is not in it.
+        metrics: Name → id → what it came to, for the scalars that all runs have (or any, if that was asked for); a
+            run that has none is not in it.
+    """
+
+    runs: tuple[str, ...]
+    names: Mapping[str, str]
+    status: Mapping[str, str]
+    config: Mapping[str, Mapping[str, Any]]
+    metrics: Mapping[str, Mapping[str, MetricSummary]]
+
+
+def compare(records: Sequence[RunRecord], *, common: bool = True) -> Comparison:
+    """Put runs side by side.
+
+    Args:
+        records: The runs.
+        common: Whether only scalars that all of them have are compared; False takes every one.
+
+    Raises:
+        JournalError: A run was written by a newer version.
+    """
+    configs = {record.id: _flat(record.config) for record in records}
+    names = {record.id: record.scalar_names() for record in records}
+    counted = [set(own) for own in names.values()]
+    metrics = sorted((set.intersection if common else set.union)(*counted)) if counted else []
+    return Comparison(
+        tuple(record.id for record in records),
+        {record.id: record.name for record in records},
+        {record.id: record.status for record in records},
+        _differences(configs),
+        {
+            name: {record.id: summarise(record.scalars(name)) for record in records if name in names[record.id]}
+            for name in metrics
+        },
+    )
+
+
+def summarise(series: Series) -> MetricSummary:
+    """The last, smallest and largest value of a series that has rows."""
+    value, step = series.value, series.step
+    rows = np.flatnonzero(~np.isnan(value))
+    if len(rows):
+        low, high = int(rows[value[rows].argmin()]), int(rows[value[rows].argmax()])
+        ends = (float(value[low]), int(step[low]), float(value[high]), int(step[high]))
+    else:
+        ends = (np.nan, None, np.nan, None)
+    return MetricSummary(series.axis, len(series), series.last, int(step[-1]), *ends)
+
+
+def _differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for path in dict.fromkeys(path for config in configs.values() for path in config):
+        values = {run_id: config[path] for run_id, config in configs.items() if path in config}
+        first, *others = values.values()
+        if len(values) < len(configs) or not all(same(first, other) for other in others):
+            found[path] = values
+    return found
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flat(cast("Mapping[str, Any]", value), f"{prefix}{key}/"))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
