@@ -41,6 +41,8 @@ def test_a_hung_target(troubles):
     run = tracking.start_run("p", root="runs", backends=[hung, good])
     log(run, 0, 300)
     assert hung.entered.wait(30)
+    assert run.health.lag["Hangs"] > 0
+    assert run.health.pending["Hangs"] == 300
     reports = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: -1e6)
