@@ -82,6 +82,7 @@ class _Writer:
         self._passed: set[int] = set()
         self._counters: dict[int, _Counter] = {}
         self._sizes: deque[tuple[float, int]] = deque()
+        self._looked_at = time.monotonic()
 
     def pull(self, *, final: bool, see: Callable[[Event], None]) -> None:
         """Read on, until enough is held, or nothing is left."""
@@ -104,6 +105,7 @@ class _Writer:
         if not behind:
             return False
         now, size = time.monotonic(), before + behind
+        self._looked_at = now
         if not self._sizes or (now - self._sizes[-1][0] >= 1.0 and size > self._sizes[-1][1]):
             self._sizes.append((now, size))
             if len(self._sizes) > _SAMPLES:
@@ -172,7 +174,10 @@ class _Writer:
         done_with = self._done_with
         while self._sizes and self._sizes[0][1] <= done_with:
             self._sizes.popleft()
-        return now - self._sizes[0][0] if self._sizes else 0.0
+        if self._sizes:
+            return now - self._sizes[0][0]
+        # What was read last came within the second in which no further sample is taken.
+        return now - self._looked_at if self.held else 0.0
 
 
 class Inbox:
