@@ -333,7 +333,7 @@ def test_a_run_rotates_by_itself(tmp_path, monkeypatch):
 
     monkeypatch.setattr(housekeeping, "SEGMENT", 2000)
     monkeypatch.setattr(housekeeping, "TICK", 0.01)
-    monkeypatch.setattr(housekeeping, "MERGED", 1000)
+    monkeypatch.setattr("tracking_core.journal.segments.MERGED", 1000)
     monkeypatch.setattr(background, "WORTH", 1 << 30)
     with tracking.start_run("p", run_id="r", backends="local", root=str(tmp_path)) as run:
         deadline = time.monotonic() + 30

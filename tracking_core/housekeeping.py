@@ -24,8 +24,6 @@ BEAT_INTERVAL = 10.0
 """Seconds between two heartbeats."""
 SEGMENT = 8 << 20
 """Bytes from which on a journal goes on in a new file."""
-MERGED = 8
-"""How many of these are merged at a time, while the run goes on; what `store.background` says, which loads numpy."""
 
 
 @dataclass(eq=False)
@@ -122,6 +120,8 @@ class Housekeeper:
             charge.compactor = None
             if problem:
                 charge.troubles.note("compaction", f"segments were not merged: {problem}")
+        from tracking_core.journal.segments import MERGED
+
         blocks = charge.journal.sealed // MERGED
         if blocks > charge.merged:
             from tracking_core.store.background import Compactor, is_possible

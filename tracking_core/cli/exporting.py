@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from tracking_core.cli.arguments import progress
 from tracking_core.cli.output import plain
-from tracking_core.cli.values import axes_of, matching
+from tracking_core.cli.values import matching
 from tracking_core.errors import MissingDependencyError, NameNotFoundError, StoreError
 from tracking_core.store import RunRecord, Series
 
@@ -103,13 +103,13 @@ def _check(records: Sequence[RunRecord], kind: str, names: Sequence[str]) -> Non
     """Find out what cannot work before anything is written."""
     if kind == "parquet":
         _pyarrow()
-    if names and not any(matching(axes_of(record), names) for record in records):
+    if names and not any(matching(record.scalar_axes(), names) for record in records):
         raise NameNotFoundError(f"none of the runs has {', '.join(names)}")
 
 
 def _series(record: RunRecord, names: Sequence[str], *, raw: bool) -> Iterator[Series]:
     # One after the other: a run may hold more than fits into memory.
-    for name, axis in matching(axes_of(record), names):
+    for name, axis in matching(record.scalar_axes(), names):
         yield record.scalars(name, axis, raw=raw)
 
 

@@ -15,17 +15,6 @@ COLUMNS = ("name", "axis", "step", "time", "value")
 """Of tables and CSV."""
 
 
-def axes_of(record: RunRecord) -> dict[str, list[str]]:
-    """The step axes of every scalar of a run, in the order of their first use; by name, sorted."""
-    found: dict[str, list[str]] = {}
-    for name in record.scalar_names():
-        columns = record._columns  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no public way yet
-        rows = columns.rows(name)
-        numbers = rows.axes() if rows is not None else []
-        found[name] = [columns.axes[number] for number in numbers]
-    return found
-
-
 def series_of(record: RunRecord, names: Sequence[str], axis: str | None = None, *, raw: bool = False) -> list[Series]:
     """Series by name or pattern, on every axis that they were logged on, or on one.
 
@@ -38,7 +27,7 @@ def series_of(record: RunRecord, names: Sequence[str], axis: str | None = None, 
     Raises:
         NameNotFoundError: A name or a pattern fits nothing.
     """
-    axes = axes_of(record)
+    axes = record.scalar_axes()
     for name in names:
         if not _fitting(axes, name):
             # It says what there is.
@@ -54,7 +43,7 @@ def matching(axes: Mapping[str, Sequence[str]], names: Sequence[str], axis: str 
     """(name, axis) of the series that names or patterns fit, in the order of these.
 
     Args:
-        axes: The step axes of every scalar; see `axes_of`.
+        axes: The step axes of every scalar; see `RunRecord.scalar_axes`.
         names: Names or patterns; () takes all.
         axis: Only this axis.
     """

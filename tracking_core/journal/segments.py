@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+MERGED = 8
+"""How many segments are merged into a part; of a writer that is gone the rest as well."""
 _SEGMENT = re.compile(r"([^.].*)-(\d{6,})\.jsonl")
 _PART = re.compile(r"events-(.+)-(\d+)-(\d+)\.jsonl")
 

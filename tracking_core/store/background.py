@@ -11,8 +11,6 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-MERGED = 8
-"""How many segments are merged into a part; of a writer that is gone the rest as well."""
 WORTH = 256 << 10
 """Bytes of journals from which on a run is compacted when it ends. What describes its surroundings may take 100 KB."""
 PATIENCE = 30.0

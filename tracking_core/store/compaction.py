@@ -23,9 +23,8 @@ from tracking_core.errors import JournalError, MissingDependencyError, SettingsE
 from tracking_core.journal import decode_line
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.part_reader import PartReader
-from tracking_core.journal.segments import WriterFiles, find_files
+from tracking_core.journal.segments import MERGED, WriterFiles, find_files
 from tracking_core.layout import load_json, read_run
-from tracking_core.store.background import MERGED
 from tracking_core.store.merging import merge
 from tracking_core.targets import parse_target
 
