@@ -21,7 +21,10 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 SOURCES = (ROOT, ROOT / "adapters")
 """What is measured stands here, whatever is installed: programs find these two first."""
-PACKAGES = ("tracking-core", "wandb", "tensorboardX", "tensorboard", "jax", "numpy", "msgspec")
+PACKAGES = (
+    "tracking-core", "wandb", "tensorboardX", "tensorboard", "trackio", "mlflow", "mlflow-skinny", "jax", "numpy",
+    "msgspec", "pyarrow",
+)  # fmt: skip
 
 
 def facts() -> dict[str, object]:

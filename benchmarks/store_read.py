@@ -1,6 +1,7 @@
-"""What reading the run store takes, and how large it is, against TensorBoard's EventAccumulator over the same values.
+"""What reading the run store takes, and how large it is, against programs that hold the same values.
 
-With `--big` a series of ten million points is read as well; making it takes minutes.
+TensorBoard's EventAccumulator, trackio and MLflow are measured where they are installed; all take turns in every round.
+With `--big` ten million points are read as well, as one series and as one of ten; making them takes minutes.
 """
 
 from __future__ import annotations
@@ -13,42 +14,65 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.machine import alone, render
+from benchmarks.peers import START, Shape, bytes_below, installed, milliseconds
 
-SERIES, ROWS = 10, 100_000
-RUNS, LISTED = 300, 10_000
-BIG = 10_000_000
-WITH_BIG: list[int] = []
-START = 1_764_000_000.0
+ONE = Shape(1, 10, 100_000)
+"""A million points."""
+MANY = Shape(300, 10, 100)
+COMPARED = 20
+LISTED = 10_000
+BIG = (Shape(1, 1, 10_000_000), Shape(1, 10, 1_000_000))
+WITH_BIG: list[Shape] = []
+OURS = "tracking-core"
+NAME = "train/metric_0"
 
 
-def make_run(root: Path, run_id: str, series: int, rows: int) -> Path:
-    """A compacted run: float64 values that hold float32 noise, regular steps, a step of about 3.5 ms."""
-    from tracking_core.journal import JournalWriter
-    from tracking_core.layout import create_run
-    from tracking_core.store.compaction import compact
+class RunStore:
+    """Our own: compacted runs, read from a store that was opened just now."""
 
-    directory = root / "p" / run_id
-    create_run(directory, {"id": run_id, "name": run_id, "project": "p", "config": {"lr": 0.1}, "started": START})
-    journal = JournalWriter(directory, run_id)
-    generator = np.random.default_rng(0)
-    names = [f"train/metric_{index}" for index in range(series)]
-    at = START
-    for step in range(rows):
-        if step % 10_000 == 0:
-            block = generator.normal(size=(10_000, series)).astype(np.float32).astype(float).tolist()
-            gaps = np.abs(generator.normal(0.0035, 0.0002, 10_000)).tolist()
-            journal.rotate(8 << 20)
-        at += gaps[step % 10_000]
-        values = dict(zip(names, block[step % 10_000], strict=True))
-        journal.append("scalars", {"axis": "step", "step": step, "values": values}, time=at)
-    journal.append("finish", {"status": "finished", "error": None})
-    journal.close()
-    compact(directory, over=True)
-    return directory
+    def write(self, place: Path, shape: Shape) -> None:
+        from tracking_core.journal import JournalWriter
+        from tracking_core.layout import create_run
+        from tracking_core.store.compaction import compact
+
+        self.place = place
+        for run in range(shape.runs):
+            name = f"r{run}"
+            directory = place / "p" / name
+            facts = {"id": name, "name": name, "project": "p", "config": {"lr": 0.1 * run}, "started": START + run}
+            create_run(directory, facts)
+            journal = JournalWriter(directory, name)
+            for first, times, rows in shape.blocks(run):
+                for offset, (at, row) in enumerate(zip(times, rows, strict=True)):
+                    values = dict(zip(shape.names, row, strict=True))
+                    journal.append("scalars", {"axis": "step", "step": first + offset, "values": values}, time=at)
+                journal.rotate(8 << 20)
+            journal.append("finish", {"status": "finished", "error": None})
+            journal.close()
+            compact(directory, over=True)
+
+    @property
+    def store(self) -> Any:
+        import tracking_core as tracking
+
+        return tracking.open_store(self.place)
+
+    def series(self, name: str) -> Any:
+        return self.store.run("r0").scalars(name)
+
+    def last(self) -> Any:
+        return [record.summary() for record in self.store.runs()]
+
+    def compare(self, runs: int) -> Any:
+        return self.store.compare([f"r{run}" for run in range(runs)])
+
+    def size(self) -> int:
+        return bytes_below(self.place)
 
 
 def copies(directory: Path, count: int) -> None:
@@ -60,89 +84,129 @@ def copies(directory: Path, count: int) -> None:
         (other / "run.json").write_text(text.replace(f'"{directory.name}"', f'"r{number}"'))
 
 
-def bytes_of(directory: Path) -> int:
-    """Size of what holds the values."""
-    return sum(path.stat().st_size for path in directory.glob("*-*-*-*.*"))
+def medians(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Milliseconds of each, all in turn, after one round that warms up."""
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(rounds + 1):
+        for name, work in works.items():
+            took = milliseconds(work)
+            if turn:
+                spent[name].append(took)
+    return {name: statistics.median(times) for name, times in spent.items()}
 
 
-def milliseconds(work: Callable[[], object], rounds: int) -> float:
-    """The median, after one that warms up."""
-    spent = []
-    for _ in range(rounds + 1):
-        begin = time.perf_counter()
-        work()
-        spent.append((time.perf_counter() - begin) * 1e3)
-    return statistics.median(spent[1:])
+def without_index(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    from tracking_core.store import index
+
+    fewest, index.FEWEST = index.FEWEST, 1 << 40
+    found = medians(works, rounds)
+    index.FEWEST = fewest
+    return found
 
 
-def tensorboard(place: Path, directory: Path, rounds: int) -> dict[str, float]:
-    """The same values in an event file, read by TensorBoard."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboardX import SummaryWriter
+def fill_index(place: Path, listing: Callable[[], object]) -> None:
+    """List runs until nothing is added to the index any more."""
+    path, seen = place / ".index" / "p", None
+    while seen is None or path.stat().st_ino != seen:
+        seen = path.stat().st_ino if path.exists() else None
+        listing()
 
-    from tracking_core.store import RunRecord
 
-    record = RunRecord(directory)
-    writer = SummaryWriter(str(place), max_queue=10_000, flush_secs=600)
-    for name in record.scalar_names():
-        series = record.scalars(name)
-        for step, at, value in zip(series.step.tolist(), series.time.tolist(), series.value.tolist(), strict=True):
-            writer.add_scalar(name, value, step, walltime=at)
-    writer.close()
+def against_peers(place: Path, rounds: int, results: dict[str, dict[str, float]]) -> None:
+    """The same values in every program."""
+    contenders: dict[str, Callable[[], Any]] = {OURS: RunStore, **installed()}
 
-    def read() -> None:
-        accumulator = EventAccumulator(str(place), size_guidance={"scalars": 0})
-        accumulator.Reload()
-        assert len(accumulator.Scalars("train/metric_3")) == ROWS
+    def written(shape: Shape) -> dict[str, Any]:
+        made = {name: make() for name, make in contenders.items()}
+        for number, (name, one) in enumerate(made.items()):
+            begin = time.perf_counter()
+            one.write(place / f"{shape.runs}-{number}", shape)
+            print(f"{name}: {shape.points} points written in {time.perf_counter() - begin:.0f} s", flush=True)
+        return made
 
-    size = sum(path.stat().st_size for path in place.iterdir())
-    return {"one_series_ms": milliseconds(read, max(1, rounds // 5)), "bytes_a_point": size / (SERIES * ROWS)}
+    def take(key: str, works: dict[str, Callable[[], object]]) -> None:
+        for name, took in medians(works, rounds).items():
+            results.setdefault(name, {})[key] = took
+
+    one = written(ONE)
+    take("one_series_ms", {name: partial(peer.series, NAME) for name, peer in one.items()})
+    for name, peer in one.items():
+        results[name]["bytes_a_point"] = peer.size() / ONE.points
+    record = one[OURS].store.run("r0")
+    results[OURS]["one_series_of_an_open_run_ms"] = medians({"": lambda: record.scalars(NAME)}, rounds)[""]
+    many = written(MANY)
+    ours: dict[str, Callable[[], object]] = {"": many[OURS].last}
+    results[OURS]["last_of_300_runs_without_index_ms"] = without_index(ours, rounds)[""]
+    fill_index(many[OURS].place, many[OURS].last)
+    take("last_of_300_runs_ms", {name: peer.last for name, peer in many.items()})
+    take("compare_20_runs_ms", {name: partial(peer.compare, COMPARED) for name, peer in many.items()})
+
+
+def listings(place: Path, rounds: int, results: dict[str, float]) -> None:
+    """Ten thousand runs, without the index beside them and with it."""
+    ours = RunStore()
+    ours.write(place, Shape(1, 3, 20))
+    copies(place / "p" / "r0", LISTED)
+    works: dict[str, Callable[[], object]] = {
+        "list": lambda: [(record.id, record.name, record.status) for record in ours.store.runs()],
+        "sort": lambda: sorted((record.summary()[NAME], record.id) for record in ours.store.runs()),
+    }
+    plain = without_index(works, rounds)
+    fill_index(place, works["sort"])
+    held = medians(works, rounds)
+    results["list_10000_runs_without_index_ms"], results["list_10000_runs_ms"] = plain["list"], held["list"]
+    results["sort_10000_runs_without_index_ms"], results["sort_10000_runs_ms"] = plain["sort"], held["sort"]
+
+
+def ten_million(place: Path, shape: Shape, rounds: int, results: dict[str, float]) -> None:
+    """A large run, against what it takes to load the same three arrays from .npy files."""
+    ours = RunStore()
+    ours.write(place / "run", shape)
+    record = ours.store.run("r0")
+    series = record.scalars(NAME)
+    arrays = {name: place / f"{name}.npy" for name in ("step", "time", "value")}
+    for name, path in arrays.items():
+        np.save(path, getattr(series, name))
+    del series
+    works: dict[str, Callable[[], object]] = {
+        "": lambda: record.scalars(NAME),
+        "npy": lambda: [np.load(path) for path in arrays.values()],
+    }
+    found = medians(works, rounds)
+    key = f"{shape.rows // 1_000_000}_of_10_million"
+    results[f"{key}_ms"], results[f"{key}_npy_ms"] = found[""], found["npy"]
+    results[f"{key}_bytes_a_point"] = ours.size() / shape.points
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
-    import tracking_core as tracking
-
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        directory = make_run(place / "one", "r0", SERIES, ROWS)
-        ours = tracking.open_store(place / "one").run("r0")
-        results["tracking-core"] = {
-            "one_series_ms": milliseconds(lambda: ours.scalars("train/metric_3"), rounds),
-            "bytes_a_point": bytes_of(directory) / (SERIES * ROWS),
-        }
-        cold = milliseconds(lambda: tracking.open_store(place / "one").run("r0").scalars("train/metric_3"), rounds)
-        results["tracking-core"]["one_series_and_open_ms"] = cold
-        results["TensorBoard EventAccumulator"] = tensorboard(place / "tb", directory, rounds)
-        copies(make_run(place / "many", "r0", SERIES, 1000), RUNS)
-        many = tracking.open_store(place / "many")
-        results["tracking-core"]["last_of_300_runs_ms"] = milliseconds(
-            lambda: [record.summary() for record in many.runs()], rounds
-        )
-        copies(make_run(place / "lots", "r0", 3, 20), LISTED)
-        lots = tracking.open_store(place / "lots")
-        results["tracking-core"]["list_10000_runs_ms"] = milliseconds(
-            lambda: [(record.id, record.name, record.status) for record in lots.runs()], rounds
-        )
-        for points in WITH_BIG:
-            make_run(place / "big", "r0", 1, points)
-            big = tracking.open_store(place / "big").run("r0")
-            read = partial(big.scalars, "train/metric_0", raw=True)
-            results["tracking-core"]["ten_million_points_ms"] = milliseconds(read, rounds)
+        against_peers(Path(name) / "peers", rounds, results)
+    with tempfile.TemporaryDirectory() as name:
+        listings(Path(name), rounds, results[OURS])
+    for shape in WITH_BIG:
+        with tempfile.TemporaryDirectory() as name:
+            ten_million(Path(name), shape, rounds, results[OURS])
     return results
 
 
 def table(results: dict[str, dict[str, float]]) -> str:
-    keys = list(results["tracking-core"])
+    ours = results[OURS]
+    shared = [key for key in ours if any(key in numbers for name, numbers in results.items() if name != OURS)]
+    shared = shared or ["one_series_ms", "bytes_a_point", "last_of_300_runs_ms", "compare_20_runs_ms"]
     rows = [
-        [name, *(f"{numbers[key]:.2f}" if key in numbers else "" for key in keys)] for name, numbers in results.items()
+        [name, *(f"{numbers[key]:.3g} ({numbers[key] / ours[key]:.3g}x)" for key in shared)]
+        for name, numbers in results.items()
     ]
-    return render("Reading the run store", ["", *keys], rows)
+    alone = [[key, f"{value:.3g}"] for key, value in ours.items() if key not in shared]
+    return "\n\n".join(
+        (render("Reading the run store", ["", *shared], rows), render("More of tracking-core", ["", ""], alone))
+    )
 
 
 if __name__ == "__main__":
     if "--big" in sys.argv:
         # What is left is for the command line that all measurements share.
         sys.argv.remove("--big")
-        WITH_BIG.append(BIG)
+        WITH_BIG.extend(BIG)
     alone("store_read", measure, table)

@@ -56,7 +56,27 @@ def test_verbs_options_and_runs_are_offered(tmp_path):
     assert offered(elsewhere, "show", "x") == []
 
 
+def test_names_of_runs_and_of_scalars_are_offered(tmp_path):
+    code = """
+    import tracking_core as t
+    for run_id, name in [("1", "base-line"), ("2", "twice"), ("3", "twice"), ("4", "base two"), ("5", "base$HOME")]:
+        with t.start_run("p", name, run_id=run_id) as run:
+            run.log_scalars({"train/loss": 1, "train/a b": 2, "val": 3}, step=0)
+    """
+    run_program(code, tmp_path)
+    # Neither what several runs are called, nor what a shell would take apart.
+    assert offered(tmp_path, "show", "ba") == ["base-line"]
+    assert offered(tmp_path, "show", "tw") == []
+    assert offered(tmp_path, "sync", "ba") == ["base-line"]
+    assert offered(tmp_path, "show", "") == ["5", "4", "3", "2", "1"]
+    assert offered(tmp_path, "scalars", "base-line", "tr") == ["train/loss"]
+    assert offered(tmp_path, "tail", "base-line", "train/loss", "v") == ["val"]
+    assert offered(tmp_path, "scalars", "nothing", "tr") == []
+    assert offered(tmp_path, "runs", "--status", "f") == ["finished", "failed"]
+
+
 def test_bash_completes_with_it(tmp_path):
+    run_program("import tracking_core as t\nt.start_run('p', 'base-line', run_id='20261124-abc').finish()", tmp_path)
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("bash is not installed")
@@ -68,12 +88,14 @@ def test_bash_completes_with_it(tmp_path):
     script = f"""
     PATH="{program.parent}:$PATH"
     eval "$(tracking completion bash)"
-    COMP_WORDS=(tracking sca); COMP_CWORD=1
-    _tracking_completion tracking
-    echo "${{COMPREPLY[@]}}"
+    for word in sca "show 2026" "show base"; do
+        COMP_WORDS=(tracking $word); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=()
+        _tracking_completion tracking
+        echo "${{COMPREPLY[@]}}"
+    done
     """
     done = subprocess.run(
         [bash, "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
     )
-    assert (done.stdout, done.stderr) == ("scalars\n", "")
+    assert (done.stdout, done.stderr) == ("scalars\n20261124-abc\nbase-line\n", "")
     assert Path(bash).exists()

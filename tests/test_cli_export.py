@@ -9,6 +9,7 @@ import math
 import os
 import shlex
 import subprocess
+import time
 
 import pytest
 
@@ -288,3 +289,51 @@ def test_a_disk_that_is_full_costs_nothing_that_was_there(place, tmp_path, kind)
     assert "Traceback" not in done.stderr
     assert path.read_text() == "mine"
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_names_with_line_ends_stay_one_field_of_csv(tmp_path):
+    code = "import tracking_core as t\nwith t.start_run('p', 'na\\rme', run_id='x') as r:\n    r.log_scalars({'a\\rb': 1, 'c\\nd': 2}, step=0)"
+    run_program(code, tmp_path)
+    tracking("export", "x", "--to", "x.csv", cwd=tmp_path)
+    content = (tmp_path / "x.csv").read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(content, newline="")))
+    assert [(row["run"], row["name"]) for row in rows] == [("na\rme", "a\rb"), ("na\rme", "c\nd")]
+
+
+def test_a_dataset_has_one_format(place, tmp_path):
+    folder = tmp_path / "dataset"
+    tracking("export", "r0", "--to", str(folder), "--format", "csv", "--partition", cwd=place)
+    _, err = tracking("export", "r1", "--to", str(folder), "--format", "jsonl", "--partition", cwd=place, code=1)
+    assert "is a dataset of other files, such as" in err
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_killed_export_leaves_nothing_in_a_dataset(tmp_path, kind):
+    """Readers take every file that they find below a dataset, whatever it is called."""
+    if kind == "parquet":
+        pytest.importorskip("pyarrow", reason="needs the extra store")
+    code = """
+    import tracking_core as t
+    with t.start_run("p", run_id="small", delivery="inline") as run:
+        run.log_scalars({"a": 1.0}, step=0)
+    with t.start_run("p", run_id="large", delivery="inline") as run:
+        for step in range(3000):
+            run.log_scalars({f"a{n}": step * 1.1 for n in range(100)}, step=step)
+    """
+    run_program(code, tmp_path)
+    folder = tmp_path / "dataset"
+    arguments = ("--to", "dataset", "--format", kind, "--partition")
+    tracking("export", "small", *arguments, cwd=tmp_path)
+    program = subprocess.Popen([*COMMAND, "export", "large", *arguments], cwd=tmp_path, env=environment())
+    deadline = time.monotonic() + 60
+    while program.poll() is None and not any(path.name.startswith(".scalars") for path in tmp_path.rglob("*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    program.kill()
+    program.wait()
+    left = [path for path in tmp_path.rglob("*") if path.name.startswith(".scalars")]
+    assert left, "it was not killed half-way"
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == [f"scalars.{kind}"]
+    tracking("export", "large", *arguments, cwd=tmp_path)
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 2

@@ -134,6 +134,13 @@ def test_an_image_that_cannot_be_written_is_said(place, tmp_path):
     assert "Format 'xyz' is not supported" in err
 
 
+def test_an_image_of_nothing_is_not_made(place, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    _, err = tracking("plot", "up", "none", "--png", str(tmp_path / "a.png"), cwd=place, code=1)
+    assert err == "up: there is no value that can be drawn\nError: there is nothing that can be drawn\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_library_that_is_missing_is_named_with_its_install_command(place, tmp_path):
     site = tmp_path / "site"
     site.mkdir()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
+import shutil
 import subprocess
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from tests.support.commands import COMMAND, Terminal, as_json, environment, tracking
+from tests.support.programs import REPO
 from tests.support.programs import run as run_program
+from tracking_core.cli import choosing
 from tracking_core.cli.expressions import found_in, parse
+from tracking_core.cli.sync import describe
 
 RECORD = r"""
 import math
@@ -105,6 +111,12 @@ def test_runs_are_listed_with_everything_known_of_them(place):
         (["--sort", "name", "--limit", "2"], ["run-0", "run-9"]),
         (["--reverse"], ["run-0", "run-1", "run-2", "run-9"]),
         (["--project", "nothing"], []),
+        (
+            ["--where", "started>2020-01-31", "--where", "finished<2999-01-01T12:00"],
+            ["run-9", "run-2", "run-1", "run-0"],
+        ),
+        (["--where", "started<2020-01-31"], []),
+        (["--status", "unreadable"], []),
     ],
 )
 def test_runs_are_filtered_and_sorted(place, arguments, expected):
@@ -158,6 +170,9 @@ def test_a_run_that_cannot_be_read_hides_no_other(place, tmp_path):
         ["--where", "name~("],
         ["--limit", "0"],
         ["--ids", "--json"],
+        ["--status", "finnished"],
+        ["--where", "started>yesterday"],
+        ["--where", "duration>1h"],
     ],
 )
 def test_conditions_that_are_none_are_wrong_usage(tmp_path, arguments):
@@ -181,6 +196,14 @@ def test_conditions_take_any_name():
     assert found_in({"a.b": {"c": 1}}, "a.b.c") == 1
     assert found_in({"a": {"b/c": 2}}, "a.b/c") == 2
     assert found_in({"a": 1}, "a.b") is None
+    assert found_in({"a": [1, {"b": 2}]}, "a.1.b") == 2
+    # Without a zone it is the time that clocks show here.
+    moment = datetime(2026, 1, 31, 12).timestamp()
+    assert parse("started>=2026-01-31 12:00").holds(moment)
+    assert not parse("started>=2026-01-31 12:00").holds(moment - 1)
+    assert parse("started>=2026-01-31T12:00+02:00").right == repr(
+        datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=2))).timestamp()
+    )
 
 
 # ---------------------------------------------------------------- naming a run
@@ -255,9 +278,24 @@ def test_show_tells_all_of_a_run(place):
         "vae:v0",
         "1 files, 2 B (prod)",
         "weights",
-        "first\\nsecond",
+        "  notes      first\n             second\n",
     ):
         assert part in text
+
+
+def test_an_error_is_shown_line_by_line(tmp_path):
+    code = """
+    import tracking_core as t
+    try:
+        with t.start_run("p", run_id="x"):
+            raise ValueError("one\\x1b[31m\\ntwo")
+    except ValueError:
+        pass
+    """
+    run_program(code, tmp_path)
+    text, _ = tracking("show", "x", cwd=tmp_path)
+    assert "\n  error      Traceback (most recent call last):\n" in text
+    assert "\n             ValueError: one\\x1b[31m\n             two\n" in text
 
 
 def test_show_counts_what_targets_wait_for(place, tmp_path):
@@ -356,12 +394,31 @@ def test_without_names_the_scalars_are_listed(place):
         (["train/los"], "did you mean 'train/loss'?"),
         (["none/*"], "there are acc, big, limits/top, train/loss, val/loss"),
         (["acc", "--axis", "epoch"], "not"),
+        (["--axis", "nothing"], "nothing is on the axis 'nothing', but on ['epoch', 'step']"),
     ],
 )
 def test_scalars_that_are_not_there_are_said(place, arguments, said):
     out, err = tracking("scalars", "base", *arguments, cwd=place, code=1)
     assert out == ""
     assert said in err
+
+
+def test_a_run_without_scalars_says_so(place):
+    out, err = tracking("scalars", "run-9", cwd=place)
+    assert (out, err) == ("", "run run-9 (broken) has no scalars\n")
+    assert as_json("scalars", "run-9", cwd=place) == {"run": "run-9", "scalars": []}
+    _, err = tracking("scalars", "base", "--last", "3", cwd=place, code=2)
+    assert "--last needs a NAME" in err
+
+
+def test_names_with_line_ends_stay_one_field_of_csv(tmp_path):
+    code = "import tracking_core as t\nwith t.start_run('p', run_id='x') as r:\n    r.log_scalars({'a\\rb': 1, 'c\\nd': 2, 'e,\"f': 3}, step=0)"
+    run_program(code, tmp_path)
+    out = subprocess.run(
+        [*COMMAND, "scalars", "x", "*", "--csv"], cwd=tmp_path, env=environment(), capture_output=True, check=True
+    ).stdout.decode()
+    rows = list(csv.DictReader(io.StringIO(out, newline="")))
+    assert [(row["name"], row["value"]) for row in rows] == [("a\rb", "1.0"), ("c\nd", "2.0"), ('e,"f', "3.0")]
 
 
 # ---------------------------------------------------------------- compare
@@ -404,6 +461,31 @@ def test_a_comparison_for_people(place):
     assert ["val/loss", "(epoch)", "0.5", "@", "1", "0.4", "@", "1"] in lines
     assert ["train/loss", "(min)", "0.05", "@", "19", "1.05", "@", "19"] in lines
     assert not any(line[:1] == ["seed"] for line in lines)
+
+
+def test_what_is_equal_does_not_differ_and_what_differs_looks_different(tmp_path):
+    code = """
+    import math
+    import tracking_core as t
+    for n in (0, 1):
+        config = {"same": [1, 1.0][n], "none": math.nan, "flag": [1, True][n], "close": [0.1, 0.1 + 2**-55][n]}
+        t.start_run("p", "ab"[n], run_id="xy"[n], config=config).finish()
+    """
+    run_program(code, tmp_path)
+    assert set(as_json("compare", "x", "y", cwd=tmp_path)["config"]) == {"flag", "close"}
+    text, _ = tracking("compare", "x", "y", cwd=tmp_path)
+    assert ["close", "0.1", repr(0.1 + 2**-55)] in [line.split() for line in text.splitlines()]
+    text, _ = tracking("show", "y", cwd=tmp_path)
+    assert repr(0.1 + 2**-55) in text
+
+
+def test_many_runs_are_looked_for_once(place, monkeypatch):
+    looks = []
+    places = choosing._places
+    monkeypatch.setattr(choosing, "_places", lambda root: looks.append(root) or places(root))
+    found = choosing.choose_all(["run-1", "base", "wide", "run-9", "other/run-2"], str(place / "tracking_runs"))
+    assert [record.id for record in found] == ["run-1", "run-0", "run-9", "run-2"]
+    assert len(looks) == 1
 
 
 # ---------------------------------------------------------------- at a terminal, and in pipes
@@ -482,7 +564,7 @@ def test_json_is_one_document_of_stable_fields(place):
     """What programs rely on: the fields that the documentation lists."""
     expected = {
         ("show", "base"): {
-            "id", "name", "project", "status", "error", "tags", "group", "job_type", "notes", "started", "finished", "dir", "config", "summary",
+            "id", "name", "project", "status", "error", "tags", "group", "job_type", "notes", "forked_from", "started", "finished", "dir", "config", "summary",
             "environment", "scalars", "images", "media", "artifacts", "used_artifacts", "alerts", "targets", "damage",
         },
         ("scalars", "base", "acc"): {"run", "series"},
@@ -492,6 +574,49 @@ def test_json_is_one_document_of_stable_fields(place):
     }  # fmt: skip
     for arguments, fields in expected.items():
         assert set(as_json(*arguments, cwd=place)) == fields
+
+
+def test_the_documentation_has_every_field(place, tmp_path):
+    """Of the verbs that change something; those that read are above."""
+    page = (REPO / "docs" / "cli.md").read_text(encoding="utf-8")
+    shutil.copytree(place / "tracking_runs", tmp_path / "tracking_runs")
+    for verb, *arguments in (
+        ("compact", "base"),
+        ("verify", "base"),
+        ("sync", "base", "--to", "tensorboard:./tb"),
+        ("pack", "base", "-o", "base.zip"),
+        ("import", "base.zip", "--root", "other"),
+    ):
+        [row] = [line for line in page.splitlines() if line.startswith(f"| `{verb}` |")]
+        said = set(re.findall(r"`(\w+)`", row))
+        found = as_json(verb, *arguments, cwd=tmp_path)
+        assert fields_of(found) <= said, verb
+
+
+def fields_of(value):
+    """All keys of nested objects."""
+    if isinstance(value, list):
+        return set().union(*map(fields_of, value))
+    return set(value).union(*map(fields_of, value.values())) if isinstance(value, dict) else set()
+
+
+def test_what_a_backend_says_does_no_harm():
+    report = {
+        "target": "x",
+        "delivered": 0,
+        "pending": 1,
+        "failed": 0,
+        "skipped": 0,
+        "last_error": "\x1b[31mno\nway",
+        "ok": False,
+    }
+    [line] = describe({"runs": [{"run": "r", "targets": [report], "troubles": []}]})
+    assert line == r"x: 0 delivered, 1 pending (\x1b[31mno\nway)"
+
+
+def test_following_with_a_target_that_is_none_ends_at_once(tmp_path):
+    _, err = tracking("sync", "--follow", "nowhere", "--to", "nosuch", cwd=tmp_path, code=1)
+    assert err.startswith("Error: --to: no backend 'nosuch' is installed")
 
 
 def test_ids_can_be_copied_from_a_narrow_terminal(tmp_path):

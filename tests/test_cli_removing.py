@@ -10,9 +10,13 @@ import time
 import zlib
 
 import pytest
+from click.testing import CliRunner
 
+import tracking_core as t
 from tests.support.commands import Terminal, as_json, environment, tracking
+from tests.support.programs import REPO
 from tests.support.programs import run as run_program
+from tracking_core.cli.app import app
 
 SIMPLE = """
 import tracking_core as t
@@ -346,3 +350,104 @@ def test_an_empty_store_has_nothing_to_prune(tmp_path):
     out, err = tracking("prune", "--keep", "delivered:1d", cwd=tmp_path)
     assert out == ""
     assert err == "freed 0 B of 0 runs; nothing else is there\n"
+
+
+# ---------------------------------------------------------------- what is said of runs that are gone
+
+
+def test_a_tombstone_is_what_the_formats_page_says(tmp_path):
+    """Read with json alone: every field that docs/formats.md names, and no other."""
+    record(tmp_path, "a", project="my project", backends="tensorboard:./tb")
+    before = json.loads((tmp_path / "tracking_runs" / "my~20project" / "a" / "run.json").read_text())
+    tracking("rm", "a", "--yes", cwd=tmp_path)
+    stone = json.loads(
+        (tmp_path / "tracking_runs" / "my~20project" / ".removed" / "a.json").read_text(encoding="utf-8")
+    )
+    removed = stone.pop("removed")
+    assert abs(removed - time.time()) < 600
+    kept = {key: before[key] for key in ("v", "id", "name", "project", "started", "targets")}
+    assert stone == {**kept, "status": "finished"}
+    page = (
+        (REPO / "docs" / "formats.md").read_text(encoding="utf-8").partition("## Removed runs")[2].partition("\n## ")[0]
+    )
+    for field in (*stone, "removed"):
+        assert f"`{field}`" in page, field
+
+
+def test_every_verb_says_that_a_run_was_removed(tmp_path):
+    record(tmp_path, "a")
+    tracking("rm", "a", "--yes", cwd=tmp_path)
+    assert as_json("runs", cwd=tmp_path)["runs"] == []
+    root = str(tmp_path / "tracking_runs")
+    for verb in ("show", "scalars", "sync", "verify", "compact", "pack", "compare", "tail", "rm"):
+        for name in ("a", "p/a"):
+            result = CliRunner().invoke(app, [verb, name, "--root", root])
+            assert result.exit_code == 1
+            assert f"the run '{name}' was removed: see {root}/p/.removed/a.json" in result.output, verb
+    result = CliRunner().invoke(app, ["show", "q/a", "--root", root])
+    assert (result.exit_code, "there is no run 'q/a'" in result.output) == (1, True)
+
+
+def test_what_the_library_says_of_a_removed_run(tmp_path):
+    record(tmp_path, "a")
+    tracking("pack", "a", cwd=tmp_path)
+    tracking("rm", "a", "--yes", cwd=tmp_path)
+    store = t.open_store(tmp_path / "tracking_runs")
+    with pytest.raises(t.RunNotFoundError, match=r"the run 'a' was removed: see .*\.removed/a\.json"):
+        store.run("a")
+    root = str(tmp_path / "tracking_runs")
+    with pytest.raises(t.RunNotFoundError, match="the run 'a' to continue was removed"):
+        t.start_run("p", run_id="a", resume="must", root=root, backends="local")
+    # The id is free again, and the stone says nothing once there is a run.
+    with t.start_run("p", "second", run_id="a", root=root, backends="local") as run:
+        run.log_scalars({"loss": 2.0}, step=0)
+    assert (store.run("a").name, as_json("show", "a", cwd=tmp_path)["name"]) == ("second", "second")
+    tracking("rm", "a", "--yes", cwd=tmp_path)
+    assert json.loads((tmp_path / "tracking_runs" / "p" / ".removed" / "a.json").read_text())["name"] == "second"
+    # So does a pack: what was removed comes back.
+    out, _ = tracking("import", "a.tracking.zip", cwd=tmp_path)
+    assert "imported" in out
+    assert store.run("a").name == "name of a"
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path):
+    record(tmp_path, "a")
+    place = tmp_path / "tracking_runs" / "p" / "a"
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    tracking("rm", "a", "--yes", cwd=tmp_path)
+    assert there(tmp_path) == []
+    assert (tmp_path / "elsewhere" / "run.json").is_file()
+    assert [path.name for path in (tmp_path / "tracking_runs" / "p" / ".removed").iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    "content", ["{nope", "[]", "null", '{"writers": {"w": {"seq": "x"}}, "updated": "soon"}', None]
+)
+def test_a_cursor_that_says_nothing_keeps_the_run(tmp_path, content):
+    record(tmp_path, "a", backends="tensorboard:./tb")
+    [cursor] = (tmp_path / "tracking_runs" / "p" / "a").glob("cursors/*.json")
+    if content is None:
+        cursor.unlink()
+    else:
+        cursor.write_text(content)
+    assert pruned(tmp_path, "delivered:0s") == ([], {"not delivered completely": 1})
+    assert there(tmp_path) == ["a"]
+
+
+def test_a_target_that_was_added_later_counts_as_well(tmp_path):
+    """Of two targets the one has everything and the other nothing yet."""
+    record(tmp_path, "a", backends="tensorboard:./tb,tensorboard:./more")
+    [gone] = [
+        path for path in (tmp_path / "tracking_runs" / "p" / "a").glob("cursors/*.json") if "/more" in path.read_text()
+    ]
+    content = json.loads(gone.read_text())
+    gone.write_text(json.dumps({**content, "writers": {}}))
+    assert pruned(tmp_path, "delivered:0s") == ([], {"not delivered completely": 1})
+    tracking("sync", "a", cwd=tmp_path)
+    out, _ = tracking("prune", "--keep", "delivered:0s", "--dry-run", cwd=tmp_path)
+    assert "a" in out
+    assert there(tmp_path) == ["a"]
+    assert not (tmp_path / "tracking_runs" / "p" / ".removed").exists(), "a rehearsal leaves no stone"
+    assert pruned(tmp_path, "delivered:0s") == (["a"], {})
+    assert json.loads((tmp_path / "tracking_runs" / "p" / ".removed" / "a.json").read_text())["targets"] != []

@@ -173,6 +173,23 @@ def test_it_begins_with_the_last_lines(tmp_path):
     assert end.endswith("  the run is over: finished")
 
 
+def test_a_name_that_fits_nothing_is_said(tmp_path):
+    code = """
+    import tracking_core as t
+    with t.start_run("p", run_id="x") as run:
+        run.log_scalars({"train/loss": 1.0}, step=0)
+        run.log_text("note", "words", step=0)
+        run.log_artifact({"a": b"b"}, name="weights")
+    """
+    run_program(code, tmp_path)
+    out, err = tracking("tail", "x", "train/*", "note", "weights", cwd=tmp_path)
+    assert len(out.splitlines()) == 4
+    assert err == ""
+    out, err = tracking("tail", "x", "train/los", "note", "val/*", cwd=tmp_path)
+    assert len(out.splitlines()) == 2
+    assert err == "".join(f"run x has logged nothing yet that fits '{name}'\n" for name in ("train/los", "val/*"))
+
+
 def test_a_failed_run_ends_with_1(tmp_path):
     run_program("import tracking_core as t\nt.start_run('p', run_id='x').finish('failed')", tmp_path)
     out, _ = tracking("tail", "x", cwd=tmp_path, code=1)

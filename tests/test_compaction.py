@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -32,8 +33,9 @@ from tracking_core.plugins import find_adapter
 from tracking_core.store import RunRecord
 from tracking_core.store.adapter import LocalTracker
 from tracking_core.store.compaction import compact
-from tracking_core.store.merging import merge
-from tracking_core.store.parts import row_groups
+from tracking_core.store.merging import KEPT, merge
+from tracking_core.store.parts import codec_of, row_groups
+from tracking_core.store.verify import verify
 from tracking_core.targets import parse_target
 
 START = 1_764_000_000.0
@@ -171,6 +173,35 @@ def test_a_series_is_read_without_the_others(tmp_path):
     }
     assert "BYTE_STREAM_SPLIT" in encodings["value"]
     assert all("DELTA_BINARY_PACKED" in encodings[column] for column in ("seq", "step", "time"))
+
+
+def test_values_are_compressed_so_that_they_read_quickly_and_stay_small(tmp_path):
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=50_000)
+    assert codec_of(noise.astype(np.float32).astype(float)) == "lz4"
+    assert codec_of(noise) == "lz4"
+    assert codec_of(generator.integers(0, 100, 50_000) / 100) == "zstd"
+    assert codec_of(noise[:1]) == "lz4"
+    assert codec_of(noise[:0]) == "lz4"
+    directory = record(tmp_path)
+    compact(directory, over=True)
+    (path, *_) = sorted(directory.glob("scalars-*.parquet"))
+    metadata = pyarrow.parquet.read_metadata(path).row_group(0)
+    codecs = {metadata.column(i).path_in_schema: metadata.column(i).compression for i in range(metadata.num_columns)}
+    assert codecs.pop("value") == "LZ4"
+    assert set(codecs.values()) == {"ZSTD"}
+
+
+def test_parts_that_an_earlier_version_compressed_are_read(tmp_path):
+    directory = record(tmp_path)
+    compact(directory, over=True)
+    expected = [(name, list(RunRecord(directory).scalars(name))) for name in RunRecord(directory).scalar_names()]
+    for path in directory.glob("scalars-*.parquet"):
+        # All columns with zstd.
+        table = pyarrow.parquet.read_table(path)
+        pyarrow.parquet.write_table(table, path, compression="zstd", write_page_checksum=True)
+    assert repr([(name, list(RunRecord(directory).scalars(name))) for name, _ in expected]) == repr(expected)
+    assert len([event for event in read_events(directory) if event.kind == "scalars"]) > 400
 
 
 def test_small_files_for_regular_data(tmp_path):
@@ -541,3 +572,64 @@ def test_a_half_finished_pair_does_not_count(tmp_path):
     assert part.scalars.exists()
     assert [event["seq"] for event in journal_events(directory)] == [event.seq for event in read_events(directory)]
     assert os.listdir(directory / "journal") == [f"{part.writer}.alive"]
+
+
+# ---------------------------------------------------------------- damage
+
+
+def test_what_was_damaged_is_kept_in_the_part(tmp_path):
+    directory = record(tmp_path)
+    damaged = {}
+    for name in (journals(directory)[1], journals(directory)[-1]):
+        path = directory / "journal" / name
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines[2] = lines[2][:20] + b"\xff\x00" + lines[2][22:]
+        path.write_bytes(b"".join(lines))
+        damaged[name, sum(map(len, lines[:2]))] = lines[2].rstrip(b"\n")
+    before = RunRecord(directory)
+    events, told = list(map(exact, read_events(directory))), [str(one) for one in before.damage()]
+    assert len(told) == 2
+    result = compact(directory, over=True)
+    assert (result.waiting, result.damaged, journals(directory)) == (0, 0, [])
+    assert list(map(exact, read_events(directory))) == events
+    assert [str(one) for one in RunRecord(directory).damage()] == told
+    # As docs/formats.md has it, without our reader.
+    found = {}
+    for path in directory.glob("events-*.jsonl"):
+        for line in path.read_bytes().splitlines():
+            event = json.loads(line)
+            if event["kind"] == "damage":
+                assert event["length"] == len(base64.b64decode(event["content"]))
+                found[event["file"], event["offset"]] = base64.b64decode(event["content"])
+    assert found == damaged
+
+
+@pytest.mark.parametrize("which", [0, 2, -1])
+def test_a_segment_with_much_damage_is_kept(tmp_path, which):
+    directory = record(tmp_path, end=False)
+    name = journals(directory)[which]
+    path = directory / "journal" / name
+    lines = path.read_bytes().splitlines(keepends=True)
+    # As after a power cut: a hole of zeros.
+    path.write_bytes(b"".join([*lines[:3], b"\0" * (KEPT + 1), b"\n", *lines[5:]]))
+    content = path.read_bytes()
+    events = list(map(exact, read_events(directory)))
+    for alive in directory.glob("journal/*.alive"):
+        alive.unlink()
+    shutil.copytree(directory, tmp_path / "before")
+    for _ in range(2):
+        result = compact(directory, over=True)
+        # Those that were merged with it stay as well, so that readers go on from one to the next.
+        assert result.waiting == 0
+        assert 1 <= result.damaged == len(journals(directory)) <= 8
+        assert name in journals(directory)
+        assert path.read_bytes() == content
+        assert list(map(exact, read_events(directory))) == events
+        assert everything(directory) == everything(tmp_path / "before")
+    # One that was in the middle goes on, and gets each event once.
+    target = parse_target("tensorboard:./x")
+    inbox = Inbox(directory, Cursor(None, str(target)))
+    assert inbox.waiting() == sum(event[2] not in {"seal", "mark", "environment", "finish"} for event in events)
+    # Said once, though both the segment and the part tell of it.
+    offset = sum(map(len, lines[:3]))
+    assert [one.file for one in verify(directory).breaks if one.offset == offset] == [path]

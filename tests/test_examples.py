@@ -18,6 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 import tracking_core as tracking
+from tests.support.programs import journal_events
 from tracking_core.testing import FakeTracker
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -362,3 +363,60 @@ def test_the_library_can_be_tested_with_a_fake(monkeypatch):
     assert list(fake.histograms) == ["kmeans/distances"]
     assert fake.status == "running"
     example.test_the_inertia_never_grows()
+
+
+# ---------------------------------------------------------------- killed and resumed
+
+
+def counted(events: list[dict], name: str) -> list[tuple[str, int, float]]:
+    """(axis, step, value) of a scalar, without what was taken back: as docs/formats.md says it."""
+    truncations = [event for event in events if event["kind"] == "truncate"]
+
+    def is_superseded(event: dict) -> bool:
+        for truncation in truncations:
+            cut = truncation["writers"].get(event["writer_file"])
+            if cut is None or event["seq"] > cut["last"]:
+                continue
+            if event["axis"] == truncation["axis"]:
+                if event["step"] > truncation["step"]:
+                    return True
+            elif cut["from"] is not None and event["seq"] >= cut["from"]:
+                return True
+        return False
+
+    return series([event for event in events if event["kind"] != "scalars" or not is_superseded(event)], name)
+
+
+def test_a_training_that_was_killed_twice_ends_as_one_that_was_not(tmp_path):
+    output = run_example("resume_after_kill.py", tmp_path)
+    killed, undisturbed = run_directories(tmp_path / "tracking_runs")
+    assert (killed.name[:7], undisturbed.name[:12]) == ("killed-", "undisturbed-")
+    events, expected = journal_events(killed), journal_events(undisturbed)
+
+    # Three attempts, of which the first two never came to say how they ended.
+    writers = sorted({event["writer_file"] for event in events})
+    assert len(writers) == 3
+    assert [event["writer_file"] for event in events if event["kind"] == "finish"] == writers[2:]
+    raw = [[step for _, step, _ in series([e for e in events if e["writer_file"] == writer], "train/loss")]
+           for writer in writers]  # fmt: skip
+    assert raw == [list(range(31)), list(range(181)), list(range(150, 300))]
+    assert [(e["axis"], e["step"]) for e in events if e["kind"] == "truncate"] == [("step", -1), ("step", 149)]
+
+    for name, axis, count in (
+        ("train/loss", "step", 300), ("train/gradient_norm", "step", 300), ("validation/accuracy", "epoch", 13)
+    ):  # fmt: skip
+        points = counted(events, name)
+        assert [(axis, place) for place in range(count)] == [(a, step) for a, step, _ in points]
+        # Bit for bit: parameters and optimiser come from the checkpoint, and the order of the data from the step.
+        assert points == series(expected, name)
+        found = tracking.open_store(tmp_path / "tracking_runs").run(killed.name).scalars(name)
+        assert [(found.axis, *point) for point in found] == points
+    losses = [value for *_, value in counted(events, "train/loss")]
+    assert losses[-1] < 0.2 * losses[0]
+    assert counted(events, "validation/accuracy")[-1][2] > 0.9
+
+    assert "killed after step 180; the newest checkpoint is 149" in output
+    assert "train/loss: 300 steps, each once; 62 rows were superseded; equal to the undisturbed training" in output
+    snippet = "\n".join(line.strip() for line in output.splitlines() if line.startswith("    "))
+    done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.count("train/loss") == 2

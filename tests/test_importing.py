@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 from tensorboardX import SummaryWriter
@@ -15,6 +17,7 @@ from tests.support.distributions import install
 from tracking_core.cli.app import app
 from tracking_core.importing import import_runs
 from tracking_core.importing.runs import imported_id
+from tracking_core.store.verify import verify
 
 ADAPTER = """
 import tracking_core as tracking
@@ -64,6 +67,7 @@ def adapter(tmp_path, monkeypatch):
 
 def command(*arguments):
     result = CliRunner().invoke(app, ["import", *map(str, arguments), "--root", "store", "--json"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result.exit_code, json.loads(result.stdout) if result.stdout.startswith("{") else result.output
 
 
@@ -94,7 +98,7 @@ def test_one_run_that_cannot_be_read_does_not_hide_the_others(tmp_path, adapter)
     assert "could not convert string to float" in failure["error"]
     assert failure["source"].endswith("a.losses")
     assert len(tracking.open_store("store").runs()) == 2
-    assert not (tmp_path / "store" / ".importing").exists()
+    assert not (tmp_path / "store" / ".staging").exists()
 
 
 def test_what_is_missing_is_said_with_the_remedy(tmp_path, adapter):
@@ -169,4 +173,168 @@ def test_a_root_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "a.csv").write_text("step,x\n1,2\n")
     (tmp_path / "store").write_text("a file")
     code, result = command("a.csv")
-    assert (code, "cannot import into store" in result["failures"][0]["error"]) == (1, True)
+    assert (code, "no run can be put together in store" in result["failures"][0]["error"]) == (1, True)
+
+
+BROKEN = """
+import tracking_core as tracking
+
+@tracking.hookimpl
+def tracking_adapter():
+    return tracking.AdapterInfo(name="broken", api_version=1)
+
+@tracking.hookimpl
+def open_tracker(target, run):
+    raise NotImplementedError
+
+@tracking.hookimpl
+def tracking_import(path):
+    return [read(file) for file in sorted(path.rglob("*.broken"))] or None
+
+def records():
+    record = tracking.Record
+    for step in range(3):
+        yield record("scalars", 0, "", 1.5e9, step, data={"loss": 1.0})
+    yield record("histogram", 0, "", 1.5e9, 1, data={})
+    yield record("scalars", 0, "", 1.5e9, 1, data=None)
+    yield record("scalars", 0, "", 1.5e9, "one", data={"loss": 2.0})
+    yield record("scalars", 0, "", float("nan"), 5, data={"loss": 2.0})
+    yield record("text", 0, "", 1.5e9, 1, data={"name": 5, "value": "words"})
+    yield record("config", 0, "", 1.5e9, data={"\\udcff": object()})
+    yield record("alert", 0, "", 1.5e9, data={"title": "t", "text": "x", "level": "loud"})
+    yield record("artifact", 0, "", 1.5e9, data={"artifact": {"../x": b""}, "name": "n", "type": "t", "metadata": {}, "aliases": ()})
+    yield record("finish", 0, "", 1.6e9, data={"status": ["finished"], "error": None})
+    yield record("scalars", 0, "", 1.5e9, 9, data={"loss": 9.0})
+
+def read(file):
+    return tracking.ForeignRun(
+        id="a\\nb/../c", records=records(), identity="a\\nb/../c" + file.stem, name=5, source=file, project=["p"],
+        config=[1], tags=("one", 2), notes=b"x", started=float("nan"), environment=7, group={}, job_type="\\udcff",
+    )
+"""
+
+
+def test_an_adapter_that_gives_nonsense_costs_its_nonsense(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    install(site, "tracking-broken", entries={"broken": "tracking_broken"}, modules={"tracking_broken": BROKEN})
+    monkeypatch.syspath_prepend(str(site))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.broken").touch()
+    code, result = command("data")
+    assert code == 0, result
+    (done,) = result["runs"]
+    record = tracking.open_store("store").run(done["run"])
+    assert record.scalars("loss").step.tolist() == [0, 1, 2, 9]
+    assert (record.project, record.name, record.tags) == ("default", "a\nb/../c", ("one",))
+    assert record.config == {"\\udcff": "<object object>"}
+    assert abs(record.started - time.time()) < 600
+    said = "\n".join(done["problems"])
+    for kind in ("histogram", "step", "wall_time", "5: ", "level", "finish"):
+        assert kind in said, (kind, said)
+    assert sorted(path.name for path in (tmp_path / "store" / "default").iterdir()) == [done["run"]]
+
+
+# ---------------------------------------------------------------- long runs
+
+
+def test_a_long_run_is_compacted_before_it_appears(tmp_path):
+    count = 30_000
+    lines = "".join(f"{step},{step / 3}\n" for step in range(count))
+    (tmp_path / "long.csv").write_text(f"step,a\n{lines}")
+    (done,) = import_runs("long.csv", root="store")
+    assert (done.records, done.problems) == (count + 1, ())
+    assert list(done.dir.glob("journal/*.jsonl")) == []
+    (scalars,) = done.dir.glob("scalars-*.parquet")
+    table = pyarrow.parquet.read_table(scalars)
+    assert table.column("value").to_pylist() == [step / 3 for step in range(count)]
+    record = tracking.open_store("store").run(done.run)
+    assert record.scalars("a").value.tolist() == [step / 3 for step in range(count)]
+    assert record.status == "finished"
+    (tmp_path / "short.csv").write_text("step,a\n1,2\n")
+    (short,) = import_runs("short.csv", root="store")
+    assert len(list(short.dir.glob("journal/*.jsonl"))) == 1
+
+
+def test_without_pyarrow_it_stays_a_journal(tmp_path, monkeypatch):
+    from tracking_core.importing import runs
+
+    monkeypatch.setattr(runs, "is_possible", lambda: False)
+    (tmp_path / "long.csv").write_text("step,a\n" + "".join(f"{step},{step}\n" for step in range(9000)))
+    (done,) = import_runs("long.csv", root="store")
+    assert len(list(done.dir.glob("journal/*.jsonl"))) == 1
+    assert len(tracking.open_store("store").run(done.run).scalars("a")) == 9000
+
+
+def test_a_very_long_run_is_no_file_of_any_size(tmp_path, monkeypatch):
+    """What is compacted at once has to fit into memory."""
+    from tracking_core.importing import runs
+
+    monkeypatch.setattr(runs, "SEGMENT", 20_000)
+    monkeypatch.setattr(runs, "_TURN", 10)
+    (tmp_path / "long.csv").write_text("step,a\n" + "".join(f"{step},{step}\n" for step in range(9000)))
+    (done,) = import_runs("long.csv", root="store")
+    assert len(list(done.dir.glob("scalars-*.parquet"))) > 3
+    record = tracking.open_store("store").run(done.run)
+    assert record.scalars("a").value.tolist() == list(range(9000))
+    assert verify(done.dir).ok
+
+
+VERSIONS = """
+import tracking_core as tracking
+
+@tracking.hookimpl
+def tracking_adapter():
+    return tracking.AdapterInfo(name="versions", api_version=1)
+
+@tracking.hookimpl
+def open_tracker(target, run):
+    raise NotImplementedError
+
+@tracking.hookimpl
+def tracking_import(path):
+    return [read(file) for file in sorted(path.rglob("*.versions"))] or None
+
+def read(file):
+    def records():
+        for content in file.read_text():
+            data = {"artifact": {"f": content.encode()}, "name": "n", "type": "t", "metadata": {"x": float("nan")}, "aliases": (content,)}
+            yield tracking.Record("artifact", 0, "", 1.5e9, data=data)
+        yield tracking.Record("finish", 0, "", 1.6e9, data={"status": "finished", "error": None})
+    return tracking.ForeignRun(id=file.stem, records=records(), identity=file.stem, source=file)
+"""
+
+
+def test_repeating_an_import_makes_no_new_versions(tmp_path, monkeypatch):
+    """Neither when it was interrupted just before its end, nor when the run was removed since."""
+    from tracking_core.importing import runs
+
+    site = tmp_path / "site"
+    install(
+        site, "tracking-versions", entries={"versions": "tracking_versions"}, modules={"tracking_versions": VERSIONS}
+    )
+    monkeypatch.syspath_prepend(str(site))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.versions").write_text("ABBA")
+    with tracking.start_run("default", root="store", backends="local") as other:
+        other.log_artifact({"f": b"B"}, name="n", type="t")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    def versions(record):
+        return [(version.ref.version, version.read("f")) for version in record.artifacts()]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runs, "publish", killed)
+        list(import_runs("data", root="store"))
+    assert [record.id for record in tracking.open_store("store").runs()] == [other.id]
+    there = sorted(path.name for path in (tmp_path / "store").rglob("v?.json"))
+    assert there == ["v0.json", "v1.json", "v2.json", "v3.json"]
+    wanted = [(1, b"A"), (2, b"B"), (2, b"B"), (3, b"A")]
+    for _ in range(2):
+        (done,) = import_runs("data", root="store")
+        assert versions(tracking.open_store("store").run(done.run)) == wanted
+        assert sorted(path.name for path in (tmp_path / "store").rglob("v?.json")) == there
+        artifacts = tracking.open_store("store").artifacts("default")
+        assert (artifacts.get("n:A").ref.version, artifacts.get("n:B").ref.version) == (3, 2)
+        assert CliRunner().invoke(app, ["rm", done.run, "--yes", "--root", "store"]).exit_code == 0

@@ -94,3 +94,90 @@ def test_a_directory_of_csv_files(tmp_path):
     assert (refused.exit_code, "say --from csv" in refused.output) == (1, True)
     result = CliRunner().invoke(app, ["import", ".", "--from", "csv", "--root", "store", "--json"])
     assert [run["name"] for run in json.loads(result.stdout)["runs"]] == ["a", "b"]
+
+
+# ---------------------------------------------------------------- what nobody expects in a file
+
+
+def values(record):
+    return {name: rows(record, name) for name in record.scalar_names()}
+
+
+@pytest.mark.parametrize("word", ["NA", "N/A", "null", "None", "-", "#N/A", " "])
+def test_missing_values(tmp_path, word):
+    (tmp_path / "log.csv").write_text(f"step,a\n1,{word}\n2,2.5\n")
+    done, record = one("log.csv")
+    assert (values(record), done.problems) == ({"a": [(2, 2.5)]}, ())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_encodings(tmp_path, encoding):
+    (tmp_path / "log.csv").write_bytes("step;größe\r\n1;0.5\r\n".encode(encoding))
+    done, record = one("log.csv")
+    assert values(record) == {"größe": [(1, 0.5)]}
+    said = ("it is not UTF-8, and was read as Windows-1252",) if encoding == "cp1252" else ()
+    assert done.problems == said
+
+
+def test_what_only_python_takes_for_a_number_is_none(tmp_path):
+    (tmp_path / "log.csv").write_text("step,a,commit\n1,1,1_000\ntrue,2,2_0\n3,3,7\n")
+    done, record = one("log.csv")
+    assert values(record) == {"a": [(1, 1.0), (3, 3.0)]}
+    assert done.problems == (
+        "columns that are not numeric were left out: 'commit'",
+        "1 rows were left out: their 'step' is no whole number",
+    )
+
+
+def test_rows_and_columns_that_do_not_fit_are_said(tmp_path):
+    """An index without a name, as pandas writes one, and rows of other lengths."""
+    (tmp_path / "log.csv").write_text(",step,a\n0,1,1,99\n1,2\n2,3,3,\n")
+    done, record = one("log.csv")
+    assert values(record) == {"a": [(1, 1.0), (3, 3.0)]}
+    assert done.problems == (
+        "1 columns without a name were left out",
+        "1 rows have more cells than there are columns; these were left out",
+    )
+
+
+def test_steps_that_come_twice(tmp_path):
+    (tmp_path / "log.csv").write_text("step,a\n1,1\n1,2\n0,9\n1,3\n")
+    _, record = one("log.csv")
+    assert rows(record, "a") == [(0, 9.0), (1, 3.0)]
+    assert len(record.scalars("a", raw=True)) == 4
+
+
+def test_a_column_called_time_that_holds_none(tmp_path):
+    """Seconds since the start are a scalar, and do not put the run into 1970."""
+    (tmp_path / "log.csv").write_text("step,time,a\n1,0.5,1\n2,1.5,2\n")
+    os.utime("log.csv", (1.5e9, 1.5e9))
+    _, record = one("log.csv")
+    assert values(record) == {"a": [(1, 1.0), (2, 2.0)], "time": [(1, 0.5), (2, 1.5)]}
+    assert record.started == 1.5e9
+    # Whoever says so has it.
+    (tmp_path / "log.csv").write_text("step,time,a\n1,0.5,1\n2,1e300,2\n3,nan,3\n")
+    os.utime("log.csv", (1.5e9, 1.5e9))
+    _, record = one("log.csv", time="time")
+    assert record.scalars("a").time.tolist() == [0.5, 1.5e9, 1.5e9]
+
+
+@pytest.mark.parametrize("content", ["step,a\n", "step\n1\n", "step,a\n1,x\n"])
+def test_a_file_without_numbers_is_no_run(tmp_path, content):
+    (tmp_path / "log.csv").write_text(content)
+    (done,) = import_runs("log.csv", root="store")
+    assert "holds no column of numbers beside the steps" in done.error
+    assert tracking.open_store("store").runs() == []
+
+
+def test_one_file_that_cannot_be_read_does_not_hide_the_others(tmp_path):
+    (tmp_path / "logs" / "folder.csv").mkdir(parents=True)
+    (tmp_path / "logs" / "a.csv").write_text("epoch,a\n1,2\n")
+    (tmp_path / "logs" / "b.csv").write_text("step,a\n1," + "9" * 200_000 + "\n")
+    (tmp_path / "logs" / "c.csv").write_text("step,a,a\n1,2,3\n")
+    (tmp_path / "logs" / "d.tsv").write_text("step\ta\n1\t2\n")
+    done = {one.name: one.error for one in import_runs("logs", kind="csv", root="store")}
+    assert "has no column 'step'" in done["a"]
+    assert "field larger than" in done["b"]
+    assert "is there twice" in done["c"]
+    assert done["d"] is None
+    assert [record.name for record in tracking.open_store("store").runs()] == ["d"]

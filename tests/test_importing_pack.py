@@ -16,9 +16,9 @@ from click.testing import CliRunner
 import tracking_core as tracking
 from tests.support.programs import start
 from tests.test_importing_tensorboard import log_everything
+from tracking_core import staging as staging_module
 from tracking_core.cli.app import app
 from tracking_core.importing import import_runs, pack_run
-from tracking_core.importing import staging as staging_module
 
 
 def tree(directory):
@@ -57,7 +57,7 @@ def test_a_run_goes_there_and_back(run, tmp_path):
     }
     assert after == {name: content for name, content in before.items() if name in after}
     assert "run.json" in after and any(name.startswith("media/") for name in after)
-    assert not (tmp_path / "elsewhere" / ".importing").exists()
+    assert not (tmp_path / "elsewhere" / ".staging").exists()
 
     # Without what it came from.
     (tmp_path / "runs").rename(tmp_path / "gone")
@@ -297,12 +297,12 @@ def test_an_import_that_is_killed_leaves_no_run(tmp_path):
     list(import_runs("big.csv", root="store"))
     """
     process = start(program, tmp_path)
-    while process.poll() is None and not list((tmp_path / "store").glob(".importing/*/run/journal/*.jsonl")):
+    while process.poll() is None and not list((tmp_path / "store").glob(".staging/*/run/journal/*.jsonl")):
         pass
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert list((tmp_path / "store").glob(".importing/*/run/run.json"))
+    assert list((tmp_path / "store").glob(".staging/*/run/run.json"))
     assert tracking.open_store("store").runs() == []
     (done,) = import_runs("big.csv", root="store")
     assert (done.there, done.records) == (False, 60_001)  # and the end
@@ -331,9 +331,23 @@ def test_a_disk_that_refuses_leaves_no_run(tmp_path, monkeypatch):
     assert tree(tmp_path / "store") == {}
 
 
+def entry(manifest):
+    return next(iter(manifest["files"].values()))
+
+
+def of_files(manifest, files):
+    """A manifest of other files, with the digest that it should have then."""
+    lines = "".join(f"{name}\0{file['sha256']}\n" for name, file in sorted(files.items()))
+    return {**manifest, "files": files, "digest": hashlib.sha256(lines.encode()).hexdigest()}
+
+
 @pytest.mark.parametrize(
     "change",
-    [lambda m: [], lambda m: {**m, "version": 7}, lambda m: {**m, "name": "other"}, lambda m: {**m, "files": {"a": {"sha256": "../../x"}}}],
+    [
+        lambda m: [], lambda m: {**m, "version": 7}, lambda m: {**m, "name": "other"}, lambda m: {**m, "files": {"a": {"sha256": "../../x"}}},
+        lambda m: {**m, "version": "0"}, lambda m: {**m, "digest": "0" * 64}, lambda m: {**m, "created": "now"}, lambda m: {**m, "run": None},
+        lambda m: of_files(m, {"../../x": entry(m)}), lambda m: of_files(m, {"/etc/x": entry(m)}), lambda m: of_files(m, {"x": {**entry(m), "size": None}}),
+    ],
 )  # fmt: skip
 def test_a_manifest_that_is_none_is_refused(run, change):
     file = pack_run(run.id, root="runs").file.absolute()
@@ -345,3 +359,157 @@ def test_a_manifest_that_is_none_is_refused(run, change):
 
     rewritten(file, changed)
     refused(file, "is no version of an artifact")
+
+
+# ---------------------------------------------------------------- more that nobody expects
+
+
+def test_a_way_of_compressing_that_packs_do_not_use_is_refused(run):
+    file = pack_run(run.id, root="runs").file.absolute()
+    with zipfile.ZipFile(file) as archive:
+        entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    for kind in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in entries:
+                archive.writestr(zipfile.ZipInfo(name), content, kind)
+        refused(file, "compressed in a way that packs do not use")
+
+
+def test_text_that_would_fill_the_memory_is_refused(run, monkeypatch):
+    from tracking_core.importing import unpacking
+
+    file = pack_run(run.id, root="runs").file.absolute()
+    monkeypatch.setattr(unpacking, "_LARGEST_MANIFEST", 1 << 20)
+
+    def change(entries):
+        files = [(name, content, mode) for name, content, mode in entries if name != "run/run.json"]
+        return listed(files, "run/run.json", b" " * (2 << 20))
+
+    rewritten(file, change)
+    refused(file, "'run/run.json' in it has 2097152 bytes")
+
+
+def test_more_than_fits_on_the_disk_is_refused(run):
+    """A few bytes that say they are a terabyte: nothing is written."""
+    file = pack_run(run.id, root="runs").file.absolute()
+    content = bytearray(file.read_bytes())
+    # The size in the table of contents of the first entry.
+    at = content.index(b"PK\1\2") + 24
+    content[at : at + 4] = b"\xfe\xff\xff\xff"
+    file.write_bytes(content)
+    refused(file, "is not what was packed|bytes, and .* has|no whole pack")
+
+
+def test_a_heartbeat_in_a_pack_is_refused(run):
+    """It would tell whether a run goes on here, of a process that is elsewhere."""
+    file = pack_run(run.id, root="runs").file.absolute()
+    rewritten(file, lambda entries: listed(entries, "run/journal/w.alive", json.dumps({"pid": os.getpid()}).encode()))
+    refused(file, "is no place in a pack")
+
+
+@pytest.mark.parametrize("aliases", ["best", 7, {"a": 1}, None])
+def test_aliases_that_are_none_are_refused(run, aliases):
+    file = pack_run(run.id, root="runs").file.absolute()
+
+    def change(entries):
+        *files, (name, text, mode) = entries
+        return [*files, (name, json.dumps({**json.loads(text), "aliases": {"x": aliases}}).encode(), mode)]
+
+    rewritten(file, change)
+    refused(file, "format|not what it should be")
+
+
+def test_latest_is_no_alias_that_a_pack_can_set(run):
+    file = pack_run(run.id, root="runs").file.absolute()
+
+    def change(entries):
+        *files, (name, text, mode) = entries
+        manifest = json.loads(text)
+        manifest["aliases"] = {key: [*names, "latest", "", 7] for key, names in manifest["aliases"].items()}
+        return [*files, (name, json.dumps(manifest).encode(), mode)]
+
+    rewritten(file, change)
+    unpack(file)
+    found = sorted(path.name for path in (file.parent / "elsewhere").rglob("aliases/*"))
+    assert found == ["base", "best"]
+
+
+def test_files_that_no_run_has_are_left_out_and_said(run):
+    """Notes that somebody put there must not make a pack that cannot be unpacked."""
+    (run.dir / "my notes.txt").write_text("note to self")
+    (run.dir / "media" / "größe.txt").write_text("another")
+    packed = pack_run(run.id, root="runs")
+    assert [problem for problem in packed.problems if "was left out" in problem] == [
+        "the file 'my notes.txt' was left out: no run has files of such names",
+        "the file 'media/größe.txt' was left out: no run has files of such names",
+    ]
+    assert unpack(packed.file).run == run.id
+
+
+def test_a_damaged_content_does_not_spoil_the_pack(run):
+    (version,) = tracking.open_store("runs").run(run.id).artifacts()
+    place = version.path("copy")
+    place.write_bytes(b"damaged")
+    packed = pack_run(run.id, root="runs")
+    assert [problem for problem in packed.problems if "is damaged" in problem] != []
+    assert unpack(packed.file).run == run.id
+
+
+def test_a_run_that_is_compacted_while_it_is_packed(tmp_path, monkeypatch):
+    """Between the looks into its directories segments become a part: they must be in the pack in one form or the other."""
+    from tests.test_compaction import everything, record
+    from tracking_core.importing import packing
+    from tracking_core.store.compaction import compact
+
+    directory = record(tmp_path / "runs")
+    before = everything(directory)
+    add, done = packing._Packing._add, []
+
+    def slow(self, archive, name, path, deflate):
+        add(self, archive, name, path, deflate)
+        if not done:
+            done.append(compact(directory, over=True))
+
+    monkeypatch.setattr(packing._Packing, "_add", slow)
+    packed = pack_run("r", root="runs")
+    assert done[0].parts > 0
+    assert everything(unpack(packed.file).dir) == before
+
+
+def test_an_unpacking_that_was_killed_can_be_repeated(run, monkeypatch):
+    """Versions that it had placed under other numbers are not placed again."""
+    from tracking_core.importing import unpacking
+
+    packed = pack_run(run.id, root="runs")
+    with tracking.start_run("a/proj", root="elsewhere") as other:
+        other.log_artifact({"x": b"mine"}, name="model", type="model")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(unpacking, "publish", killed)
+        unpack(packed.file)
+    assert [record.id for record in tracking.open_store("elsewhere").runs()] == [other.id]
+    before = sorted(path.name for path in (run.dir.parents[2] / "elsewhere").rglob("v*.json"))
+    (problem,) = unpack(packed.file).problems
+    assert "it became v1" in problem
+    assert sorted(path.name for path in (run.dir.parents[2] / "elsewhere").rglob("v*.json")) == before
+
+
+def test_an_import_on_another_host_is_not_swept_away(tmp_path):
+    """Its process cannot be looked for; it is at work as long as its files change."""
+    place = tmp_path / "store" / staging_module.FOLDER / "x"
+    (place / "run" / "journal").mkdir(parents=True)
+    (place / "owner").write_text(json.dumps({"pid": 1, "host": "another", "boot": "b", "started": 5, "beat": 0}))
+    journal = place / "run" / "journal" / "w-000001.jsonl"
+    journal.write_text("")
+    (tmp_path / "log.csv").write_text("step,a\n1,2\n")
+    for path in (place / "owner", place, place / "run", place / "run" / "journal"):
+        os.utime(path, (1e9, 1e9))
+    assert not next(iter(import_runs("log.csv", root="store"))).there
+    assert journal.is_file()
+    os.utime(journal, (1e9, 1e9))
+    (tmp_path / "log.csv").write_text("step,a\n1,3\n")
+    assert not next(iter(import_runs("log.csv", root="store"))).there
+    assert not place.exists()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2
 from tensorboard.plugins.histogram import summary_v2 as histograms
 from tensorboard.plugins.scalar import summary_v2 as scalars
 from tensorboard.plugins.text import summary_v2 as texts
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboardX import SummaryWriter
 
 import tracking_core as tracking
@@ -113,7 +115,7 @@ def test_what_is_there_is_not_imported_again(written, tmp_path):
     moved, _ = one(tmp_path / "moved", project="other")
     assert (moved.there, moved.run, moved.project) == (True, first.run, "default")
     assert files == {path: path.read_bytes() for path in record.dir.rglob("*") if path.is_file()}
-    assert not (tmp_path / "store" / ".importing").exists()
+    assert not (tmp_path / "store" / ".staging").exists()
 
 
 def test_a_source_that_has_grown_is_named(tmp_path):
@@ -292,11 +294,128 @@ def test_a_damaged_record_costs_itself(tmp_path):
 def test_a_damaged_length_ends_the_file(tmp_path):
     file = event_file(tmp_path)
     data = bytearray(file.read_bytes())
-    data[0] ^= 0xFF
+    at = 0
+    for _ in range(11):
+        at += 16 + int.from_bytes(data[at : at + 8], "little")
+    data[at] ^= 0xFF
     file.write_bytes(bytes(data))
     done, record = one(tmp_path / "logs")
-    assert record.scalar_names() == []
-    assert "what follows in this file cannot be read" in done.problems[0]
+    # One record, the version of the format, stands before the first value.
+    assert record.scalars("loss").step.tolist() == list(range(10))
+    assert f"the record at byte {at} is damaged; what follows in this file cannot be read" in done.problems[0]
+
+
+def test_a_file_of_which_nothing_can_be_read_is_no_run(tmp_path):
+    file = event_file(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[0] ^= 0xFF
+    file.write_bytes(bytes(data))
+    (done,) = import_runs(tmp_path / "logs", root="store")
+    assert "nothing can be read of it (yet)" in done.error
+    assert "what follows in this file cannot be read" in done.error
+    assert tracking.open_store("store").runs() == []
+
+
+def test_an_empty_file_is_no_run_until_there_is_something_in_it(tmp_path):
+    """A writer makes its file before its first value; what comes later must not be a second run."""
+    (tmp_path / "logs" / "empty").mkdir(parents=True)
+    (tmp_path / "logs" / "empty" / "events.out.tfevents.1600000000.host").touch()
+    (tmp_path / "logs" / "one").mkdir()
+    event_file(tmp_path / "logs" / "one")
+    done = {one.name: one for one in import_runs(tmp_path / "logs", root="store")}
+    assert "nothing can be read of it (yet)" in done["empty"].error
+    assert done["one/logs"].error is None
+    (tmp_path / "logs" / "one" / "logs" / "events.out.tfevents.1500000000.host").touch()
+    again = {one.name: one for one in import_runs(tmp_path / "logs", root="store")}
+    assert again["one/logs"].there, "an empty file beside it makes no other run of it"
+
+
+# ---------------------------------------------------------------- what nobody expects in a file
+
+
+def event(writer, step, value=None, *, wall_time=T0, **fields):
+    summary = None if value is None else summary_pb2.Summary(value=[value])
+    writer.add_event(event_pb2.Event(wall_time=wall_time, step=step, summary=summary, **fields))
+
+
+Value = summary_pb2.Summary.Value
+
+
+def of_plugin(name, content=b""):
+    data = summary_pb2.SummaryMetadata.PluginData(plugin_name=name, content=content)
+    return summary_pb2.SummaryMetadata(plugin_data=data)
+
+
+def test_one_tag_for_scalars_images_and_histograms(tmp_path):
+    with SummaryWriter(str(tmp_path / "logs")) as writer:
+        writer.add_scalar("x", 1.0, 0)
+        writer.add_image("x", pixels(), 0, dataformats="HWC")
+        writer.add_histogram("x", np.arange(5.0), 0)
+        writer.add_scalar("x", 2.0, 1)
+    done, record = one(tmp_path / "logs")
+    assert done.problems == ()
+    assert record.scalars("x").value.tolist() == [1.0, 2.0]
+    assert np.array_equal(record.images("x")[0][1][0].pixels, pixels())
+    assert record.histograms("x")[0][1].count == 5
+
+
+def test_a_run_that_was_started_anew_in_the_same_directory(tmp_path):
+    """`purge_step=0` takes back everything, as TensorBoard has it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for number, purge in enumerate((None, 0)):
+        writer = SummaryWriter(str(tmp_path / "logs"), purge_step=purge, filename_suffix=f".{number}")
+        for step in range(5 - 3 * number):
+            writer.add_scalar("a", 10 * number + step, step)
+        writer.close()
+    shown = EventAccumulator(str(tmp_path / "logs")).Reload()
+    done, record = one(tmp_path / "logs")
+    assert record.scalars("a").value.tolist() == [e.value for e in shown.Scalars("a")] == [10.0, 11.0]
+    assert "5 events were left out" in done.problems[0]
+
+
+def test_times_that_are_none(tmp_path):
+    writer = EventFileWriter(str(tmp_path / "logs"))
+    event(writer, 1, Value(tag="a", simple_value=1.0), wall_time=T0)
+    event(writer, 2, Value(tag="a", simple_value=2.0), wall_time=float("nan"))
+    event(writer, 3, Value(tag="a", simple_value=3.0), wall_time=float("inf"))
+    writer.close()
+    _, record = one(tmp_path / "logs")
+    assert record.scalars("a").value.tolist() == [1.0, 2.0, 3.0]
+    assert record.scalars("a").time.tolist() == [T0] * 3
+    assert record.status == "finished"
+
+
+def test_values_that_make_no_sense_cost_themselves(tmp_path):
+    tensor = tensor_pb2.TensorProto
+    writer = EventFileWriter(str(tmp_path / "logs"))
+    event(writer, 0, Value(tag="_hparams_/session_start_info", metadata=of_plugin("hparams", b"\xff\xff")))
+    huge = {"dim": [{"size": 1 << 40}]}
+    event(
+        writer,
+        0,
+        Value(tag="huge", tensor=tensor(dtype=1, tensor_shape=huge, float_val=[1]), metadata=of_plugin("scalars")),
+    )
+    shape = {"dim": [{"size": 1 << 40}, {"size": 3}]}
+    event(
+        writer,
+        0,
+        Value(tag="many", tensor=tensor(dtype=2, tensor_shape=shape, double_val=[1]), metadata=of_plugin("histograms")),
+    )
+    event(writer, 0, Value(tag="short", tensor=tensor(dtype=23, uint64_val=[1]), metadata=of_plugin("scalars")))
+    for name, data in {"none": b"", "gif": b"GIF89a\1\0", "words": b"words"}.items():
+        event(writer, 0, Value(tag=name, image=summary_pb2.Summary.Image(encoded_image_string=data)))
+    event(writer, 0, Value(tag="../../x\n", simple_value=5.0))
+    event(writer, 0, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.STOP))
+    event(writer, 7, Value(tag="ok", simple_value=3.0))
+    writer.close()
+    done, record = one(tmp_path / "logs")
+    assert record.scalar_names() == ["../../x\n", "ok"]
+    assert {problem.partition(":")[0] for problem in done.problems} == {
+        "_hparams_/session_start_info", "huge", "many", "short", "none", "gif", "words"
+    }  # fmt: skip
+    assert record.scalars("ok").step.tolist() == [7]
+    assert sorted(path.name for path in record.dir.iterdir()) == ["journal", "run.json"]
 
 
 # ---------------------------------------------------------------- our own runs there and back
@@ -403,3 +522,41 @@ def test_what_was_imported_can_be_delivered(written, tmp_path):
     assert rows(there, "train/loss") == rows(record, "train/loss")
     assert there.media("audio", "beep") == record.media("audio", "beep")
     assert (there.name, there.started) == (record.name, record.started)
+
+
+def test_hyperparameters_of_every_kind(tmp_path):
+    from tensorboard.plugins.hparams import plugin_data_pb2 as hparams
+
+    data = hparams.HParamsPluginData(version=0)
+    held = data.session_start_info.hparams
+    held["lr"].number_value = 0.5
+    held["layers"].number_value = 64
+    held["name"].string_value = "x"
+    held["on"].bool_value = True
+    held["none"].null_value = 0
+    held["widths"].list_value.extend([8, 4.5, "a", None])
+    held["nested"].struct_value.update({"a": 1, "b": [True]})
+    writer = EventFileWriter(str(tmp_path / "logs"))
+    content = data.SerializeToString()
+    event(writer, 0, Value(tag="_hparams_/session_start_info", metadata=of_plugin("hparams", content)))
+    writer.close()
+    _, record = one(tmp_path / "logs")
+    assert record.config == {
+        "lr": 0.5, "layers": 64, "name": "x", "on": True, "none": None, "widths": [8, 4.5, "a", None],
+        "nested": {"a": 1, "b": [True]},
+    }  # fmt: skip
+
+
+def test_of_very_many_problems_some_are_said(tmp_path):
+    file = event_file(tmp_path)
+    record = b"not an event"
+    framed = RecordWriter.__new__(RecordWriter)
+    framed._writer = io.BytesIO()
+    for _ in range(500):
+        framed.write(record)
+    with file.open("ab") as out:
+        out.write(framed._writer.getvalue())
+    done, record = one(tmp_path / "logs")
+    assert len(record.scalars("loss")) == 20
+    assert len(done.problems) == 101
+    assert done.problems[-1] == "and 400 more problems"

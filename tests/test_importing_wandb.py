@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,7 @@ from tests.support.wandb_client import client_env, lean_settings, wandb_client
 from tests.test_importing_tensorboard import log_everything, pixels
 from tracking_core.cli.app import app
 from tracking_core.importing import import_runs
+from tracking_wandb.transaction_log import BLOCK, MAGIC
 
 T0 = 1_600_000_000.0
 
@@ -292,3 +296,155 @@ def test_our_own_artifacts_summary_and_alerts_come_back(ours):
     assert [ref.name for ref in record.used_artifacts()] == ["other"]
     theirs = {name: value for name, value in original.summary().items() if value == value}
     assert {name: value for name, value in record.summary().items() if value == value} == theirs
+
+
+# ---------------------------------------------------------------- logs that nobody expects
+
+
+def message(**fields):
+    return importlib.import_module("wandb.proto.wandb_internal_pb2").Record(**fields)
+
+
+def about(run_id, config=(), start=1_600_000_000, **fields):
+    record = message(run={"run_id": run_id, "project": "p", **fields})
+    record.run.start_time.seconds = start
+    for key, value in config:
+        item = record.run.config.update.add()
+        item.key, item.value_json = key, value
+    return record
+
+
+def row(step, **values):
+    record = message(history={"step": {"num": step}})
+    for key, value in values.items():
+        item = record.history.item.add()
+        item.nested_key.append(key)
+        item.value_json = value
+    return record
+
+
+def written(tmp_path, run_id, *records):
+    """A log as a client would have written it; each record is shorter than a block."""
+    content = bytearray(MAGIC)
+    for record in records:
+        data = record.SerializeToString()
+        assert len(content) + len(data) < BLOCK
+        content += struct.pack("<IHB", zlib.crc32(data, zlib.crc32(b"\1")), len(data), 1) + data
+    folder = tmp_path / "logs" / f"offline-run-20200913_122640-{run_id}"
+    folder.mkdir(parents=True)
+    (folder / f"run-{run_id}.wandb").write_bytes(content)
+    return tmp_path / "logs"
+
+
+def end(code=0):
+    return message(exit={"exit_code": code})
+
+
+def single(logs):
+    done, records = imported(logs)
+    (one,) = done
+    assert one.error is None
+    return one, records[one.run]
+
+
+def imported_errors(logs):
+    return {one.source.name.rpartition("-")[2]: one.error for one in import_runs(logs, root="store")}
+
+
+STAMP = "1600000001.5"
+
+
+@pytest.mark.parametrize("entry", ["5", "[1]", '"x"', "true"])
+def test_an_entry_of_another_program_that_is_called_like_ours(tmp_path, entry):
+    logs = written(tmp_path, "r", about("r", [("_tracking", entry)]), row(0, a="1", _timestamp=STAMP), end())
+    written(tmp_path, "s", about("s"), row(0, a="2", _timestamp=STAMP), end())
+    assert imported_errors(logs) == {"r": None, "s": None}
+    values = [record.scalars("a").value.tolist() for record in tracking.open_store("store").runs()]
+    assert sorted(values) == [[1.0], [2.0]]
+    assert {"_tracking": json.loads(entry)} in [record.config for record in tracking.open_store("store").runs()]
+
+
+def test_facts_of_ours_that_are_none(tmp_path):
+    facts = '{"project": ["x"], "names": 3, "used_artifacts": 7}'
+    _, record = single(written(tmp_path, "r", about("r", [("_tracking", facts)]), row(0, a="1"), end()))
+    assert (record.project, record.status) == ("p", "finished")
+
+
+def test_times_that_are_none(tmp_path):
+    logs = written(
+        tmp_path, "r", about("r"), row(0, a="1", _timestamp='"abc"'), row(1, a="2", _timestamp="NaN", _runtime="5"),
+        row(2, a="3", _timestamp="1e999", _runtime='"x"'), row(3, a="4", _timestamp=STAMP), end(),
+    )  # fmt: skip
+    done, record = single(logs)
+    assert done.problems == ()
+    assert rows(record, "a") == [(0, 1.6e9, 1.0), (1, 1.6e9 + 5, 2.0), (2, 1.6e9, 3.0), (3, 1.6e9 + 1.5, 4.0)]
+    assert (record.started, record.finished) == (1.6e9, 1.6e9 + 1.5)
+
+
+def test_steps_that_are_none(tmp_path):
+    metric = message(metric={"name": "val", "step_metric": "epoch"})
+    steps = [str(10**400), "1e300", "NaN", "true", '"2"', "2.5", "3"]
+    values = [row(at, val=str(at), epoch=step, _timestamp=STAMP) for at, step in enumerate(steps)]
+    done, record = single(written(tmp_path, "r", about("r"), metric, *values, end()))
+    assert record.scalars("val", "epoch").step.tolist() == [3]
+    assert record.scalars("val", "step").step.tolist() == [2, 3, 4, 5]
+    assert any("does not fit into 64" in problem for problem in done.problems)
+
+
+def test_media_that_make_no_sense_cost_themselves(tmp_path):
+    values = {
+        "a": '{"_type": "image-file", "path": "../../../etc/passwd"}', "b": '{"_type": ["x"]}',
+        "c": '{"_type": "images/separated", "filenames": "x", "captions": 5}', "d": '{"_type": "histogram", "values": "x"}',
+        "e": '{"_type": "images", "images": [5]}', "f": "[1, 2]", "g": "null", "h": '{"x": {}}',
+        "ok": "1", "i": '{"_type": "table-file", "path": 5}', "j": '{"_type": "histogram"}',
+    }  # fmt: skip
+    done, record = single(written(tmp_path, "r", about("r"), row(0, _timestamp=STAMP, **values), end()))
+    assert record.scalar_names() == ["ok"]
+    assert sorted(problem[0] for problem in done.problems) == list("abcdefij")
+
+
+def test_what_cannot_be_read_does_not_hide_the_others(tmp_path):
+    logs = written(tmp_path, "deep", about("deep", [("c", "[" * 20_000)]), end())
+    written(tmp_path, "json", about("json"), row(0, a="{bad"), end())
+    written(tmp_path, "empty")
+    written(tmp_path, "torn", row(0, a="1"))
+    written(tmp_path, "whole", about("whole"), row(0, a="1"), end())
+    found = imported_errors(logs)
+    assert found.pop("whole") is None
+    assert "nothing can be read of it (yet)" in found["empty"] and "nothing can be read of it (yet)" in found["torn"]
+    assert found.keys() == {"deep", "json", "empty", "torn"} and None not in found.values()
+    assert [record.name for record in tracking.open_store("store").runs()] == ["whole"]
+
+
+def test_names_that_lead_elsewhere(tmp_path):
+    logs = written(
+        tmp_path, "r", about("../../x\ny", project="../../p\n/q", display_name="a\nb"),
+        row(0, **{"../x": "1", "a\nb": "2"}), end(),
+    )  # fmt: skip
+    done, record = single(logs)
+    assert (record.project, record.name) == ("../../p\n/q", "a\nb")
+    assert record.scalar_names() == ["../x", "a\nb"]
+    assert done.dir.resolve().parent.parent == (tmp_path / "store").resolve()
+
+
+def test_artifacts_that_make_no_sense(tmp_path):
+    damaged = tmp_path / "list.gz"
+    damaged.write_bytes(b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 30)
+    device = message(artifact={"name": "device", "type": "t", "metadata": "[1]"})
+    entry = device.artifact.manifest.contents.add()
+    # What it gives never ends.
+    entry.path, entry.digest, entry.local_path = "../../evil", "x", "/dev/zero"
+    listed = message(artifact={"name": "listed", "type": "t", "metadata": "null"})
+    listed.artifact.manifest.manifest_file_path = str(damaged)
+    done, record = single(written(tmp_path, "r", about("r"), device, listed, row(0, a="1"), end()))
+    assert record.artifacts() == []
+    assert done.problems == (
+        "device: 1 of 1 files of this artifact are not on this machine (any more)",
+        "listed: the list of the files of this artifact is not there (any more)",
+    )
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, "finished"), (1, "preempted"), (143, "preempted")])
+def test_a_run_that_was_about_to_be_preempted(tmp_path, code, status):
+    logs = written(tmp_path, "r", about("r"), message(preempting={}), row(0, a="1"), message(exit={"exit_code": code}))
+    assert single(logs)[1].status == status

@@ -18,7 +18,7 @@ from tests.support.programs import REPO
 CORE = REPO / "tracking_core"
 ADAPTERS = REPO / "adapters"
 HEAVY = {
-    "jax", "jaxlib", "flax", "optax", "wandb", "tensorboardX", "tensorboard", "pyarrow", "optuna", "PIL", "numpy", "pluggy", "msgspec",
+    "jax", "jaxlib", "flax", "optax", "wandb", "tensorboardX", "tensorboard", "pyarrow", "optuna", "fsspec", "PIL", "numpy", "pluggy", "msgspec",
     "click", "rich", "pydantic", "importlib.metadata", "tracking_wandb", "tracking_tensorboard",
 }  # fmt: skip
 
@@ -31,11 +31,13 @@ LAYERS = [
     "values", "fallbacks", "wrappers", "null_adapter",
     # Which adapters there are.
     "plugins", "opening", "multihost",
+    # How mirrors are named and reached.
+    "mirror.address", "mirror.objects", "mirror.fetching",
     # Files: the journal, the places of things, the contents of artifacts.
     "journal", "layout", "artifacts",
     # Into the journal, and out of it: to targets, and to whoever asks.
-    "intake", "delivery", "destinations", "store.downsampling", "store.arrow", "store.series", "store.background", "store.parts", "store.columns", "store.finding",
-    "store.following", "store.records", "store.merging", "store.compaction", "store.verify", "store", "store.adapter",
+    "intake", "delivery", "mirror", "destinations", "store.downsampling", "store.arrow", "store.series", "store.background", "store.parts", "store.columns", "store.finding",
+    "store.following", "store.records", "store.mirrored", "store.truncating", "store.forking", "staging", "origin", "store.merging", "store.compaction", "store.verify", "store", "store.adapter",
     # Runs.
     "housekeeping", "run", "starting", "importing",
     # Tools on top.

@@ -201,6 +201,27 @@ print(run.health.dropped)
     assert "invalid" in out
 
 
+def test_a_run_that_another_thread_is_ending_is_waited_for(tmp_path):
+    """A thread that dies with the program, as ours do, in which a finaliser happened to run."""
+    code = f"""{WATCHDOG}
+import time
+from tracking_core.intake import DeferredRecorder
+run = tracking.start_run("p", root="runs", backends="local")
+begun = threading.Event()
+end = DeferredRecorder.end
+def slowly(*arguments):
+    begun.set()
+    time.sleep(0.5)
+    end(*arguments)
+DeferredRecorder.end = slowly
+threading.Thread(target=lambda: run.finish("preempted"), daemon=True).start()
+begun.wait()
+"""
+    run(code, tmp_path)
+    (record,) = tracking.open_store(tmp_path / "runs").runs()
+    assert record.status == "preempted"
+
+
 @pytest.mark.parametrize("where", ["handler", "finaliser"])
 def test_finishing_from_within_a_call(tmp_path, where):
     """Ending a run in a handler, or a finaliser, in the middle of whatever the training was doing."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from tracking_core import Audio, Figure, Histogram, Image, Series, Table, Text, Video
-from tracking_core.values.notebook import LARGEST, SHOWN_ROWS
+from tracking_core.values.notebook import LARGEST, MOST_BARS, SHOWN_COLUMNS, SHOWN_ROWS
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = ['<script>alert("1")</script>', "a & b", "'\"><img src=x onerror=y>", "\0\x1b\ud800\ufffe", "]]>", "é\n\tx"]
@@ -149,6 +149,18 @@ def test_the_largest_floats_have_room():
     assert float(first.attrib["width"]) == pytest.approx(float(second.attrib["width"])) == pytest.approx(220)
 
 
+def test_many_bins_share_bars():
+    counts = np.arange(100_001.0)
+    markup = Histogram(counts, np.arange(100_002.0))._repr_svg_()
+    bars = ElementTree.fromstring(markup).findall(f".//{SVG}rect")
+    assert 200 < len(bars) <= MOST_BARS
+    assert len(markup) < 100_000
+    left, right = (float(bars[-1].attrib[key]) for key in ("x", "width"))
+    assert left + right == pytest.approx(460, abs=0.02), "they reach to the last edge"
+    heights = [float(bar.attrib["height"]) for bar in bars[:-1]]
+    assert heights == sorted(heights)
+
+
 def test_a_histogram_of_nothing():
     assert list(parse(Histogram.from_values(np.array([math.nan]))._repr_svg_()).iter(f"{SVG}rect")) == []
     assert "0.5 values" in text_of(parse(Histogram([0.5], [0, 1])._repr_svg_()))
@@ -182,7 +194,25 @@ def test_any_table_is_well_formed(columns, cell):
     assert [len(row) for row in rows_of(tree)] == [len(columns)] * 2
 
 
+def test_a_wide_table_is_cut():
+    columns = ["c" * 1000 + str(n) for n in range(500)]
+    tree = parse(Table(columns, [list(range(500))] * 30)._repr_html_())
+    rows = rows_of(tree)
+    assert {len(row) for row in rows} == {SHOWN_COLUMNS}
+    assert rows[1] == [str(n) for n in range(SHOWN_COLUMNS)]
+    assert {len(head) for head in rows[0]} == {200}
+    assert tree.find("caption").text == f"the first {SHOWN_ROWS} of 30 rows and {SHOWN_COLUMNS} of 500 columns"
+
+
 # ---------------------------------------------------------------- images and other media
+
+
+def test_an_image_of_any_size_has_room():
+    pixels = np.random.default_rng(0).integers(0, 255, (3000, 3100, 3), dtype=np.uint8)
+    shown = Image(pixels)._repr_png_()
+    assert len(shown) < LARGEST < len(Image.from_pixels(pixels).png())
+    assert np.array_equal(decoded(shown), pixels[::2, ::2])
+
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
 

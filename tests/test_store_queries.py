@@ -195,9 +195,9 @@ def test_runs_side_by_side(store):
     assert found.config.pop("nan").keys() == {"r0"}
     assert found.config == {
         "lr": {"r1": 0.01, "r0": 0.1},
-        "model/depth": {"r1": 6, "r0": 2},
+        "model.depth": {"r1": 6, "r0": 2},
         "dtype": {"r1": "float32"},
-        "model/act.fn": {"r0": "gelu"},
+        "model.act.fn": {"r0": "gelu"},
         "on": {"r0": True},
     }
     assert found.metrics == {

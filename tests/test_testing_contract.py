@@ -163,7 +163,7 @@ class Boastful(Silent):
     @classmethod
     def tracking_adapter(cls):
         every = frozenset({*CORE_CAPABILITIES, *OPTIONAL_CAPABILITIES, "resume"})
-        return tracking.AdapterInfo(name="boastful", api_version=1, capabilities=every, options={})
+        return tracking.AdapterInfo(name="boastful", api_version=1, capabilities=every, options={}, replaces="in place")
 
 
 class BoastfulHarness(AdapterHarness):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 
 import pytest
 from click.testing import CliRunner
 
+import tracking_core as tracking
 from tests.test_compaction import everything, journals, record
 from tracking_core.cli.app import app
 from tracking_core.store.compaction import compact
@@ -130,3 +132,184 @@ def test_the_command_compact(runs, tmp_path, monkeypatch):
     again = CliRunner().invoke(app, ["compact", "r", "--root", str(tmp_path / "s")])
     assert "nothing to merge" in again.output
     assert CliRunner().invoke(app, ["compact", "--root", str(tmp_path / "s")]).exit_code == 2
+
+
+# ---------------------------------------------------------------- the chain
+
+
+@pytest.fixture
+def segments(runs, tmp_path):
+    shutil.copytree(runs / "segments", tmp_path / "chain")
+    run = tmp_path / "chain" / "p" / "r"
+    paths = [run / "journal" / name for name in journals(run)]
+    assert len(paths) > 5
+    return run, paths
+
+
+def first_break(run):
+    """(exit code, first break) as the command has them."""
+    result = CliRunner().invoke(app, ["verify", "r", "--root", str(run.parent.parent), "--json"])
+    (one,) = json.loads(result.stdout)["runs"]
+    return result.exit_code, (one["breaks"] or [None])[0]
+
+
+def test_of_several_breaks_the_first_is_named(segments):
+    run, paths = segments
+    flip(paths[4], 200)
+    lines = paths[1].read_bytes().splitlines(keepends=True)
+    paths[1].write_bytes(b"".join(lines[:3] + lines[4:]))
+    code, first = first_break(run)
+    assert (code, first["file"]) == (1, str(paths[1])), first
+
+
+def test_segments_that_were_swapped(segments):
+    run, paths = segments
+    one, other = paths[2].read_bytes(), paths[3].read_bytes()
+    paths[2].write_bytes(other)
+    paths[3].write_bytes(one)
+    code, first = first_break(run)
+    assert (code, first["file"], first["offset"]) == (1, str(paths[2]), 0)
+    assert "does not begin with the header of segment 3" in first["reason"]
+
+
+def test_a_segment_of_another_run_in_its_place(segments, tmp_path):
+    run, paths = segments
+    record(tmp_path / "other", rows=300)
+    other = tmp_path / "other" / "p" / "r"
+    paths[2].write_bytes((other / "journal" / journals(other)[2]).read_bytes())
+    code, first = first_break(run)
+    assert (code, first["file"]) == (1, str(paths[2]))
+
+
+def test_a_segment_that_was_removed(segments):
+    run, paths = segments
+    flip(paths[4], 200)
+    paths[2].unlink()
+    code, first = first_break(run)
+    assert (code, first["file"]) == (1, str(paths[2]))
+    assert "is gone" in first["reason"]
+
+
+@pytest.mark.parametrize("lost", [1, 30])
+def test_the_last_segment_cut_off(segments, lost):
+    run, paths = segments
+    for alive in run.glob("journal/*.alive"):
+        # It is that of this very process: what a living writer has not finished is no damage.
+        alive.unlink()
+    content = paths[-1].read_bytes()
+    paths[-1].write_bytes(content[:-lost])
+    code, first = first_break(run)
+    assert (code, first["file"]) == (1, str(paths[-1]))
+    assert "the last line is incomplete" in first["reason"]
+
+
+def test_a_segment_that_stayed_beside_its_part(runs, tmp_path):
+    """The last one has no seal; the part that was made of it says what it was."""
+    shutil.copytree(runs / "parts", tmp_path / "s")
+    run = tmp_path / "s" / "p" / "r"
+    original = runs / "segments" / "p" / "r" / "journal"
+    last = max(original.glob("*.jsonl"))
+    (run / "journal").mkdir(exist_ok=True)
+    (run / "journal" / last.name).write_bytes(last.read_bytes())
+    assert verify(run).ok, verify(run).breaks
+    lines = last.read_bytes().splitlines(keepends=True)
+    (run / "journal" / last.name).write_bytes(b"".join(lines[:-1]))
+    assert "another digest" in verify(run).breaks[0].reason
+
+
+# ---------------------------------------------------------------- contents of artifacts
+
+
+@pytest.fixture
+def logged(tmp_path):
+    with tracking.start_run("p", run_id="a", root=tmp_path / "root", backends="local") as run:
+        run.log_artifact(
+            {"w/1.bin": b"x" * 5000, "w/2.bin": b"y" * 5000, "copy": b"x" * 5000}, name="vae", type="model"
+        )
+    return run.dir, sorted((tmp_path / "root" / ".blobs").rglob("*"), key=lambda path: -len(str(path)))[:2]
+
+
+def test_contents_that_differ_are_named(logged):
+    directory, (one, _) = logged
+    assert verify(directory).ok
+    name = {"x": "'copy'", "y": "'w/2.bin'"}[one.read_text()[0]]
+    flip(one, 17)
+    (found,) = verify(directory).breaks
+    assert found.file == one
+    assert "is not what its name says" in found.reason and f"{name} of the artifact 'vae' v0" in found.reason
+    quick = verify(directory, quick=True)
+    assert quick.ok and "only whether they are there" in quick.unchecked[0]
+    result = CliRunner().invoke(app, ["verify", "a", "--quick", "--root", str(directory.parent.parent)])
+    assert result.exit_code == 0
+    one.write_bytes(one.read_bytes()[:-1])
+    for quick in (False, True):
+        (found,) = verify(directory, quick=quick).breaks
+        assert (found.file, "4999 bytes instead of the 5000" in found.reason) == (one, True)
+
+
+def test_contents_that_are_gone_are_named(logged):
+    directory, (one, other) = logged
+    one.unlink()
+    for quick in (False, True):
+        (found,) = verify(directory, quick=quick).breaks
+        assert found.file.suffix == ".jsonl" and found.offset
+        assert f"whose content {one} is gone" in found.reason
+    other.unlink()
+    other.mkdir()
+    assert len(verify(directory).breaks) == 2
+
+
+def test_contents_named_in_a_part(tmp_path, logged):
+    directory, (one, _) = logged
+    compact(directory, over=True)
+    assert not journals(directory)
+    flip(one, 17)
+    assert [found.file for found in verify(directory).breaks] == [one]
+
+
+def test_an_artifact_that_is_not_that_of_its_digest(logged):
+    directory, _ = logged
+    (journal,) = directory.glob("journal/*.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    at = next(at for at, line in enumerate(lines) if b'"kind":"artifact"' in line)
+    body = lines[at].replace(b'"copy"', b'"coqy"').rpartition(b',"crc":"')[0]
+    lines[at] = body + b',"crc":"%08x"}\n' % zlib.crc32(body)
+    journal.write_bytes(b"".join(lines))
+    (found,) = verify(directory).breaks
+    assert "are not those of its digest" in found.reason
+
+
+def test_what_is_no_file_is_said(run):
+    (run / "media" / "folder").mkdir()
+    (found,) = verify(run).breaks
+    assert found.file.name == "folder" and "cannot be read" in found.reason
+
+
+def test_a_run_that_is_compacted_meanwhile(runs, tmp_path, monkeypatch):
+    """Segments that are gone when their turn comes are in a part by then."""
+    from tracking_core.store import verify as module
+
+    shutil.copytree(runs / "segments", tmp_path / "s")
+    run = tmp_path / "s" / "p" / "r"
+    find, done = module.find_files, []
+
+    def listed(directory):
+        files = find(directory)
+        if not done:
+            done.append(compact(directory, over=True))
+        return files
+
+    monkeypatch.setattr(module, "find_files", listed)
+    result = verify(run)
+    assert done[0].removed > 0
+    assert result.ok, result.breaks
+    assert result.events == verify(runs / "segments" / "p" / "r").events
+
+
+def test_a_file_that_may_not_be_read_is_said(segments):
+    run, paths = segments
+    paths[1].unlink()
+    paths[1].mkdir()
+    code, first = first_break(run)
+    assert (code, first["file"]) == (1, str(paths[1]))
+    assert "directory" in first["reason"]

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     )
     from tracking_core.run import Run
     from tracking_core.starting import current_run, start_run
-    from tracking_core.store import RunRecord, Series, Store, open_store
+    from tracking_core.store import Comparison, MetricSummary, RunRecord, Series, Store, open_store
     from tracking_core.targets import Target
     from tracking_core.values import ArtifactRef, Audio, Figure, Histogram, Image, Record, Stacked, Table, Text, Video
     from tracking_core.wrappers import NullTracker, every, multi, scope
@@ -112,7 +112,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "run": ("Run",),
     "starting": ("current_run", "start_run"),
-    "store": ("RunRecord", "Series", "Store", "open_store"),
+    "store": ("Comparison", "MetricSummary", "RunRecord", "Series", "Store", "open_store"),
     "targets": ("Target",),
     "values": ("ArtifactRef", "Audio", "Figure", "Histogram", "Image", "Record", "Stacked", "Table", "Text", "Video"),
     "wrappers": ("NullTracker", "every", "multi", "scope"),
@@ -132,6 +132,7 @@ __all__ = [
     "Audio",
     "BatchInterrupted",
     "BrokenAdapterError",
+    "Comparison",
     "DeliveryError",
     "DeliveryReport",
     "Figure",
@@ -144,6 +145,7 @@ __all__ = [
     "InvalidValueError",
     "JournalError",
     "LeaseHeldError",
+    "MetricSummary",
     "MissingDependencyError",
     "NameNotFoundError",
     "NullTracker",

@@ -63,7 +63,10 @@ class MissingDependencyError(AdapterError, ImportError):
 
 
 class InvalidValueError(TrackingError, ValueError, TypeError):
-    """A value that cannot be logged; the message names the key, the type, the shape and the remedy."""
+    """A value that cannot be logged, or an argument of a query that is of the wrong kind.
+
+    The message names the key or the argument, the type, the shape and the remedy.
+    """
 
 
 class InvalidStepError(InvalidValueError):

@@ -87,7 +87,7 @@ def replay(record: Record, tracker: Tracker, *, on_fallback: Callable[[str], Non
         case "table" | "video" | "audio" | "text" | "figure":
             _media(record.kind, tracker, data["name"], data["value"], when, on_fallback)
         case "config" | "summary":
-            _facts(record.kind, tracker, data, on_fallback)
+            _facts(record.kind, tracker, data, on_fallback, wall_time=record.time)
         case "alert":
             method = getattr(tracker, "log_alert", None)
             if method is not None:
@@ -327,10 +327,17 @@ def _file(kind: str, value: Any) -> tuple[str, bytes]:
     raise InvalidValueError(f"there is no fallback for a {kind}")
 
 
-def _facts(kind: str, tracker: Tracker, facts: Mapping[str, Any], on_fallback: Callable[[str], None] | None) -> None:
+def _facts(
+    kind: str,
+    tracker: Tracker,
+    facts: Mapping[str, Any],
+    on_fallback: Callable[[str], None] | None,
+    **when: float,
+) -> None:
     method = getattr(tracker, f"log_{kind}", None)
     if method is not None:
-        call(method, facts)
+        # The time is no part of the protocol here: for backends that show when a configuration changed.
+        call(method, facts, **when)
         return
     if on_fallback:
         on_fallback(kind)

@@ -59,6 +59,8 @@ class AdapterInfo:
             "at least once", or what is true of it, in words.
         local_path: Whether the path of a target is one of the file system, which is made absolute.
         stores_wall_time: Whether the original time of a record is kept.
+        replaces: How it records a run anew when a part of what it has was superseded (see `RunInfo.generation`): "in
+            place" (what there was is gone) or "beside" (as another run of the backend); None when it cannot.
         description: One line for `tracking backends`.
     """
 
@@ -72,6 +74,7 @@ class AdapterInfo:
     guarantee: str = "at least once"
     local_path: bool = True
     stores_wall_time: bool = True
+    replaces: Literal["in place", "beside"] | None = None
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -99,6 +102,11 @@ class RunInfo:
             it holds when the run is opened again.
         environment: Where the run runs: program, host, git and so on, as the store recorded it; may be incomplete.
         started: Seconds since the epoch.
+        generation: How often the run was begun anew at this target, because it went back to an earlier step. An
+            adapter that `replaces` puts aside what earlier generations have recorded; `state` begins empty.
+        replaced: What `state` held in earlier generations that may still be there, oldest first.
+        round: How often everything was gone through again in this generation, to give what newer filters of the target
+            let through; records of an earlier round have larger sequence numbers than those of this one may have.
     """
 
     id: str
@@ -114,6 +122,9 @@ class RunInfo:
     state: MutableMapping[str, Any] = field(default_factory=dict[str, Any])
     environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
     started: float = field(default_factory=time.time)
+    generation: int = 0
+    replaced: tuple[Mapping[str, Any], ...] = ()
+    round: int = 0
 
     def directory(self, adapter: str) -> Path:
         """Where an adapter keeps files when its target names no place: in the run directory, under its name."""

@@ -7,6 +7,7 @@
     journal/<writer>.alive        heartbeat
     media/<sha256>.<ext>          images, video, audio, tables
     cursors/<adapter>-<hash>.json how far each target has come
+<root>/<project>/.removed/<run_id>.json what is left of a run that was removed
 <root>/.blobs/sha256/ab/cdef…     artifact contents, each once for the whole root
 <root>/<project>/artifacts/<type>/<name>/v0.json …, aliases/
 ```
@@ -31,6 +32,8 @@ from tracking_core.journal.lines import FORMAT, pack, unpack
 from tracking_core.naming import FILE_NAMES
 
 RUN_FILE = "run.json"
+REMOVED = ".removed"
+"""Directory of the tombstones in a project."""
 
 
 def run_directory(root: Path, project: str, run_id: str) -> Path:
@@ -90,7 +93,27 @@ def find_run(root: Path, run_id: str) -> Path:
         for project in project_directories(root):
             if is_run(project / run_id):
                 return project / run_id
+    removed = tombstone_of(root, run_id)
+    if removed is not None:
+        raise RunNotFoundError(f"the run {run_id!r} was removed: see {removed}")
     raise RunNotFoundError(f"there is no run {run_id!r} under {root}")
+
+
+def tombstone_of(root: Path, run_id: str, project: str | None = None) -> Path | None:
+    """The tombstone of a run that was removed. It says nothing once there is a run of that id again.
+
+    Args:
+        root: The root.
+        run_id: The run; what is no id has none.
+        project: Its project; None looks in all.
+    """
+    if Path(run_id).name != run_id:
+        return None
+    places = project_directories(root) if project is None else [root / FILE_NAMES.encode(project)]
+    try:
+        return next((path for place in places if (path := place / REMOVED / f"{run_id}.json").is_file()), None)
+    except (OSError, ValueError):
+        return None
 
 
 def is_run(directory: Path) -> bool:

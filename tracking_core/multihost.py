@@ -139,6 +139,15 @@ def launcher_rank(environ: Mapping[str, str]) -> tuple[int | None, str]:
     return None, ""
 
 
+def watches_preemption() -> bool:
+    """Whether JAX listens for SIGTERM, for `reached_preemption_sync_point`: all processes stop after the same step.
+
+    Its handler is none of Python's, and `signal.getsignal` does not know of it.
+    """
+    state = getattr(sys.modules.get("jax._src.distributed"), "global_state", None)
+    return getattr(state, "preemption_sync_manager", None) is not None
+
+
 def _distributed() -> tuple[Any, int]:
     """(client of the key-value store, rank) of `jax.distributed`; (None, 0) as long as it is not initialised."""
     module = sys.modules.get("jax._src.distributed")

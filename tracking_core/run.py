@@ -63,6 +63,7 @@ class Run:
         strict: bool,
         on_finish: Callable[[Run], None],
         say: Callable[[str], None],
+        next_steps: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._facts = facts
         self._say = say
@@ -74,7 +75,7 @@ class Run:
         self._strict = strict
         self._on_finish = on_finish
         self._config: dict[str, Any] = dict(facts["config"])
-        self._next_step: dict[str, int] = {}
+        self._next_step: dict[str, int] = dict(next_steps)
         # A signal handler may end the run while the main thread is ending it.
         self._finishing = threading.RLock()
         self._ending = False
@@ -511,6 +512,11 @@ class Run:
             raise TrackingError(f"run {self.id}: not everything arrived: {self._report}")
         return self._report
 
+    def await_end(self, timeout: float = 60.0) -> None:
+        """Wait for a thread that is ending the run just now, for at most `timeout` seconds."""
+        if self._report is None and self._finishing.acquire(timeout=timeout):
+            self._finishing.release()
+
     def _end(self, status: str, error: str | None, timeout: float) -> None:
         if error is not None:
             error = redact_text(error)
@@ -691,6 +697,9 @@ class NullRun(Run):
             self._on_finish(self)
             self._status = status
         return DeliveryReport({}, self._status)
+
+    def await_end(self, timeout: float = 60.0) -> None:
+        """Do nothing."""
 
     @property
     def _forked(self) -> bool:

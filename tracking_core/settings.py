@@ -71,6 +71,19 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("artifacts", "TRACKING_ARTIFACTS", "Directory of artifact contents.", otherwise="<dir>/.blobs"),
     Variable(
+        "mirror",
+        "TRACKING_MIRROR",
+        "Where runs are copied to while they go on: s3://bucket/prefix, gs://bucket/prefix or file:///directory.",
+        "",
+    ),
+    Variable("mirror_interval", "TRACKING_MIRROR_INTERVAL", "Seconds between two uploads to the mirror.", "25"),
+    Variable(
+        "cache",
+        "TRACKING_CACHE",
+        "Directory of the local copies of mirrors that are read.",
+        otherwise="~/.cache/tracking",
+    ),
+    Variable(
         "console",
         "TRACKING_CONSOLE",
         "Whether a run says on stderr where it is and how it ended: auto (at a terminal), on or off.",

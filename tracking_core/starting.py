@@ -10,7 +10,9 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -25,11 +27,13 @@ from tracking_core.troubles import Troubles
 if TYPE_CHECKING:
     from tracking_core.delivery.channel import Delivery
     from tracking_core.delivery.worker import Destination
+    from tracking_core.origin import Origin
 
 OPENING_TIMEOUT = 120.0
 """Seconds that a strict run waits for its backends to open."""
 
 _open_runs: list[Run] = []
+_ending: weakref.WeakSet[Run] = weakref.WeakSet()
 _charges: dict[int, Charge] = {}
 _housekeeper = Housekeeper()
 _terminated = False
@@ -41,8 +45,8 @@ def start_run(
     *,
     run_id: str | None = None,
     resume: str | None = None,
-    resume_step: int | None = None,
-    fork_from: tuple[str, int] | None = None,
+    resume_step: int | tuple[str, int] | None = None,
+    fork_from: tuple[str, int] | tuple[str, str, int] | None = None,
     config: Any = None,
     tags: Sequence[str] | str = (),
     group: str | None = None,
@@ -61,8 +65,13 @@ def start_run(
         name: Name that people read; None makes one up.
         run_id: Identity; None makes one up. Letters, digits, ".", "_" and "-", at most 64.
         resume: "never" (the id must be new; the default), "allow" (continue it if it is there) or "must".
-        resume_step: Reserved; continuing from an earlier step is not supported yet.
-        fork_from: Reserved; starting from another run's history is not supported yet.
+        resume_step: Continue after this step, as after restoring a checkpoint: what the run logged beyond it is
+            superseded, in the store and in its targets. Nothing is erased: `record.scalars(name, raw=True)` has it all.
+            A step of another axis than "step" is given as (axis, step). With `resume="allow"`, a run that is not there
+            yet begins as any other.
+        fork_from: (id of a run, last step of it) or (id, axis, step): begin with the history and the configuration of
+            another run of this root up to that step, and go on from there. The other run stays as it is. Where the
+            run that is started is there already, and `resume` allows it, it is continued, and forked no second time.
         config: Hyperparameters: a (nested) mapping, dataclass, argparse namespace, ConfigDict, pydantic model, …
         tags: Labels.
         group: Group of runs it belongs to.
@@ -82,7 +91,7 @@ def start_run(
     Raises:
         SettingsError: A setting is wrong, a backend or option unknown, or a package missing.
         RunExistsError: The id is taken, and `resume` is "never".
-        RunNotFoundError: There is no such run, and `resume` is "must".
+        RunNotFoundError: There is no such run, and `resume` is "must"; or there is none to fork from.
 
     Example:
         >>> with start_run("digits", backends="none", config={"learning_rate": 1e-3}) as run:
@@ -90,11 +99,13 @@ def start_run(
     """
     from tracking_core.destinations import destinations, local_root, requested_targets
     from tracking_core.layout import run_directory
+    from tracking_core.mirror.address import check_mirroring
     from tracking_core.multihost import Peers, run_file_exists
+    from tracking_core.origin import Origin
 
-    if resume_step is not None or fork_from is not None:
-        raise SettingsError("start_run: resume_step and fork_from are not supported by this version")
     settings = load_settings()
+    mode = settings.choice("resume", resume)
+    origin = Origin.check(resume_step, fork_from, mode, settings.get("run_id", run_id))
     requested = requested_targets(backends, settings)
     places = destinations(requested)
     facts = _facts(
@@ -102,8 +113,8 @@ def start_run(
         job_type=job_type, notes=notes,
     )  # fmt: skip
     base = root if root is not None else local_root(requested)
+    check_mirroring(settings, base)
     folder = Path(settings.get("dir", base) or "tracking_runs").expanduser().absolute()
-    mode = settings.choice("resume", resume)
     how = settings.choice("delivery", delivery)
     peers = Peers(process)
     records = settings.choice("process") == "all" or peers.index == 0
@@ -119,7 +130,8 @@ def start_run(
         if chosen:
             peers.await_run(run_file_exists(run_directory(folder, facts["project"], facts["id"])))
         mode, places = "allow", [place for place in places if place.tracker is not None]
-    run = _open(facts, folder, mode, how, places, settings, strict=strict)
+        origin = replace(origin, elsewhere=True)
+    run = _open(facts, folder, mode, how, places, settings, origin, strict=strict)
     peers.announce(run.id)
     _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
     return run
@@ -167,6 +179,7 @@ def _open(
     how: str,
     places: Sequence[Destination],
     settings: Settings,
+    origin: Origin,
     *,
     strict: bool,
 ) -> Run:
@@ -175,7 +188,7 @@ def _open(
     from tracking_core.redaction import redact_text
 
     troubles = Troubles(f"run {facts['name']}")
-    facts, root, directory, journal, added = _create(facts, root, resume, places, troubles, strict=strict)
+    facts, root, directory, journal, added = _create(facts, root, resume, places, troubles, origin, strict=strict)
 
     def on_error(error: OSError) -> None:
         troubles.note("journal", f"the journal could not be written: {error}", error=error)
@@ -190,11 +203,18 @@ def _open(
 
     charge = _housekeeper.take(journal, troubles)
     channel = _channel(how, places, directory, note)
+    if settings.get("mirror") is not None:
+        from tracking_core.mirror.training import mirrored
+
+        channel = mirrored(channel, directory, settings, note)
 
     def say(message: str) -> None:
         _say(settings, message)
 
-    run = Run(facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left, say=say)
+    run = Run(
+        facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left, say=say,
+        next_steps=origin.next_steps(),
+    )  # fmt: skip
     _charges[id(run)] = charge
     _open_runs.append(run)
     _watch_exit()
@@ -234,13 +254,14 @@ def _create(
     resume: str,
     places: Sequence[Destination],
     troubles: Troubles,
+    origin: Origin,
     *,
     strict: bool,
 ) -> tuple[dict[str, Any], Path, Path, Any, dict[str, Any]]:
     """Create or find the run directory, and open its journal; a root that cannot be written is replaced."""
     from tracking_core.environment import identity
     from tracking_core.journal import JournalWriter
-    from tracking_core.layout import create_run, read_run, run_directory
+    from tracking_core.layout import read_run, run_directory, tombstone_of
     from tracking_core.store import RunRecord
 
     full = {
@@ -257,16 +278,17 @@ def _create(
         added: dict[str, Any] = {}
         try:
             if resume == "must" and not (directory / "run.json").is_file():
-                raise RunNotFoundError(
-                    f"there is no run {facts['id']!r} in {directory.parent} to continue; resume='allow' would start it"
-                )
+                removed = tombstone_of(place, facts["id"], facts["project"])
+                what = f"was removed (see {removed})" if removed else f"is not in {directory.parent}"
+                raise RunNotFoundError(f"the run {facts['id']!r} to continue {what}; resume='allow' would start it")
             try:
-                create_run(directory, full)
+                facts = {**facts, "config": origin.create(root, directory, full)["config"]}
             except RunExistsError:
                 if resume == "never":
                     raise
                 added = facts["config"]
                 facts = {**read_run(directory), "config": RunRecord(directory).config}
+                return facts, place, directory, origin.go_back(directory, facts["id"], troubles.note), added
             return facts, place, directory, JournalWriter(directory, facts["id"]), added
         except OSError as error:
             if strict or attempt is not root:
@@ -278,6 +300,7 @@ def _left(run: Run) -> None:
     """A run is about to end."""
     if run in _open_runs:
         _open_runs.remove(run)
+    _ending.add(run)
     charge = _charges.pop(id(run), None)
     if charge is not None:
         _housekeeper.leave(charge)
@@ -302,6 +325,9 @@ def _at_exit() -> None:
     status, text = ("preempted", "SIGTERM") if _terminated else outcome(error)
     for run in tuple(_open_runs):
         run.finish(status, error=text)
+    # Another thread may be ending one, as where a finaliser does: it dies with the main thread.
+    for run in tuple(_ending):
+        run.await_end()
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's signature
@@ -312,12 +338,20 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 -
 
 
 def _watch_signals() -> None:
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    from tracking_core.multihost import watches_preemption
+
+    if threading.current_thread() is not threading.main_thread() or watches_preemption():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 def _unwatch_signals() -> None:
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+    from tracking_core.multihost import watches_preemption
+
+    if threading.current_thread() is not threading.main_thread() or watches_preemption():
+        return
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

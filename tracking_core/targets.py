@@ -90,24 +90,28 @@ class Target:
             name: Name of the value; None for records without names.
             step: Its step; None for records without steps.
         """
-        filters = self.filters
-        if not filters:
-            return True
-        if filters.get("media") == "off" and kind not in {
-            "scalars",
-            "config",
-            "summary",
-            "artifact",
-            "use_artifact",
-            "alert",
-        }:
+        return passes(self.filters, kind, name, step)
+
+
+def passes(filters: Mapping[str, str], kind: str, name: str | None, step: int | None) -> bool:
+    """Whether filters let a value through; see `Target.takes`."""
+    if not filters:
+        return True
+    if filters.get("media") == "off" and kind not in {
+        "scalars",
+        "config",
+        "summary",
+        "artifact",
+        "use_artifact",
+        "alert",
+    }:
+        return False
+    if name is not None and kind not in {"artifact", "use_artifact", "config", "summary", "alert"}:
+        if "include" in filters and not _matches(name, filters["include"]):
             return False
-        if name is not None and kind not in {"artifact", "use_artifact", "config", "summary", "alert"}:
-            if "include" in filters and not _matches(name, filters["include"]):
-                return False
-            if "exclude" in filters and _matches(name, filters["exclude"]):
-                return False
-        return not (kind == "scalars" and step is not None and "every" in filters and step % int(filters["every"]))
+        if "exclude" in filters and _matches(name, filters["exclude"]):
+            return False
+    return not (kind == "scalars" and step is not None and "every" in filters and step % int(filters["every"]))
 
 
 def parse_targets(text: str, *, origin: str = "TRACKING_BACKEND") -> list[Target]:

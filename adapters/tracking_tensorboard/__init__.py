@@ -50,6 +50,7 @@ def tracking_adapter() -> AdapterInfo:
         requires=("tensorboardX", "crc32c"),
         precision="float32",
         guarantee="exactly once",
+        replaces="in place",
         description="event files for TensorBoard",
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,7 @@ class Decoder:
         self.started: float | None = None
         """Time of the first event, in seconds since the epoch."""
         self._problems = problems
-        self._tags: dict[str, _Tag] = {}
+        self._tags: dict[tuple[str, str | None], _Tag] = {}
         self._own_config = False
         self._said: set[str] = set()
         self._last = 0.0
@@ -57,6 +58,8 @@ class Decoder:
 
     def decode(self, event: Any) -> Iterator[Record]:
         """The records of one event."""
+        if not math.isfinite(event.wall_time):
+            event.wall_time = self._last
         if self.started is None:
             self.started = event.wall_time
         if not event.HasField("summary"):
@@ -85,9 +88,11 @@ class Decoder:
         yield Record("finish", 0, "", self._ended or self._last, data=data)
 
     def _tag(self, value: Any) -> _Tag:
-        known = self._tags.get(value.tag)
+        # Writers of the older form take one tag for scalars and for images alike.
+        key = value.tag, value.WhichOneof("value")
+        known = self._tags.get(key)
         if known is None:
-            known = self._tags[value.tag] = _described(value)
+            known = self._tags[key] = _described(value)
         return known
 
     def _scalar(self, tag: _Tag, value: Any) -> dict[str, float]:
@@ -95,7 +100,7 @@ class Decoder:
             return {tag.name: value.simple_value}
         try:
             array = tensors.numbers(value.tensor)
-        except InvalidValueError as error:
+        except (InvalidValueError, ValueError, OverflowError) as error:
             self._say(f"{tag.name}: {error}")
             return {}
         if array.size != 1:
@@ -113,7 +118,7 @@ class Decoder:
             return
         try:
             made = read(self, tag, value, beside)
-        except (InvalidValueError, ValueError, TypeError, IndexError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001 - damaged media bring their decoders to anything
             self._say(f"{tag.name}: {tag.kind} of step {event.step} cannot be read: {error}")
             return
         if made is None:
@@ -127,7 +132,11 @@ class Decoder:
             yield Record(kind, 0, "", event.wall_time, event.step, tag.axis, data)
 
     def _hparams(self, event: Any, value: Any) -> Iterator[Record]:
-        data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        try:
+            data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        except Exception as error:  # noqa: BLE001 - the error class is the protocol buffer library's own
+            self._say(f"{value.tag}: it cannot be read: {error}")
+            return
         if data.HasField("session_start_info") and not self._own_config:
             found = {name: _plain(held) for name, held in sorted(data.session_start_info.hparams.items())}
             if found:
@@ -145,7 +154,7 @@ class Decoder:
 
     def _say(self, problem: str) -> None:
         """Name a problem once for each tag, whatever the step."""
-        key = problem.partition(":")[0]
+        key = problem.partition(": ")[0]
         if key not in self._said:
             self._said.add(key)
             self._problems.append(problem[:500])
@@ -326,7 +335,11 @@ def _animation(data: bytes) -> Video | None:
 def _plain(value: Any) -> Any:
     """A hyperparameter; the tab knows only floats, and nobody writes 64 layers as 64.0."""
     kind = value.WhichOneof("kind")
-    if kind is None:
+    if kind is None or kind == "null_value":
         return None
     held = getattr(value, kind)
+    if kind == "list_value":
+        return [_plain(part) for part in held.values]
+    if kind == "struct_value":
+        return {name: _plain(part) for name, part in held.fields.items()}
     return int(held) if isinstance(held, float) and held.is_integer() and abs(held) < 2**53 else held

@@ -5,13 +5,14 @@ Every directory that holds event files is one run, as it is for TensorBoard.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking_core import ForeignRun, Record
+from tracking_core import ForeignRun, Record, StoreError
 
 if TYPE_CHECKING:
     from tracking_tensorboard.decoding import Decoder
@@ -47,7 +48,7 @@ def _read(groups: list[list[Path]], root: Path) -> Iterator[ForeignRun]:
     for files in groups:
         try:
             foreign = _EventFiles(_in_order(files), root).foreign()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - what damaged files bring a reader to is not to be foreseen
             # It must not keep the others from being read: it fails by itself, when its records are asked for.
             directory = files[0].parent
             foreign = ForeignRun(directory.name, _failing(error), str(directory), source=directory)
@@ -97,6 +98,8 @@ class _EventFiles:
             first.append(record)
             if record.kind != "config":
                 break
+        if self._decoder.started is None:
+            raise StoreError(f"nothing can be read of it (yet): {'; '.join(self._problems) or 'there are no events'}")
         about = self._decoder.about
         config: dict[str, Any] = {}
         if about and first and first[0].kind == "config":
@@ -119,11 +122,16 @@ class _EventFiles:
         )
 
     def _identity(self) -> str:
-        """The first file's name, with time, host and process in it, and its first record, which has the time again."""
+        """The first file's name, with time, host and process in it, and its first record, which has the time again.
+
+        A file in which nothing stands yet is passed over: it may have something the next time.
+        """
         from tracking_tensorboard.record_files import records
 
-        first = next(iter(records(self._files[0])), b"")
-        return f"{self._files[0].name}/{hashlib.sha256(first).hexdigest()}"
+        for file in self._files:
+            for first in records(file):
+                return f"{file.name}/{hashlib.sha256(first).hexdigest()}"
+        return self._files[0].name
 
     def _records(self) -> Iterator[Record]:
         from tracking_tensorboard.protos import Event
@@ -150,7 +158,10 @@ class _EventFiles:
         yield from self._decoder.end()
 
     def _purges(self) -> list[tuple[int, int]]:
-        """(number of the event, step): what stands before it and has this step or a later one was taken back."""
+        """(number of the event, step): what stands before it and has this step or a later one was taken back.
+
+        From step 0 on that is everything: the run was started anew in the same directory.
+        """
         from tracking_tensorboard.protos import Event
         from tracking_tensorboard.record_files import records
 
@@ -161,9 +172,10 @@ class _EventFiles:
                 number += 1
                 if not _may_be_session(data):
                     continue
-                event = Event.FromString(data)
-                if event.HasField("session_log") and event.session_log.status == _START and event.step > 0:
-                    found.append((number, event.step))
+                with contextlib.suppress(Exception):  # what is no event is said when its values are read
+                    event = Event.FromString(data)
+                    if event.HasField("session_log") and event.session_log.status == _START:
+                        found.append((number, event.step))
         return found
 
 

@@ -16,6 +16,7 @@ from tracking_core.naming import FILE_NAMES
 if TYPE_CHECKING:
     from tracking_core import RunInfo, Target
 
+_TIME = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 _REMOTE = re.compile(r"([a-z][a-z0-9+.-]+)://")
 
 
@@ -52,10 +53,15 @@ def run_directory(run: RunInfo) -> str:
     return name if name.endswith(f"-{identity}") else f"{name}-{identity}"
 
 
-def file_name() -> str:
+def file_name(after: str = "") -> str:
     """A name that no other event file has: TensorBoard's form, with the process and a random number.
 
     TensorBoard reads the files of a directory in the order of their names: the time comes first.
+
+    Args:
+        after: The name of a file that this one has to come after.
     """
     host = FILE_NAMES.encode(socket.gethostname())
-    return f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}.{secrets.token_hex(4)}"
+    earlier = _TIME.match(after.rpartition("/")[2])
+    at = max(int(time.time()), int(earlier[1]) + 1 if earlier else 0)
+    return f"events.out.tfevents.{at:010d}.{host}.{os.getpid()}.{secrets.token_hex(4)}"

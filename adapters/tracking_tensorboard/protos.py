@@ -14,6 +14,7 @@ _api: Any = import_module("tensorboardX.proto.api_pb2")
 _hparams: Any = import_module("tensorboardX.proto.plugin_hparams_pb2")
 
 Event: Any = _event.Event
+SessionLog: Any = _event.SessionLog
 Summary: Any = _summary.Summary
 SummaryMetadata: Any = _summary.SummaryMetadata
 TensorProto: Any = _tensor.TensorProto

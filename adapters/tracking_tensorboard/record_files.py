@@ -7,6 +7,7 @@ length: uint64, masked CRC-32C of these 8 bytes: uint32, data, masked CRC-32C of
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def records(path: Path, problems: list[str] | None = None) -> Iterator[bytes]:
             problems.append(f"{path.name}: {what}")
 
     with path.open("rb") as file:
-        at = 0
+        at, size = 0, os.fstat(file.fileno()).st_size
         while header := file.read(_HEADER.size):
             if len(header) < _HEADER.size:
                 note(f"the last record, at byte {at}, is incomplete")
@@ -42,6 +43,12 @@ def records(path: Path, problems: list[str] | None = None) -> Iterator[bytes]:
                 # Where the next record starts, only the length would tell.
                 note(f"the record at byte {at} is damaged; what follows in this file cannot be read")
                 return
+            if length > size - at:
+                # Asked first: room for what a length says is taken before anything is read. The file may have grown.
+                size = os.fstat(file.fileno()).st_size
+                if length > size - at:
+                    note(f"the last record, at byte {at}, is incomplete")
+                    return
             data, footer = file.read(length), file.read(_FOOTER.size)
             if len(data) < length or len(footer) < _FOOTER.size:
                 note(f"the last record, at byte {at}, is incomplete")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import posixpath
 import time
 from collections.abc import Callable, MutableMapping, Sequence
@@ -13,7 +15,7 @@ from tracking_core import RetryLater, SettingsError
 from tracking_tensorboard import summaries
 from tracking_tensorboard.events import EventFile, LocalEventFile, RemoteEventFile
 from tracking_tensorboard.location import file_name, log_directory, remote_scheme, run_directory
-from tracking_tensorboard.protos import Event, Summary
+from tracking_tensorboard.protos import Event, SessionLog, Summary
 from tracking_tensorboard.tags import TagTable
 
 if TYPE_CHECKING:
@@ -96,6 +98,18 @@ class Recording:
         self.appended += 1
         self._tags.mark_described(value.tag for value in values)
 
+    def forget_earlier(self) -> None:
+        """Tell a TensorBoard that looks on to let go of what it read of this run before.
+
+        Raises:
+            RetryLater: The file system refuses; nothing was written.
+        """
+        event = Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START))
+        try:
+            self._file.append(event.SerializeToString())
+        except OSError as error:
+            raise RetryLater(f"tensorboard: cannot write to {self.directory}: {error}") from error
+
     def flush(self, **state: Any) -> None:
         """Make everything durable, and put into the state what a restart needs.
 
@@ -139,8 +153,12 @@ def open_recording(target: Target, run: RunInfo) -> Recording:
             continued = _continue(root, run)
             if continued is not None:
                 return continued
-        name = f"{run_directory(run)}/{file_name()}"
+        earlier = max((str(state.get("file", "")) for state in run.replaced), default="")
+        name = f"{run_directory(run)}/{file_name(earlier)}"
         if remote:
+            if run.generation:
+                # Objects are only added to: what is recorded anew stands beside.
+                name = f"{run_directory(run)}-{run.generation + 1}/{file_name()}"
             place = posixpath.join(root, name)
             # The earlier files stay as they are, and so do the tags in them.
             tags = TagTable(run.state.get("tags"), described=False)
@@ -148,7 +166,8 @@ def open_recording(target: Target, run: RunInfo) -> Recording:
             return _recording(RemoteEventFile(place), tags, run, name, place, fresh=fresh)
         path = Path(root, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _recording(LocalEventFile(path), TagTable(), run, name, str(path), fresh=True)
+        recording = _recording(LocalEventFile(path), TagTable(), run, name, str(path), fresh=True)
+        _empty_replaced(root, run)
     except OSError as error:
         if error.errno in _FINAL:
             raise SettingsError(
@@ -156,6 +175,23 @@ def open_recording(target: Target, run: RunInfo) -> Recording:
                 "as in tensorboard:DIRECTORY"
             ) from error
         raise RetryLater(f"tensorboard: cannot open a file in {root}: {error}") from error
+    if run.generation:
+        recording.forget_earlier()
+    return recording
+
+
+def _empty_replaced(root: str, run: RunInfo) -> None:
+    """Empty the files of earlier generations: all that counts of them is recorded anew.
+
+    They stay, without content: a TensorBoard that has read one goes on to the next file only when it finds its end.
+    """
+    for state in run.replaced:
+        name = state.get("file")
+        path = Path(root, str(name)).resolve()
+        # A state may come from anywhere; nothing outside the log directory is the run's.
+        if isinstance(name, str) and path.is_relative_to(Path(root).resolve()) and path.name.startswith("events.out."):
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(path, 0)
 
 
 def _continue(root: str, run: RunInfo) -> Recording | None:

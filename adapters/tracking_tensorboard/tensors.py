@@ -24,9 +24,13 @@ _TYPES = {
     14: ("<u2", "half_val"),
     17: ("<u2", "int_val"),
     19: ("<f2", "half_val"),
+    22: ("<u4", "uint32_val"),
+    23: ("<u8", "uint64_val"),
 }
 _STRING, _BFLOAT16, _HALF = 7, 14, 19
 _HUGE = 1e308
+_LARGEST = 2**26
+"""Values up to which the short form is written out: a few bytes can say that there are any number of them."""
 
 
 def strings(tensor: Any) -> list[bytes]:
@@ -59,14 +63,15 @@ def numbers(tensor: Any) -> np.ndarray[Any, Any]:
     elif tensor.dtype == _HALF:
         flat = np.array(list(tensor.half_val), "<u2").view("<f2")
     else:
-        flat = np.array(list(getattr(tensor, name)), kind)
+        # The message classes of tensorboardX know no fields for unsigned numbers: those are read as bytes alone.
+        flat = np.array(list(getattr(tensor, name, ())), kind)
     if flat is not None and tensor.dtype == _BFLOAT16:
         flat = (flat.astype("<u4") << 16).view("<f4")
     size = math.prod(shape)
-    if flat is not None and flat.size == 1 and size > 1:
+    if flat is not None and flat.size == 1 and 1 < size <= _LARGEST:
         # The format's short form: one value that all have.
         flat = np.full(size, flat[0])
-    if flat is None or flat.size != size:
+    if flat is None or flat.size != size or min(shape, default=0) < 0:
         raise InvalidValueError(f"a tensor of shape {shape} holds another number of values")
     return flat.reshape(shape)
 

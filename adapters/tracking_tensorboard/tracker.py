@@ -259,20 +259,20 @@ class TensorBoardTracker:
             value = self._recording.value(summaries.images, name, "figure", axis, pictures)
             self._record([value], step, wall_time)
 
-    def log_config(self, config: Mapping[str, Any]) -> None:
+    def log_config(self, config: Mapping[str, Any], *, wall_time: float | None = None) -> None:
         """Add to the configuration: a text with what is new, and the HParams tab as long as nothing was recorded."""
         plain = to_config(config)
         with self._open():
-            self._document(CONFIG, "config", plain)
+            self._document(CONFIG, "config", plain, wall_time=wall_time)
             if self._pending is not None:
                 self._pending.update(hparams.flat(plain))
 
-    def log_summary(self, summary: Mapping[str, Any]) -> None:
+    def log_summary(self, summary: Mapping[str, Any], *, wall_time: float | None = None) -> None:
         """Record values that describe the run as a whole, as text."""
         plain = to_config(summary)
         with self._open():
             self._start_session()
-            self._document(SUMMARY, "summary", plain)
+            self._document(SUMMARY, "summary", plain, wall_time=wall_time)
 
     def flush(self) -> None:
         """Return when everything logged so far is on the disk.

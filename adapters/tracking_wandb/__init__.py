@@ -50,6 +50,7 @@ def tracking_adapter() -> AdapterInfo:
         extra="tracking-core[wandb]",
         requires=("wandb",),
         guarantee="rows once: online the server is compared with, offline the run is written anew",
+        replaces="beside",
         description="Weights & Biases, online or offline",
     )
 

@@ -8,8 +8,9 @@
 | preempted | 143 | preempted: `mark_preempting` is called first |
 | anything else | 255 | failed |
 
-The client's `finish` returns before its transaction log is complete, and without a word when rows did not reach the
-server. So it is looked for the record of the end in the log, and online the server is asked how many rows it has.
+The client's `finish` returns before its transaction log is complete, and without a word when rows or files did not
+reach the server. So it is looked for the record of the end in the log, and online the server is asked how many rows it
+has, and which files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracking_core import RetryLater
+from tracking_wandb import recovery
 from tracking_wandb.client import quiet
 from tracking_wandb.failures import gone, is_gone, is_unreachable, within
 from tracking_wandb.names import clean
@@ -114,6 +116,7 @@ class Ending:
         elif last_step is not None:
             self._ask_server(last_step, limit)
         if self._session.mode == "online":
+            recovery.complete(self._session)
             shutil.rmtree(self._session.directory / "artifacts", ignore_errors=True)
         self._verified = True
 

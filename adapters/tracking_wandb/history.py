@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracking_wandb.client import quiet
-from tracking_wandb.rows import SEQ, WRITER
+from tracking_wandb.rows import ROUND, SEQ, WRITER
 
 _WINDOW = 1000
 _PATIENCE = (0.0, 0.1, 0.2, 0.5, 1.0)
@@ -31,15 +31,16 @@ class ServerHistory:
         self._timeout = timeout
         self._api: Any = None
 
-    def confirmed(self, sent: Mapping[str, int], *, seconds: float = 60.0) -> dict[str, int]:
-        """The highest sequence number of each writer that a row at the server has.
+    def confirmed(self, sent: Mapping[str, int], *, round_: int = 0, seconds: float = 60.0) -> dict[str, int]:
+        """By writer, the highest sequence number that a row of a round has at the server; 0 if all are of other rounds.
 
         The rows are read from the end. Records of one writer go out in order, so the last row of a writer tells. Of a
         writer that started before all those with rows near the end, what it sent had arrived before theirs. One that
         started later and has no row there is looked for further back: its rows are there, or never arrived.
 
         Args:
-            sent: By writer, the highest number that was sent when the state of the run was last kept.
+            sent: By writer, the highest number that was sent in this round when the state of the run was last kept.
+            round_: The round (see `RunInfo.round`): rounds follow one another, and each begins with the first record.
             seconds: How long all of it may take.
 
         Raises:
@@ -48,20 +49,24 @@ class ServerHistory:
         """
         deadline = time.monotonic() + seconds
         found: dict[str, int] = {}
+        before: dict[str, int] = {}
         with quiet(self._wandb):
-            run = self._run()
+            run = self.run()
             end = int(run.lastHistoryStep) + 1
-            while end > 0 and not (found and all(writer in found or writer < min(found) for writer in sent)):
+            while end > 0 and not before and not _is_enough(found, sent):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"reading the history of {self._path} took longer than {seconds:g} s")
                 start = max(0, end - _WINDOW)
                 for row in run.scan_history(min_step=start, max_step=end, page_size=_WINDOW):
                     seq, writer = row.get(SEQ), row.get(WRITER)
                     if isinstance(seq, (int, float)) and isinstance(writer, str):
-                        found[writer] = max(found.get(writer, 0), int(seq))
+                        if int(row.get(ROUND) or 0) == round_:
+                            found[writer] = max(found.get(writer, 0), int(seq))
+                        else:
+                            before[writer] = 0
                 end = start
         earlier = {writer: seq for writer, seq in sent.items() if found and writer < min(found)}
-        return {**earlier, **found}
+        return {**before, **earlier, **found}
 
     def await_rows(self, last_step: int, seconds: float) -> int | None:
         """Wait until the server has all rows up to the client's step `last_step`.
@@ -76,7 +81,7 @@ class ServerHistory:
         tries = 0
         while True:
             with quiet(self._wandb):
-                run = self._run()
+                run = self.run()
                 rows = max(int(getattr(run, "historyLineCount", 0) or 0), int(run.lastHistoryStep) + 1)
             if rows > last_step:
                 return None
@@ -86,8 +91,13 @@ class ServerHistory:
             time.sleep(pause)
             tries += 1
 
-    def _run(self) -> Any:
+    def run(self) -> Any:
+        """The run, as the public API of the client has it now."""
         if self._api is None:
             self._api = self._wandb.Api(overrides={"base_url": self._server}, timeout=self._timeout)
         self._api.flush()  # it keeps what it was told before
         return self._api.run(self._path)
+
+
+def _is_enough(found: Mapping[str, int], sent: Mapping[str, int]) -> bool:
+    return bool(found) and all(writer in found or writer < min(found) for writer in sent)

@@ -59,7 +59,7 @@ class Media:
             return self._single(kind, name, parts[0])
         except InvalidValueError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except Exception as error:
             raise InvalidValueError(f"{kind} cannot be read: {error}") from error
 
     def _single(self, kind: str, name: str, value: Mapping[str, Any]) -> list[tuple[str, Any]]:

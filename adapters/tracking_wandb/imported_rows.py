@@ -14,7 +14,7 @@ from tracking_core import InvalidValueError, Record
 from tracking_core.values import Text
 from tracking_wandb.imported_media import Media
 from tracking_wandb.imported_names import decode, part
-from tracking_wandb.offline_log import OfflineRun
+from tracking_wandb.offline_log import OfflineRun, seconds
 from tracking_wandb.rows import AXIS, MAIN_AXIS
 
 _STEP = "_step"
@@ -62,7 +62,13 @@ class RowReader:
         if column not in row:
             # What the client itself adds, such as a last empty row.
             return
-        axis, step, time = decode(column, names), int(row[column]), float(row["_timestamp"])
+        count = row[column]
+        if not isinstance(count, int):
+            self._say(
+                str(column), f"as the step of a row it is {count!r:.40}, no whole number; such rows were left out"
+            )
+            return
+        axis, step, time = decode(column, names), count, self._time(row)
         values = {key: value for key, value in row.items() if key != column and not key.startswith("_")}
         media = {key: value for key, value in values.items() if isinstance(value, dict) and "_type" in value}
         if not media:
@@ -90,7 +96,7 @@ class RowReader:
     # -- rows of other programs --------------------------------------------------------------------------------------
 
     def _foreign(self, row: Mapping[str, Any]) -> Iterator[Record]:
-        time = float(row.get("_timestamp", self._started + float(row.get("_runtime", 0.0))))
+        time = self._time(row)
         values = dict(_flat({key: value for key, value in row.items() if key not in CLIENT_KEYS}))
         axes = {key: self._axis(key, values) for key in values}
         used = {axis for key, axis in axes.items() if axis is not None and axis != key}
@@ -117,6 +123,10 @@ class RowReader:
         for (axis, step), numbers in scalars.items():
             yield Record("scalars", 0, "", time, step, axis, numbers)
 
+    def _time(self, row: Mapping[str, Any]) -> float:
+        time = seconds(row.get("_timestamp"))
+        return self._started + (seconds(row.get("_runtime")) or 0.0) if time is None else time
+
     def _axis(self, key: str, values: Mapping[str, Any]) -> str | None:
         """The column that a key is counted on; None for W&B's own step."""
         column = self._exact.get(key)
@@ -125,7 +135,8 @@ class RowReader:
         if column is None or column == _STEP:
             return None
         step = values.get(column)
-        if isinstance(step, bool) or not isinstance(step, (int, float)) or not float(step).is_integer():
+        whole = isinstance(step, int) or (isinstance(step, float) and step.is_integer())
+        if isinstance(step, bool) or not whole:
             if column != key:
                 why = "is missing in some rows" if step is None else f"is {step!r:.40}, no whole number"
                 self._say(column, f"as the axis of {key!r} it {why}; such rows are counted on W&B's own step")

@@ -6,9 +6,10 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core import ForeignRun, Record, TrackingError
+from tracking_core import ForeignRun, Record, StoreError
+from tracking_wandb.offline_log import read_offline_run, seconds
 
 if TYPE_CHECKING:
     from tracking_wandb.offline_log import OfflineArtifact, OfflineRun
@@ -28,12 +29,10 @@ def runs(path: Path) -> Iterable[ForeignRun] | None:
 
 
 def _read(logs: list[Path]) -> Iterator[ForeignRun]:
-    from tracking_wandb.offline_log import read_offline_run
-
     for log in logs:
         try:
             foreign = _WandbRun(read_offline_run(log)).foreign()
-        except (TrackingError, OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - what damaged files bring a reader to is not to be foreseen
             # It must not keep the others from being read: it fails by itself, when its records are asked for.
             foreign = ForeignRun(log.stem, _failing(error), str(log), source=log.parent)
         yield foreign
@@ -54,11 +53,14 @@ class _WandbRun:
     def __init__(self, run: OfflineRun) -> None:
         self._run = run
         self._problems: list[str] = []
-        self._own: Mapping[str, Any] = run.config.get(_OWN) or {}
+        if not run.introduced:
+            raise StoreError(f"nothing can be read of it (yet): {run.end.reason or 'there is no record of a run'}")
+        # Another program may have an entry of this name as well.
+        self._own: Mapping[str, Any] = _mapping(run.config.get(_OWN))
         ours = bool(self._own) or (run.path.parent / _MARK).is_file()
         ours = ours or any("_tracking_seq" in row or "_tracking_axis" in row for row in run.history[:1000])
-        self._names: Mapping[str, str] | None = self._own.get("names", {}) if ours else None
-        times = [float(row["_timestamp"]) for row in run.history if "_timestamp" in row]
+        self._names: Mapping[str, str] | None = _mapping(self._own.get("names")) if ours else None
+        times = [time for row in run.history if (time := seconds(row.get("_timestamp"))) is not None]
         self._started = run.start_time if run.start_time is not None else min(times, default=None)
         self._ended = max(times, default=self._started or 0.0)
 
@@ -71,6 +73,9 @@ class _WandbRun:
             self._problems.append(f"{run.path.name} has no record of the run's end")
         if run.console:
             self._problems.append("the console output was left out")
+        theirs = self._own.get("project")
+        own = {_OWN} if self._own else set[str]()
+        config = {_RESERVED.get(key, key): value for key, value in run.config.items() if key not in own}
         git = {key: value for key, value in (run.git or {}).items() if value}
         environment = {"host": run.host, "program": run.program, "git": git}
         return ForeignRun(
@@ -79,8 +84,8 @@ class _WandbRun:
             # A run that was continued offline has a log, with a start of its own, for each time.
             identity=f"{run.entity or ''}/{run.project or ''}/{run.id}/{run.start_time}",
             name=run.display_name or run.id,
-            project=self._own.get("project") or run.project,
-            config={_RESERVED.get(key, key): value for key, value in run.config.items() if key != _OWN},
+            project=theirs if isinstance(theirs, str) and theirs else run.project,
+            config=config,
             tags=run.tags,
             group=run.group,
             job_type=run.job_type,
@@ -107,7 +112,8 @@ class _WandbRun:
                     # What this adapter logs beside it, as a number; the histogram has it.
                     counted.add(f"{record.data['name']}/nonfinite")
                 yield record
-        for reference in self._own.get("used_artifacts", []):
+        used = self._own.get("used_artifacts")
+        for reference in cast("list[Any]", used) if isinstance(used, list) else []:
             yield Record("use_artifact", 0, "", end, data={"artifact": str(reference)})
         for artifact in run.artifacts:
             if artifact.type != "run_table":
@@ -130,6 +136,9 @@ class _WandbRun:
             yield Record("summary", 0, "", end, data=extra)
         if run.complete:
             status = _STATUSES.get(run.exit_code or 0, "failed")
+            if run.preempting and run.exit_code:
+                # As W&B has it: it was said to be about to be preempted, and did not end well.
+                status = "preempted"
             yield Record("finish", 0, "", end, data={"status": status, "error": error})
 
     def _summary(self) -> dict[str, Any]:
@@ -149,10 +158,10 @@ class _WandbRun:
         return found
 
     def _artifact(self, artifact: OfflineArtifact) -> Iterator[Record]:
-        metadata = dict(artifact.metadata)
-        own: Mapping[str, Any] = metadata.pop(_OWN, None) or {} if self._names is not None else {}
+        metadata = dict(_mapping(artifact.metadata))
+        own = _mapping(metadata.pop(_OWN, None)) if self._names is not None else {}
         if own and list(metadata) == ["metadata"]:
-            metadata = metadata["metadata"]
+            metadata = _mapping(metadata["metadata"])
         name, kind = own.get("name", artifact.name), own.get("type", artifact.type)
         files: dict[str, Path] = {}
         lost = 0
@@ -162,6 +171,8 @@ class _WandbRun:
                 files[entry.path] = entry.local_path
             else:
                 lost += 1
+        if not artifact.entries:
+            self._problems.append(f"{name}: the list of the files of this artifact is not there (any more)")
         if lost:
             self._problems.append(
                 f"{name}: {lost} of {len(artifact.entries)} files of this artifact are not on this machine (any more)"
@@ -170,6 +181,10 @@ class _WandbRun:
             aliases = own.get("aliases", [alias for alias in artifact.aliases if alias != "latest"])
             data = {"artifact": files, "name": name, "type": kind, "metadata": metadata, "aliases": tuple(aliases)}
             yield Record("artifact", 0, "", self._ended, data=data)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
@@ -187,6 +202,9 @@ def _digest(path: Path) -> str:
     """Base64 of the MD5 of a file, as the client writes it; "" for one that cannot be read."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
+        if not path.is_file():
+            # The log may come from anybody: what a device gives never ends.
+            return ""
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)

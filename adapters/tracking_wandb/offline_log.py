@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +29,12 @@ __all__ = [
     "decode_value",
     "metric_definition",
     "read_offline_run",
+    "seconds",
 ]
+
+
+_FAR = 1e12
+"""Times beyond are none: 30,000 years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class OfflineRun:
         git: `remote` and `commit`; None without a repository.
         preempting: Whether the run was marked as about to be preempted.
         exit_code: The exit code; None before the end.
+        introduced: Whether the record that says what the run is is there; it is the first that a client writes.
         complete: Whether the record of the run's end is there.
         end: Where the reading stopped, and why.
     """
@@ -138,6 +145,7 @@ class OfflineRun:
     git: Mapping[str, str] | None = None
     preempting: bool = False
     exit_code: int | None = None
+    introduced: bool = False
     complete: bool = False
     end: LogEnd = field(default_factory=lambda: LogEnd("torn", 0, "nothing was read yet"))
 
@@ -171,6 +179,13 @@ def read_offline_run(path: str | os.PathLike[str]) -> OfflineRun:
 def decode_value(text: str) -> Any:
     """Decode the JSON of one item: NaN, Infinity and -Infinity are floats, and `-0` is the float it was."""
     return json.loads(text, parse_int=_parse_int)
+
+
+def seconds(value: Any) -> float | None:
+    """A value of `_timestamp` or `_runtime` as seconds; None for what is none: a program may log anything there."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _FAR:
+        return None
+    return float(value)
 
 
 def _parse_int(text: str) -> int | float:
@@ -232,6 +247,7 @@ class _State:
     def _take_run(self, run: Any) -> None:
         # Each change of the name, the tags or the notes writes the whole record again: the last one holds.
         self.run |= {
+            "introduced": True,
             "id": run.run_id or self.run["id"],
             "project": run.project or None,
             "entity": run.entity or None,
@@ -376,7 +392,7 @@ def _entries(manifest: Any) -> Iterable[OfflineArtifactEntry]:
         try:
             with gzip.open(manifest.manifest_file_path, "rt", encoding="utf-8") as lines:
                 rows = [json.loads(line) for line in lines]
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, zlib.error):
             return
         for row in rows:
             yield _entry(row["path"], row["digest"], row.get("size"), row.get("ref"), row.get("local_path"))

@@ -8,12 +8,12 @@ import shutil
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core import NullTracker, SettingsError
-from tracking_wandb import client
+from tracking_wandb import client, recovery
 from tracking_wandb.failures import is_gone, opening_error
 from tracking_wandb.history import ServerHistory
 from tracking_wandb.options import Options, read_options
@@ -100,7 +100,12 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
         )
     if mode == "online":
         client.require_key(wandb, options)
+        if run.generation:
+            # W&B cannot take rows back, and never gives the id of a deleted run again.
+            run = replace(run, id=f"{run.id}-{run.generation + 1}")
     earlier = _earlier_folders(options, run) if mode == "offline" else []
+    if mode == "offline":
+        recovery.announce(options, run, _folders(options, run))
     native = _init(wandb, options, run, mode)
     session = Session(
         wandb=wandb,
@@ -113,15 +118,20 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
     )
     reopened = bool(run.state.get("openings"))
     if mode == "offline":
-        (session.directory / MARK).write_text(json.dumps({"run": run.id, "target": str(target)}))
+        _mark(session.directory, run)
+        recovery.settled(options, run)
         session.replaced = earlier
         session.confirmed = {} if reopened else None
     elif reopened or native.resumed:
         _compare_with_server(session)
+    if run.state.get("round", 0) != run.round:
+        run.state["round"], run.state["sent"] = run.round, {}
     _OPEN[run.id] = session
     run.state["openings"] = int(run.state.get("openings", 0)) + 1
     run.state["mode"] = mode
     run.state["dir"] = str(session.directory)
+    if mode == "online":
+        recovery.begun(session)
     return WandbTracker(session)
 
 
@@ -157,7 +167,7 @@ def _init(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
             with client.quiet(wandb), client.command_line(run):
                 native = wandb.init(
                     **arguments,
-                    config=plain_config(run.config),
+                    config=recovery.configuration(run) if mode == "online" else plain_config(run.config),
                     resume="allow" if mode == "online" else None,
                     reinit="create_new",
                     settings=client.run_settings(wandb, options, run, mode),
@@ -188,18 +198,22 @@ def _folders(options: Options, run: RunInfo) -> set[Path]:
 def _compare_with_server(session: Session) -> None:
     """Find out what the server has; where it does not say, the cursor is left to tell."""
     state = session.info.state
-    sent: Mapping[str, int] = state.get("sent", {})
+    sent: Mapping[str, int] = state.get("sent", {}) if state.get("round", 0) == session.info.round else {}
     try:
-        have = session.history().confirmed(sent) if session.native.resumed else {}
+        have = session.history().confirmed(sent, round_=session.info.round) if session.native.resumed else {}
     except Exception:  # noqa: BLE001 - the client raises much; without an answer the cursor is what there is
         return
     session.have = have
-    session.confirmed = dict(have)
+    session.confirmed = recovery.certain(have, state, sent)
     for writer, seq in state.get("uploads", []):
         # An artifact that was on its way is sent again; rows behind it that are there already are not.
         if writer in session.confirmed:
             session.confirmed[writer] = min(session.confirmed[writer], seq - 1)
     state["uploads"] = []
+
+
+def _mark(folder: Path, run: RunInfo) -> None:
+    (folder / MARK).write_text(json.dumps({"run": run.id}))
 
 
 def _earlier_folders(options: Options, run: RunInfo) -> list[Path]:
@@ -209,4 +223,7 @@ def _earlier_folders(options: Options, run: RunInfo) -> list[Path]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if json.loads((folder / MARK).read_text())["run"] == run.id:
                 found.add(folder)
+    for folder in recovery.announced(options, run, _folders(options, run)):
+        _mark(folder, run)
+        found.add(folder)
     return sorted(folder for folder in found if folder.is_dir())

@@ -14,7 +14,10 @@ OWN = "_tracking"
 
 
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with plain values; the client's own entry, and ours, get an escaped name."""
+    """A configuration or summary with plain values; the client's own entry, and ours, get an escaped name.
+
+    The client makes null of NaN there, or leaves it out, and writes infinities as no JSON has them: so they are words.
+    """
     reserved = {"_wandb": "~5fwandb", OWN: f"~5f{OWN[1:]}"}
     return {
         reserved.get(key, key): value for key, value in cast("dict[str, Any]", _sendable(to_config(config))).items()
@@ -23,7 +26,7 @@ def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata of an artifact: W&B takes no NaN and no infinity there, so they are words."""
-    return cast("dict[str, Any]", _sendable(to_config(metadata), words=True))
+    return cast("dict[str, Any]", _sendable(to_config(metadata)))
 
 
 def merge(into: dict[str, Any], change: Mapping[str, Any]) -> None:
@@ -36,14 +39,14 @@ def merge(into: dict[str, Any], change: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _sendable(value: Any, *, words: bool = False) -> Any:
+def _sendable(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
-    if words and isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
         items = cast("Mapping[str, Any]", value).items()
-        return {clean(key): _sendable(item, words=words) for key, item in items}
+        return {clean(key): _sendable(item) for key, item in items}
     if isinstance(value, (list, tuple)):
-        return [_sendable(item, words=words) for item in cast("list[Any]", value)]
+        return [_sendable(item) for item in cast("list[Any]", value)]
     return value

@@ -15,6 +15,7 @@ Keys with an underscore in front are hidden by W&B. Every row may have:
 | `_timestamp` | when it was recorded, in seconds since the epoch |
 | `_tracking_axis` | the key of the row's axis; a row without it is on the axis `step` |
 | `_tracking_seq`, `_tracking_writer` | the record of the journal that it came from |
+| `_tracking_round` | the round it was given in, from 1; a row without it is of round 0 (see `RunInfo.round`) |
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from tracking_core.values import Record
 from tracking_wandb.names import is_cut, media_key, metric_key
 
 MAIN_AXIS = "step"
-TIMESTAMP, AXIS, SEQ, WRITER = "_timestamp", "_tracking_axis", "_tracking_seq", "_tracking_writer"
+TIMESTAMP, AXIS = "_timestamp", "_tracking_axis"
+SEQ, WRITER, ROUND = "_tracking_seq", "_tracking_writer", "_tracking_round"
 _INT64 = 2**63
 
 
@@ -36,11 +38,13 @@ class Rows:
     Args:
         define: The run's `define_metric`.
         remember: Called with (key, name) when a key does not hold its whole name.
+        round_: The round that rows of records are given in.
     """
 
-    def __init__(self, define: Callable[..., Any], remember: Callable[[str, str], None]) -> None:
+    def __init__(self, define: Callable[..., Any], remember: Callable[[str, str], None], *, round_: int = 0) -> None:
         self._define = define
         self._remember = remember
+        self._round = round_
         self._axes: dict[str, str] = {}
         self._keys: dict[tuple[str, bool], str] = {}
         self._drawn: set[str] = set()
@@ -82,6 +86,8 @@ class Rows:
             row[TIMESTAMP] = wall_time
         if record is not None:
             row[SEQ], row[WRITER] = record.seq, record.writer
+            if self._round:
+                row[ROUND] = self._round
         return row
 
     def repeat(self) -> None:

@@ -27,7 +27,7 @@ from tracking_core.values import (
     to_text,
     to_video,
 )
-from tracking_wandb import ending, media
+from tracking_wandb import ending, media, recovery
 from tracking_wandb.artifacts import ArtifactBuilder, Uploads, reference
 from tracking_wandb.client import quiet, writes_soon
 from tracking_wandb.failures import gone, is_gone
@@ -72,7 +72,7 @@ class WandbTracker:
         self._uploads = Uploads(session.info.state)
         self._tail = LogTail(session.log)
         with self._talking():
-            self._rows = Rows(self._run.define_metric, self._remember_name)
+            self._rows = Rows(self._run.define_metric, self._remember_name, round_=session.info.round)
             self._remember_project()
 
     def __repr__(self) -> str:
@@ -97,6 +97,11 @@ class WandbTracker:
     def confirmed(self) -> Mapping[str, int] | None:
         """By writer, the highest sequence number W&B has; {} for nothing, None where the cursor is to be trusted."""
         return self._session.confirmed
+
+    @property
+    def arrived(self) -> Mapping[str, int]:
+        """By writer, the highest sequence number of a row that W&B has; `confirmed` may lie before it."""
+        return self._session.have
 
     @property
     def broken(self) -> bool:
@@ -222,6 +227,7 @@ class WandbTracker:
         plain = plain_config(config)
         with self._talking():
             merge(self._config, plain)
+            recovery.configured(self._session.info.state, plain)
             self._run.config.update({key: self._config[key] for key in plain}, allow_val_change=True)
 
     def log_summary(self, summary: Mapping[str, Any]) -> None:
@@ -299,6 +305,8 @@ class WandbTracker:
             except Exception as error:
                 raise BatchInterrupted(taken) from error
             sent[record.writer] = max(sent.get(record.writer, 0), record.seq)
+            if record.kind not in _ROW_KINDS and self._session.mode == "online":
+                recovery.sent(self._session.info.state, record)
 
     def flush(self) -> None:
         """Return when every row stands in the client's transaction log, from which `wandb sync` can recover it.
@@ -310,7 +318,8 @@ class WandbTracker:
             Rejected: An artifact that was logged before could not be uploaded.
         """
         with self._talking():
-            if writes_soon(self._wandb) and not self._tail.await_row(self._last_step, _NUDGE_AFTER):
+            # Rows of an earlier opening stand in the log of that one.
+            if self._rows_sent and writes_soon(self._wandb) and not self._tail.await_row(self._last_step, _NUDGE_AFTER):
                 # Seen once in many thousands: what was written last stays in memory until something else is written.
                 self._rows.repeat()
                 if not self._tail.await_row(self._last_step, _FLUSH_SECONDS):

@@ -313,6 +313,8 @@ class _Http(ThreadingHTTPServer):
     """The listening socket; it knows its connections, to be able to end them."""
 
     daemon_threads = True
+    # The client uploads many files at once, each over a connection of its own; beyond the backlog they are reset.
+    request_queue_size = 128
 
     def __init__(self, port: int, owner: WandbServer) -> None:
         self.owner = owner

@@ -18,6 +18,7 @@ from typing import Any
 from tracking_core.errors import InvalidValueError, NameNotFoundError, StoreError
 from tracking_core.journal.events import blob_path
 from tracking_core.layout import dump_json, load_json, replace_file, write_exclusively
+from tracking_core.mirror.fetching import fetched
 from tracking_core.naming import FILE_NAMES
 from tracking_core.values import ArtifactFile, ArtifactRef
 
@@ -52,7 +53,7 @@ class StoredVersion:
         """
         if name not in self.files:
             raise NameNotFoundError(f"{self.ref} has no file {name!r}; it has {', '.join(sorted(self.files))}")
-        return blob_path(self.blobs, self.files[name][0])
+        return fetched(blob_path(self.blobs, self.files[name][0]), self.blobs.parent)
 
     def read(self, name: str) -> bytes:
         """The bytes of one of its files."""

@@ -7,7 +7,7 @@ import sys
 import click
 
 from tracking_core._version import __version__
-from tracking_core.cli.arguments import root_option, run_argument
+from tracking_core.cli.arguments import RunName, root_option, run_argument
 from tracking_core.cli.bounded import TIMEOUT
 from tracking_core.cli.loading import LazyVerbs
 
@@ -39,7 +39,7 @@ def app() -> None:
     """
 
 
-@app.command()
+@app.command(short_help="List the installed backends, or show one.")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backends(name: str | None, as_json: bool) -> None:
@@ -67,7 +67,7 @@ def backends(name: str | None, as_json: bool) -> None:
     sys.exit(1 if any(row.is_error for row in rows) else 0)
 
 
-@app.command()
+@app.command(short_help="Check settings, store, backends and recent runs.")
 @click.argument("targets", metavar="[TARGET]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
@@ -105,8 +105,8 @@ def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
     sys.exit(0 if diagnosis.ok else 1)
 
 
-@app.command()
-@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@app.command(short_help="Deliver what targets have not had yet.")
+@click.argument("runs", metavar="[RUN]...", type=RunName(), nargs=-1)
 @click.option("--to", "to", multiple=True, metavar="TARGET", help="Deliver to this target; may be given several times.")
 @click.option("--all", "every", is_flag=True, help="Deliver all runs of the store.")
 @click.option("--follow", metavar="ROOT", help="Deliver all runs under ROOT as they grow, until interrupted.")
@@ -119,7 +119,7 @@ def sync(
 
     Without --to the targets are those that each run was started with. Interrupted and repeated, it goes on where it
     stopped. With --follow it runs beside trainings that cannot reach their backends, on another machine perhaps.
-    Ends with 1 when something did not arrive.
+    Ends with 1 when something did not arrive, and with 130 after Ctrl-C.
     """
     from tracking_core.cli import sync as syncing
     from tracking_core.cli.output import print_json
@@ -135,6 +135,8 @@ def sync(
         result = syncing.sync(runs, to, root)
     except TrackingError as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        syncing.end_interrupted()
     if as_json:
         print_json(result)
     else:
@@ -143,7 +145,7 @@ def sync(
     sys.exit(0 if result["ok"] else 1)
 
 
-@app.command("import")
+@app.command("import", short_help="Take runs in from TensorBoard, W&B, CSV or packs.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--from", "kind", metavar="KIND", help="tensorboard, wandb, csv or pack.  [default: found out]")
 @click.option("--project", metavar="P", help="Project of the runs.  [default: what the source says, or is set]")
@@ -177,7 +179,7 @@ def import_(
     sys.exit(0 if result["ok"] else 1)
 
 
-@app.command()
+@app.command(short_help="Make one archive of a run.")
 @run_argument
 @click.option("-o", "--output", metavar="FILE", help="The file to make.  [default: RUN.tracking.zip]")
 @root_option

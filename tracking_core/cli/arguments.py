@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,16 +23,32 @@ class RunName(_Type):
     name = "run"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
-        """The ids that begin with what was typed, with the names of the runs as help."""
-        from click.shell_completion import CompletionItem
-
+        """The ids and names that begin with what was typed."""
         from tracking_core.cli.choosing import completions
 
-        try:
-            found = completions(ctx.params.get("root"), incomplete)
-        except Exception:  # noqa: BLE001 - whatever is wrong, it is not said while somebody types
-            return []
-        return [CompletionItem(run_id, help=name) for run_id, name in found]
+        return _offered(lambda: completions(ctx.params.get("root"), incomplete))
+
+
+class ScalarName(_Type):
+    """The name of a scalar of the run that was named before, or a pattern."""
+
+    name = "scalar"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """The names that begin with what was typed."""
+        from tracking_core.cli.choosing import scalar_completions
+
+        run = ctx.params.get("run")
+        return _offered(lambda: scalar_completions(ctx.params.get("root"), run, incomplete)) if run else []
+
+
+def _offered(find: Callable[[], Iterable[tuple[str, str]]]) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    try:
+        return [CompletionItem(text, help=about) for text, about in find()]
+    except Exception:  # noqa: BLE001 - whatever is wrong, it is not said while somebody types
+        return []
 
 
 run_argument = click.argument("run", metavar="RUN", type=RunName())
@@ -40,7 +56,7 @@ run_argument = click.argument("run", metavar="RUN", type=RunName())
 runs_argument = click.argument("runs", metavar="RUN...", type=RunName(), nargs=-1, required=True)
 """One run or more."""
 root_option = click.option(
-    "--root", metavar="DIR", is_eager=True, help="Root of the run store.  [default: what is set]"
+    "--root", metavar="DIR", is_eager=True, help="Root of the run store, or a mirror.  [default: what is set]"
 )
 """Where the runs are."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -195,6 +195,9 @@ def print_table(rows: Sequence[BackendRow]) -> None:
             )
             for row in rows
         ],
+        whole=("status",),
+        # `tracking backends NAME` has them.
+        spare=("capabilities", "guarantee"),
     )
     _print_problems(output, rows)
     missing = [name for name in FIRST_PARTY if name not in {row.name for row in rows}]

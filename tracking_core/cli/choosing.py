@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-from tracking_core.cli.removal import tombstone_of
 from tracking_core.errors import RunNotFoundError, StoreError
-from tracking_core.layout import is_run, project_directories, read_run
+from tracking_core.layout import is_run, project_directories, read_run, tombstone_of
+from tracking_core.mirror.address import refuse_address
 from tracking_core.naming import printable
-from tracking_core.settings import did_you_mean
+from tracking_core.settings import did_you_mean, load_settings
 from tracking_core.store import RunRecord, Store, open_store
 
 _SHOWN = 5
+_OFFERED = 100
+_PLAIN = re.compile(r"[\w./@%+,=-]+")
+"""What no shell takes apart, and no terminal for something else."""
 
 
 def choose(text: str, root: str | None) -> RunRecord:
@@ -33,17 +39,66 @@ def choose(text: str, root: str | None) -> RunRecord:
 def choose_all(texts: Sequence[str], root: str | None) -> list[RunRecord]:
     """The runs that texts name, each once, in that order; see `choose`."""
     store = open_store(root)
-    found = {record.dir: record for record in (choose_in(store, text) for text in texts)}
-    return list(found.values())
+    store.refresh()
+    there = _There(store.root)
+    found = dict.fromkeys(_chosen(there, text) for text in texts)
+    return [store.record(place) for place in found]
+
+
+def own_root(root: str | None, verb: str) -> None:
+    """See that a store is not a mirror, which nothing is changed in.
+
+    Args:
+        root: Root of the store; None takes what is set.
+        verb: What was to be done.
+
+    Raises:
+        SettingsError: It is one.
+    """
+    refuse_address(
+        load_settings().get("dir", root),
+        what=f"tracking {verb}",
+        remedy="do it where the runs are, and in a bucket with the tools of the cloud",
+    )
 
 
 def choose_in(store: Store, text: str) -> RunRecord:
     """As `choose`, in a store that is open."""
-    places = list(_places(store.root))
-    same = [place for place in places if place.name == text]
+    store.refresh()
+    return store.record(_chosen(_There(store.root), text))
+
+
+class _There:
+    """The runs that there are, looked for once, however many are named.
+
+    Args:
+        root: Root of the store.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def by_id(self) -> dict[str, list[Path]]:
+        """Their directories, by the names of these."""
+        found: dict[str, list[Path]] = {}
+        for place in _places(self.root):
+            found.setdefault(place.name, []).append(place)
+        return found
+
+    @cached_property
+    def facts(self) -> dict[Path, tuple[str, str, str]]:
+        """Id, name and project of those that can be read."""
+        places = (place for same in self.by_id.values() for place in same)
+        return {place: known for place in places if (known := _facts(place)) is not None}
+
+
+def _chosen(there: _There, text: str) -> Path:
+    same = there.by_id.get(text, [])
     if len(same) == 1:
-        return RunRecord(same[0])
-    facts = {place: known for place in places if (known := _facts(place)) is not None}
+        return same[0]
+    facts = there.facts
+    places = [place for found in there.by_id.values() for place in found]
     ids: dict[Path, tuple[str, ...]] = {place: (place.name,) for place in places}
     for place, (run_id, _, project) in facts.items():
         # What holds a "/" cannot be an id.
@@ -56,18 +111,34 @@ def choose_in(store: Store, text: str) -> RunRecord:
         [place for place, found in ids.items() if text and any(one.startswith(text) for one in found)],
     ):
         if len(fits) == 1:
-            return RunRecord(fits[0])
+            return fits[0]
         if fits:
             raise RunNotFoundError(_ambiguous(text, fits))
-    raise RunNotFoundError(_unknown(store.root, text, facts.values()))
+    raise RunNotFoundError(_unknown(there.root, text, facts.values()))
 
 
 def completions(root: str | None, beginning: str) -> Iterable[tuple[str, str]]:
-    """(id, name) of the runs whose id begins so, the newest first."""
-    places = [place for place in _places(open_store(root).root) if place.name.startswith(beginning)]
-    for place in sorted(places, key=lambda place: place.name, reverse=True)[:100]:
+    """(what may be typed, what it is) of the runs whose id or name begins so, ids first and the newest first.
+
+    A name that several runs have is none to choose by, and one that a shell would take apart is not offered.
+    """
+    places = list(_places(open_store(root).root))
+    fitting = [place for place in places if place.name.startswith(beginning)]
+    for place in sorted(fitting, key=lambda place: place.name, reverse=True)[:_OFFERED]:
         facts = _facts(place)
         yield place.name, printable(facts[1]) if facts is not None else ""
+    if not beginning or fitting:
+        # Nobody waits for every run to be opened while typing what may become anything.
+        return
+    names = Counter(facts[1] for place in places if (facts := _facts(place)) is not None)
+    offered = (name for name, count in names.items() if count == 1 and name.startswith(beginning))
+    yield from ((name, "name of a run") for name in sorted(filter(_PLAIN.fullmatch, offered))[:_OFFERED])
+
+
+def scalar_completions(root: str | None, run: str, beginning: str) -> Iterable[tuple[str, str]]:
+    """(name, "") of the scalars of a run that begin so."""
+    found = (name for name in choose(run, root).scalar_names() if name.startswith(beginning))
+    yield from ((name, "") for name in filter(_PLAIN.fullmatch, found))
 
 
 def _places(root: Path) -> Iterator[Path]:
@@ -94,7 +165,8 @@ def _ambiguous(text: str, fits: Sequence[Path]) -> str:
 
 
 def _unknown(root: Path, text: str, facts: Iterable[tuple[str, str, str]]) -> str:
-    removed = tombstone_of(root, text)
+    project, slash, run_id = text.rpartition("/")
+    removed = tombstone_of(root, run_id, project if slash else None)
     if removed is not None:
         return f"the run {printable(repr(text))} was removed: see {removed}"
     known = [part for run_id, name, _ in facts for part in (run_id, name)]

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
-from tracking_core.cli.output import Output, number, status_style
+from tracking_core.cli.output import Output, exactly, number, status_style
 from tracking_core.cli.values import series_of
 from tracking_core.errors import NameNotFoundError
 from tracking_core.store import MetricSummary, RunRecord
-from tracking_core.store.comparing import summarise
+from tracking_core.store.comparing import flat, summarise
+from tracking_core.store.filters import same
 
 _LARGER = re.compile(
     r"(?:^|[^a-z])(?:acc|accuracy|auc|auroc|ap|map|f1|precision|recall|reward|return|score|psnr|ssim|iou|dice|bleu|rouge"
@@ -48,7 +49,7 @@ def compare(
         NameNotFoundError: No run has any of `metrics`.
     """
     labels = _labels([record.id for record in records], [f"{record.project}/{record.id}" for record in records])
-    configs = {label: _flat(record.config) for label, record in zip(labels, records, strict=True)}
+    configs = {label: flat(record.config) for label, record in zip(labels, records, strict=True)}
     keys = list(dict.fromkeys(key for config in configs.values() for key in config))
     by_key = {key: {label: config[key] for label, config in configs.items() if key in config} for key in keys}
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -93,16 +94,6 @@ def _values(came_to: MetricSummary, *, up: bool) -> dict[str, Any]:
     }
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(_flat(cast("Mapping[str, Any]", value), f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _is_larger_better(name: str, largest: Sequence[str], smallest: Sequence[str]) -> bool:
     if any(fnmatchcase(name, one) for one in largest):
         return True
@@ -115,8 +106,8 @@ def _is_larger_better(name: str, largest: Sequence[str], smallest: Sequence[str]
 def _differs(values: Mapping[str, Any], runs: int) -> bool:
     if len(values) < runs:
         return True
-    # 1 and True are equal, and not the same.
-    return len({(type(value).__name__, repr(value)) for value in values.values()}) > 1
+    first, *others = values.values()
+    return not all(same(first, other) for other in others)
 
 
 def _labels(names: Sequence[str], instead: Sequence[str]) -> list[str]:
@@ -132,18 +123,19 @@ def print_comparison(found: Mapping[str, Any]) -> None:
     heads = _labels([run["name"] for run in runs], [f"{run['name']} ({run['id']})" for run in runs])
     facts: list[Any] = [("id", *ids), ("project", *(run["project"] for run in runs))]
     facts.append(("status", *((run["status"], status_style(run["status"])) for run in runs)))
-    output.table(("run", *heads), facts)
+    output.table(("run", *heads), facts, whole=heads, repeated=True)
     if found["config"]:
         output.heading("config")
         rows = [
-            (key, *(number(values[one]) if one in values else "-" for one in ids))
+            (key, *(exactly(values[one]) if one in values else "-" for one in ids))
             for key, values in found["config"].items()
         ]
-        output.table(("", *heads), rows)
+        output.table(("", *heads), rows, repeated=True)
     for title in ("last", "best"):
         if found["metrics"]:
             output.heading(title)
-            output.table(("", *heads), [_row(metric, title, ids) for metric in found["metrics"]])
+            rows = [_row(metric, title, ids) for metric in found["metrics"]]
+            output.table(("", *heads), rows, whole=heads, repeated=True)
 
 
 def _row(metric: Mapping[str, Any], which: str, ids: Sequence[str]) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
-from tracking_core.errors import SettingsError
+from tracking_core.errors import JournalError, MissingDependencyError, SettingsError
 from tracking_core.journal.liveness import owner_of
 from tracking_core.layout import load_json
 from tracking_core.store import RunRecord
@@ -25,7 +25,7 @@ class Delivery:
 
     Args:
         target: In canonical form; the label of a tracker that was passed as an object.
-        pending: Records that wait for it; None where nobody keeps count.
+        pending: Records that wait for it; None where nobody keeps count, or not all can be read.
         delivered: Records that it took.
         failed: Records that it refused or failed on.
         skipped: Records that its filters leave out, or that it has no place for.
@@ -93,7 +93,7 @@ def _delivery(directory: Path, target: Target) -> Delivery:
     facts = _read(path)
     return Delivery(
         str(target),
-        Inbox(directory, Cursor(None, str(target), writers=dict(cursor.writers))).waiting(),
+        _waiting(directory, target, cursor),
         cursor.counts.get("delivered", 0),
         cursor.counts.get("failed", 0),
         cursor.counts.get("skipped", 0),
@@ -103,6 +103,14 @@ def _delivery(directory: Path, target: Target) -> Delivery:
         facts.get("updated"),
         bool(target.filters),
     )
+
+
+def _waiting(directory: Path, target: Target, cursor: Cursor) -> int | None:
+    try:
+        return Inbox(directory, Cursor(None, str(target), writers=dict(cursor.writers))).waiting()
+    except (JournalError, MissingDependencyError):
+        # What cannot be read cannot be counted; the rest of the run can be shown all the same, or removed.
+        return None
 
 
 def _cursors(directory: Path) -> Iterator[str]:

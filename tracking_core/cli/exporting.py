@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
+import os
 import secrets
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 from tracking_core.cli.arguments import progress
-from tracking_core.cli.output import plain
+from tracking_core.cli.output import csv_writer, plain
 from tracking_core.cli.values import matching
 from tracking_core.errors import MissingDependencyError, NameNotFoundError, StoreError
 from tracking_core.store import RunRecord, Series
@@ -75,12 +75,15 @@ def export(
     for path in parts:
         if path.exists() and not force:
             raise StoreError(f"{path} exists already: --force replaces it, or name another place")
+    if partition:
+        _check_dataset(place, kind)
     _check(records, kind, names)
     rows = 0
     with progress("exporting", len(records)) as advance:
         for path, some in parts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _aside(path) as aside, _sink(aside, kind, COLUMNS[2:] if partition else COLUMNS) as sink:
+            folder = _outside(place) if partition else path.parent
+            with _aside(path, folder) as aside, _sink(aside, kind, COLUMNS[2:] if partition else COLUMNS) as sink:
                 for record in some:
                     for series in _series(record, names, raw=raw):
                         sink.add(record, series)
@@ -97,6 +100,13 @@ def write_stdout(records: Sequence[RunRecord], kind: str, names: Sequence[str], 
         for series in _series(record, names, raw=raw):
             sink.add(record, series)
     sink.close()
+
+
+def _check_dataset(place: Path, kind: str) -> None:
+    """A dataset has one format: readers take every file in it for the same."""
+    other = next((path for path in place.glob("project=*/run_id=*/scalars.*") if path.suffix != f".{kind}"), None)
+    if other is not None:
+        raise StoreError(f"{place} is a dataset of other files, such as {other}: name another directory")
 
 
 def _check(records: Sequence[RunRecord], kind: str, names: Sequence[str]) -> None:
@@ -119,10 +129,17 @@ def _partition(place: Path, record: RunRecord, kind: str) -> Path:
     return place / f"project={project}" / f"run_id={run_id}" / f"scalars.{kind}"
 
 
+def _outside(place: Path) -> Path:
+    """Where files of a dataset are made: some readers take whatever is in it, also what was left half-written."""
+    parent = place.resolve().parent
+    same = parent.stat().st_dev == place.stat().st_dev
+    return parent if same and os.access(parent, os.W_OK | os.X_OK) else place
+
+
 @contextmanager
-def _aside(path: Path) -> Generator[Path]:
-    """A file beside, which takes the place of `path` when nothing went wrong; readers pass over its name."""
-    aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
+def _aside(path: Path, folder: Path) -> Generator[Path]:
+    """A file in a folder, which takes the place of `path` when nothing went wrong."""
+    aside = folder / f".{path.name[:80]}.{secrets.token_hex(6)}"
     try:
         yield aside
         aside.replace(path)
@@ -161,7 +178,7 @@ class _Csv:
     def __init__(self, file: IO[str], columns: Sequence[str]) -> None:
         self._file = file
         self._columns = columns
-        self._writer = csv.writer(file, lineterminator="\n")
+        self._writer = csv_writer(file)
         self._writer.writerow(columns)
 
     def add(self, record: RunRecord, series: Series) -> None:

@@ -6,9 +6,12 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from datetime import datetime
+from typing import Any
 
 import click
+
+from tracking_core.store.filters import ABSENT, find
 
 _FORM = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^"=!<>~][^=!<>~]*?)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*', re.DOTALL)
 _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -17,6 +20,8 @@ _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": lambda left, right: left > right,
     ">=": lambda left, right: left >= right,
 }
+
+_MOMENTS = frozenset({"started", "finished"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,29 +95,41 @@ def parse(text: str) -> Condition:
             raise click.BadParameter(f"{right!r} is no regular expression: {error}", param_hint="--where") from error
     if operator in _ORDER and not right:
         raise click.BadParameter(f"{text!r}: there is nothing to compare with", param_hint="--where")
+    if left in _MOMENTS and operator != "~":
+        right = _seconds(text, right)
+    if left == "duration" and operator != "~" and _number(right) is None:
+        raise click.BadParameter(f"{text!r}: expected a number of seconds", param_hint="--where")
     return Condition(left, operator, right)
 
 
+def _seconds(text: str, right: str) -> str:
+    """A moment as seconds since the epoch, from these or from a date with or without a time."""
+    if _number(right) is not None:
+        return right
+    try:
+        # Without a zone it is local time, as it is shown.
+        return repr(datetime.fromisoformat(right).timestamp())
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(
+            f"{text!r}: expected a date such as 2026-01-31 or '2026-01-31 12:00', or seconds since the epoch",
+            param_hint="--where",
+        ) from error
+
+
 def found_in(tree: Mapping[str, Any], path: str) -> Any:
-    """A value in nested mappings; None where there is none.
+    """A value in nested data, as `Store.runs` finds it; None where there is none.
 
     Args:
         tree: The mappings.
-        path: The names on the way, joined by "." or "/"; a name that holds these itself is found as well.
+        path: The names on the way, joined by "." or "/"; a name that holds these itself is found as well, and in a list
+            a number is a place.
 
     Example:
-        >>> found_in({"model": {"width": 64}, "val/loss": 0.5}, "model.width")
+        >>> found_in({"model": {"widths": [64, 32]}, "val/loss": 0.5}, "model.widths.0")
         64
     """
-    if path in tree:
-        return tree[path]
-    for match in re.finditer(r"[./]", path):
-        inner = tree.get(path[: match.start()])
-        if isinstance(inner, Mapping):
-            value = found_in(cast("Mapping[str, Any]", inner), path[match.end() :])
-            if value is not None:
-                return value
-    return None
+    value = find(tree, path)
+    return None if value is ABSENT else value
 
 
 def _number(text: str) -> float | None:

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tracking_core.cli.output import number, plain, shown
+from tracking_core.cli.overview import MEDIA
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.journal import Event, unpack
@@ -88,6 +89,13 @@ def _shown(event: Event, names: Sequence[str]) -> dict[str, Any] | None:
 
 def _wanted(name: str, names: Sequence[str]) -> bool:
     return not names or any(name == one or fnmatchcase(name, one) for one in names)
+
+
+def logs(record: RunRecord, name: str) -> bool:
+    """Whether a run has logged something of a name, or that fits a pattern."""
+    known = [record.scalar_names(), record.image_names(), *map(record.names, MEDIA)]
+    known += [[version.ref.name for version in record.artifacts()], [ref.name for ref in record.used_artifacts()]]
+    return any(_wanted(one, [name]) for names in known for one in names)
 
 
 def json_line(one: Mapping[str, Any]) -> str:

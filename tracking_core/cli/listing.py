@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import click
+
 from tracking_core.cli.expressions import Condition, found_in
-from tracking_core.errors import StoreError
+from tracking_core.cli.output import shown
+from tracking_core.errors import MissingDependencyError, StoreError
 from tracking_core.store import RunRecord, open_store
 
 
@@ -88,7 +91,7 @@ class Row:
     def _read(self, get: Any, default: Any) -> Any:
         try:
             return get()
-        except (StoreError, OSError) as error:
+        except (StoreError, MissingDependencyError, OSError) as error:
             self.problem = str(error)
             return default
 
@@ -117,13 +120,16 @@ def rows(
         limit: How many at most.
     """
     project = projects[0] if len(projects) == 1 else None
+    store = open_store(root)
     found = [
         row
-        for row in map(Row, open_store(root).runs(project, tags=tags))
+        for row in map(Row, store.runs(project, tags=tags))
         if (not projects or row.record.project in projects)
-        and (not statuses or row.status in statuses)
+        and (not statuses or (row.status or "unreadable") in statuses)
         and all(one.holds(row.value(one.left)) for one in conditions)
     ]
+    for why in store.unreadable.values():
+        click.echo(f"left out: {shown(why)}", err=True)
     if sort is not None:
         found = _sorted(found, sort, reverse=reverse)
     elif reverse:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -22,6 +23,8 @@ _LONGEST = 2000
 _UNBOUNDED = 8000
 _MOST_ROWS = 1000
 """Of a table with frame and colours."""
+_GAP, _FOLDED, _NARROWEST = 2, 12, 4
+"""Cells between columns; those that a column keeps which may be folded, while others can be left out, and at least."""
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 """Colour of each level."""
 
@@ -73,6 +76,8 @@ class Output:
         rows: Sequence[Sequence[str | tuple[str, str]]],
         *,
         whole: Sequence[str] = (),
+        spare: Sequence[str] = (),
+        repeated: bool = False,
     ) -> None:
         """A table.
 
@@ -80,11 +85,41 @@ class Output:
             columns: Headings.
             rows: As many texts, or (text, style) pairs, as there are columns.
             whole: Columns that are not folded where the terminal is narrow, so that they can be copied.
+            spare: Columns that are left out where the terminal is too narrow for all, the first of them first.
+            repeated: Whether columns that do not fit come in further tables below, each with the first column again.
         """
         if not self._terminal or len(rows) > _MOST_ROWS:
             # Rich needs a while for each cell, and there may be a million.
             self._plain_table(columns, rows)
             return
+        cells = [[_text(cell) for cell in row] for row in (columns, *rows)]
+        widths = [max(line[number].cell_len for line in cells) for number in range(len(columns))]
+        kept = list(range(len(columns)))
+
+        def least(numbers: Sequence[int], folded: int) -> int:
+            narrow = (widths[at] if columns[at] in whole else min(widths[at], folded) for at in numbers)
+            return sum(narrow) + _GAP * (len(numbers) - 1)
+
+        for name in spare:
+            if least(kept, _FOLDED) > self._console.width:
+                kept.remove(columns.index(name))
+        blocks = [kept]
+        if repeated:
+            blocks = []
+            for at in kept[1:]:
+                if not blocks or least([*blocks[-1], at], _FOLDED) > self._console.width:
+                    blocks.append([kept[0]])
+                blocks[-1].append(at)
+        for number, block in enumerate(blocks):
+            if number:
+                self.line()
+            if least(block, _NARROWEST) > self._console.width:
+                # The terminal breaks the lines: rich would leave columns without a character.
+                self._plain_table([columns[at] for at in block], [[row[at] for at in block] for row in rows])
+            else:
+                self._rich_table([[line[at] for at in block] for line in cells], [columns[at] in whole for at in block])
+
+    def _rich_table(self, cells: Sequence[Sequence[Text]], whole: Sequence[bool]) -> None:
         table = Table(
             box=SIMPLE_HEAD,
             pad_edge=False,
@@ -92,10 +127,10 @@ class Output:
             header_style="bold",
             padding=(0, 1, 0, 0),
         )
-        for column in columns:
-            table.add_column(_text(column), overflow="fold", no_wrap=column in whole)
-        for row in rows:
-            table.add_row(*map(_text, row))
+        for head, no_wrap in zip(cells[0], whole, strict=True):
+            table.add_column(head, overflow="fold", no_wrap=no_wrap)
+        for row in cells[1:]:
+            table.add_row(*row)
         self._print(table)
 
     def _plain_table(self, columns: Sequence[str], rows: Sequence[Sequence[str | tuple[str, str]]]) -> None:
@@ -135,6 +170,27 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
     click.echo(json.dumps(plain(value), indent=indent, allow_nan=False))
 
 
+class _Newlines:
+    """Ends the lines of a CSV writer with a newline alone."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line[:-2] + "\n")
+
+
+def csv_writer(file: IO[str]) -> Any:
+    """A `csv.writer` of lines that end with a newline.
+
+    Told so itself, it would leave a carriage return in a name without quotes, and readers take that for a line's end.
+
+    Args:
+        file: Where it writes, opened with `newline=""`.
+    """
+    return csv.writer(_Newlines(file), lineterminator="\r\n")
+
+
 def plain(value: Any) -> Any:
     """A value as any JSON reader takes it, without loss.
 
@@ -170,6 +226,11 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return shown(value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False))
+
+
+def exactly(value: Any) -> str:
+    """A value of a configuration for people, on one line: what differs looks different."""
+    return repr(value) if isinstance(value, float) else number(value)
 
 
 def moment(seconds: float | None) -> str:

@@ -7,9 +7,13 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+import click
+from rich.cells import cell_len
+
 from tracking_core.cli.delivered import deliveries
-from tracking_core.cli.output import STYLES, Output, duration, moment, number, shown, size, status_style
+from tracking_core.cli.output import STYLES, Output, duration, exactly, moment, number, shown, size, status_style
 from tracking_core.config import flatten
+from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.store import RunRecord
 
 MEDIA = ("histogram", "table", "video", "audio", "text", "figure")
@@ -17,7 +21,10 @@ MEDIA = ("histogram", "table", "video", "audio", "text", "figure")
 
 
 def overview(record: RunRecord) -> dict[str, Any]:
-    """Everything about a run but its values, as JSON values."""
+    """Everything about a run but its values, as JSON values.
+
+    A part that is damaged keeps nothing else from being shown.
+    """
     return {
         "id": record.id,
         "name": record.name,
@@ -28,6 +35,7 @@ def overview(record: RunRecord) -> dict[str, Any]:
         "group": record.group,
         "job_type": record.job_type,
         "notes": record.notes,
+        "forked_from": {"run": record.forked_from[0], "step": record.forked_from[1]} if record.forked_from else None,
         "started": record.started,
         "finished": record.finished,
         "dir": str(record.dir),
@@ -57,8 +65,19 @@ def overview(record: RunRecord) -> dict[str, Any]:
             {"time": at, "title": title, "text": text, "level": level} for at, title, text, level in record.alerts()
         ],
         "targets": [one.as_json() for one in deliveries(record)],
-        "damage": [str(one) for one in record.damage()],
+        "damage": _damage(record),
     }
+
+
+def _damage(record: RunRecord) -> list[str]:
+    """What cannot be read of it."""
+    try:
+        return [str(one) for one in record.damage()]
+    except JournalError as error:
+        return [str(error)]
+    except MissingDependencyError as error:
+        click.echo(f"not looked through for damage: {shown(str(error))}", err=True)
+        return []
 
 
 def print_overview(run: Mapping[str, Any]) -> None:
@@ -69,17 +88,19 @@ def print_overview(run: Mapping[str, Any]) -> None:
     took = "" if end is None else f", {duration(end - run['started'])}"
     _item(output, "status", (run["status"], status_style(run["status"])))
     if run["error"]:
-        _item(output, "error", (run["error"], STYLES["error"]))
+        _lines(output, "error", run["error"], STYLES["error"])
     _item(output, "started", moment(run["started"]) + took)
+    if run["forked_from"]:
+        _item(output, "forked from", f"{run['forked_from']['run']}, up to step {run['forked_from']['step']}")
     for key in ("group", "job_type", "notes"):
         if run[key]:
-            _item(output, key, run[key])
+            _lines(output, key, run[key])
     if run["tags"]:
         _item(output, "tags", " ".join(run["tags"]))
     _item(output, "directory", run["dir"])
     for key, value in _circumstances(run["environment"]):
         _item(output, key, value)
-    _section(output, "config", {key: number(value) for key, value in flatten(run["config"], ".").items()})
+    _section(output, "config", {key: exactly(value) for key, value in flatten(run["config"], ".").items()})
     _section(output, "summary", {key: number(value) for key, value in sorted(run["summary"].items())})
     logged = {"scalars": run["scalars"], "images": run["images"], **run["media"]}
     _section(output, "logged", {kind: ", ".join(names) for kind, names in logged.items() if names})
@@ -120,16 +141,24 @@ def _item(output: Output, name: str, value: str | tuple[str, str]) -> None:
     output.item(f"  {name:<11}", value)
 
 
+def _lines(output: Output, name: str, text: str, style: str = "") -> None:
+    """A traceback or a note, which are read line by line."""
+    for at, line in enumerate(text.rstrip().splitlines()):
+        _item(output, "" if at else name, (line, style))
+
+
 def _section(output: Output, title: str, rows: Mapping[str, str]) -> None:
     if rows:
         output.heading(title)
         names = {name: shown(name) for name in rows}
-        width = min(max(map(len, names.values())), 40)
+        width = min(max(map(cell_len, names.values())), 40)
         for name, value in ((names[key], value) for key, value in rows.items()):
-            output.item(f"  {name:<{width}}  ", value)
+            output.item(f"  {name}{' ' * (width - cell_len(name))}  ", value)
 
 
 def _progress(target: Mapping[str, Any]) -> str:
+    if target["pending"] is None and target["opened"]:
+        return f"{target['delivered']} delivered; what is pending cannot be counted, as not all can be read"
     if target["pending"] is None:
         return "a tracker that was passed as an object: nobody keeps count"
     if not target["opened"]:

@@ -28,7 +28,7 @@ _WIDTH, _HEIGHT = 80, 17
 """Where there is no terminal to fill."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Curve:
     """A series of a run as it is drawn.
 
@@ -108,13 +108,7 @@ def draw(name: str, found: Sequence[Curve], *, log: bool, width: int | None, hei
         columns, lines = shutil.get_terminal_size()
         # Frame and numbers stand beside it.
         width, height = width or max(20, columns - 14), height or max(5, min(30, lines - 8))
-    data = [(one.label, *_drawable(one, log=log)) for one in found]
-    for label, x, _ in data:
-        if not len(x):
-            click.echo(f"{label}: there is no value that can be drawn", err=True)
-    data = [one for one in data if len(one[1])]
-    if not data:
-        raise click.ClickException("there is nothing that can be drawn")
+    data = [(one.label, *_drawable(one, log=log)) for one in _with_values(found, log=log)]
     braille = _encodes("⣿")
     options: dict[str, Any] = {
         "lines": True,
@@ -169,6 +163,21 @@ def _drawable(one: Curve, *, log: bool) -> tuple[np.ndarray[Any, Any], np.ndarra
     return one.x[part], y[part]
 
 
+def _with_values(found: Sequence[Curve], *, log: bool) -> list[Curve]:
+    """Those of which there is something to draw, with a word about the others.
+
+    Raises:
+        ClickException: There is none.
+    """
+    kept = [one for one in found if len(_drawable(one, log=log)[0])]
+    for one in found:
+        if one not in kept:
+            click.echo(f"{one.label}: there is no value that can be drawn", err=True)
+    if not kept:
+        raise click.ClickException("there is nothing that can be drawn")
+    return kept
+
+
 def _heights(values: Sequence[np.ndarray[Any, Any]], *, log: bool) -> dict[str, float]:
     low, high = min(float(np.nanmin(one)) for one in values), max(float(np.nanmax(one)) for one in values)
     if low == high:
@@ -189,6 +198,7 @@ def draw_file(path: Path, name: str, found: Sequence[Curve], *, over: str, log: 
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
+        ClickException: There is nothing that can be drawn.
         OSError: The file cannot be written.
     """
     try:
@@ -200,6 +210,7 @@ def draw_file(path: Path, name: str, found: Sequence[Curve], *, over: str, log: 
         raise MissingDependencyError(
             "drawing into a file needs matplotlib, which is not installed: pip install 'tracking-core[plot]'"
         ) from error
+    found = _with_values(found, log=log)
     figure: Any = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()

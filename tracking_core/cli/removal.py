@@ -17,11 +17,8 @@ from pathlib import Path
 
 from tracking_core.cli.delivered import Delivery, deliveries, delivering
 from tracking_core.errors import StoreError
-from tracking_core.layout import dump_json, project_directories, replace_file
+from tracking_core.layout import REMOVED, dump_json, replace_file
 from tracking_core.store import RunRecord
-
-REMOVED = ".removed"
-"""Directory of the tombstones in a project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +89,8 @@ def remove(candidate: Candidate) -> Path:
     replace_file(tombstone, dump_json(content))
     aside = folder / f"{record.dir.name}.{secrets.token_hex(6)}"
     record.dir.rename(aside)
-    try:
-        shutil.rmtree(aside)
-    except FileNotFoundError:
-        # Somebody else who removes a run here clears it away as well.
-        shutil.rmtree(aside, ignore_errors=True)
+    _delete(aside)
     return tombstone
-
-
-def tombstone_of(root: Path, run_id: str) -> Path | None:
-    """The tombstone of a run that was removed."""
-    if Path(run_id).name != run_id:
-        return None
-    paths = (project / REMOVED / f"{run_id}.json" for project in project_directories(root))
-    with contextlib.suppress(OSError, ValueError):
-        return next((path for path in paths if path.is_file()), None)
-    return None
 
 
 def size_of(directory: Path) -> int:
@@ -120,7 +103,20 @@ def size_of(directory: Path) -> int:
     return total
 
 
+def _delete(aside: Path) -> None:
+    if aside.is_symlink():
+        # What a link leads to is outside of the store, and whoever put it there decides about it.
+        aside.unlink(missing_ok=True)
+        return
+    try:
+        shutil.rmtree(aside)
+    except FileNotFoundError:
+        # Somebody else who removes a run here clears it away as well.
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _sweep(folder: Path) -> None:
     for left in folder.iterdir():
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if left.is_dir():
+                _delete(left)

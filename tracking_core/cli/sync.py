@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tracking_core.cli.choosing import choose_in
+from tracking_core.cli.choosing import choose_all
+from tracking_core.cli.output import shown
 from tracking_core.delivery.sync import sync_run
 from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
+from tracking_core.mirror.address import is_address
 from tracking_core.settings import load_settings
 from tracking_core.store import RunRecord, open_store
 from tracking_core.targets import Target, parse_targets
 
 if TYPE_CHECKING:
     from tracking_core.delivery.report import TargetReport
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[str, Any]:
@@ -39,8 +44,7 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[
     Raises:
         TrackingError: There is no such run or backend, or a target is being delivered to.
     """
-    store = open_store(root)
-    records = [choose_in(store, run_id) for run_id in run_ids] if run_ids else store.runs()
+    records = choose_all(run_ids, root) if run_ids else open_store(root).runs()
     results = []
     for record in records:
         targets = _targets(to, record.targets)
@@ -75,6 +79,15 @@ def _sync_one(record: RunRecord, targets: Sequence[Target]) -> dict[str, Any]:
     }
 
 
+def end_interrupted() -> NoReturn:
+    """End the process after Ctrl-C."""
+    click.echo("interrupted: what was delivered is kept, and the same command goes on from there", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not through exit handlers: a backend's own would wait for what is on its way, and mark the run as finished.
+    os._exit(INTERRUPTED)
+
+
 def follow(root: str | None, to: tuple[str, ...], *, stop: Callable[[float], bool]) -> None:
     """Deliver all runs under a root as they grow, until told to stop.
 
@@ -87,10 +100,14 @@ def follow(root: str | None, to: tuple[str, ...], *, stop: Callable[[float], boo
 
     def say(directory: Path, reports: Sequence[TargetReport]) -> None:
         for report in reports:
-            click.echo(f"run {directory.name}: {report}", err=True)
+            click.echo(shown(f"run {directory.name}: {report}"), err=True)
 
-    follower = Follower(lambda reason, message, error: click.echo(message, err=True), say)  # noqa: ARG005
+    follower = Follower(lambda reason, message, error: click.echo(shown(message), err=True), say)  # noqa: ARG005
     store = open_store(root)
+    # A name that is wrong is said now, and not when the first run comes.
+    _targets(to, ())
+    if root is not None and not is_address(root) and not store.root.is_dir():
+        click.echo(shown(f"there is nothing at {store.root} yet"), err=True)
     while True:
         for record in store.runs():
             with contextlib.suppress(StoreError, OSError):
@@ -168,5 +185,7 @@ def _describe_one(result: dict[str, Any]) -> list[str]:
         for key in ("pending", "failed", "skipped"):
             if report[key]:
                 text += f", {report[key]} {key}"
-        lines.append(text + (f" ({report['last_error']})" if report["last_error"] and not report["ok"] else ""))
+        text += f" ({report['last_error']})" if report["last_error"] and not report["ok"] else ""
+        # A backend may say anything.
+        lines.append(shown(text))
     return lines

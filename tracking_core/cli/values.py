@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from tracking_core.cli.output import Output, moment, number, print_json
+import click
+
+from tracking_core.cli.output import Output, csv_writer, moment, number, print_json, shown
 from tracking_core.errors import NameNotFoundError
 from tracking_core.store import RunRecord, Series
 
@@ -71,6 +72,9 @@ def rows_of(found: Iterable[Series]) -> Iterator[tuple[str, str, int, float, flo
 def print_names(record: RunRecord, axis: str | None, *, as_json: bool, as_csv: bool, raw: bool) -> None:
     """Print which scalars there are, with the number of points and the last value of each."""
     found = series_of(record, (), axis, raw=raw)
+    axes = sorted({one for known in record.scalar_axes().values() for one in known}) if not found else []
+    if axes:
+        raise NameNotFoundError(f"run {record.id}: nothing is on the axis {axis!r}, but on {axes}")
     rows = [
         (series.name, series.axis, len(series), int(series.step[-1]), float(series.time[-1]), series.last)
         for series in found
@@ -84,7 +88,11 @@ def print_names(record: RunRecord, axis: str | None, *, as_json: bool, as_csv: b
         Output().table(
             ("name", "axis", "points", "last step", "last time", "last value"),
             [(name, one, str(count), str(step), moment(at), number(last)) for name, one, count, step, at, last in rows],
+            whole=("points", "last step", "last value"),
+            spare=("last time",),
         )
+    else:
+        click.echo(shown(f"run {record.id} ({record.name}) has no scalars"), err=True)
 
 
 def print_as_json(record: RunRecord, found: Sequence[Series]) -> None:
@@ -105,11 +113,13 @@ def print_table(found: Sequence[Series]) -> None:
     Output().table(
         COLUMNS,
         [(name, axis, str(step), moment(at), number(value)) for name, axis, step, at, value in rows_of(found)],
+        whole=("step", "time", "value"),
+        spare=("time",),
     )
 
 
 def _write_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv_writer(sys.stdout)
     writer.writerow(heads)
     writer.writerows(rows)
     sys.stdout.flush()

@@ -7,13 +7,15 @@ exactly the records it covers.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery.selection import Had
+from tracking_core.errors import SettingsError
 from tracking_core.layout import dump_json, load_json, replace_file
-from tracking_core.targets import Target
+from tracking_core.targets import Target, parse_target
 
 
 @dataclass(slots=True)
@@ -37,12 +39,18 @@ class Cursor:
 
     Args:
         path: The file; None keeps it in memory, for trackers that were passed as objects.
-        target: The target in canonical form, for people who read the file.
+        target: The target in canonical form, with the filters that the positions were reached with.
         writers: Position by writer.
         state: What the adapter keeps.
         counts: Records delivered, failed and skipped since the run began.
         opened: How often the target was opened for this run.
         status: Status that the target was closed with; None while it is open.
+        generation: How often everything was recorded anew, in place of what had been superseded.
+        replaced: What the adapter kept of earlier generations that may still be there.
+        truncated: Writers whose truncations the target knows of.
+        round: How often it was begun again in this generation, to give what newer filters let through.
+        given: What it was given in earlier rounds.
+        kept: What it had in earlier generations under other filters, and keeps.
     """
 
     path: Path | None
@@ -52,6 +60,12 @@ class Cursor:
     counts: dict[str, int] = field(default_factory=dict[str, int])
     opened: int = 0
     status: str | None = None
+    generation: int = 0
+    replaced: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    truncated: list[str] = field(default_factory=list[str])
+    round: int = 0
+    given: list[Had] = field(default_factory=list[Had])
+    kept: list[Had] = field(default_factory=list[Had])
 
     @classmethod
     def load(cls, directory: Path, target: Target) -> Cursor:
@@ -68,11 +82,55 @@ class Cursor:
             cursor.state = dict(content["state"])
             cursor.counts = {key: int(value) for key, value in content["counts"].items()}
             cursor.opened = int(content["opened"])
+            cursor.target = str(content["target"])
+            # Cursors of before runs could go back have none of these.
+            cursor.generation, cursor.round = int(content.get("generation", 0)), int(content.get("round", 0))
+            cursor.replaced = [dict(state) for state in content.get("replaced", ())]
+            cursor.truncated = [str(writer) for writer in content.get("truncated", ())]
+            cursor.given, cursor.kept = _read_had(content.get("given", ())), _read_had(content.get("kept", ()))
         except FileNotFoundError:
             return cursor
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls(path, str(target))
         return cursor
+
+    @property
+    def filters(self) -> Mapping[str, str]:
+        """The filters that the positions were reached with."""
+        try:
+            return parse_target(self.target).filters if self.target else {}
+        except SettingsError:
+            return {}
+
+    def begin_round(self) -> None:
+        """Go through everything again, for what newer filters let through; what was given is not given again."""
+        had = self._had()
+        self.given = [*self.given, had]
+        if had.filters:
+            self.writers = {}
+            self.round += 1
+
+    def begin_generation(self, *, filters: Mapping[str, str]) -> None:
+        """Record everything anew, in place of what was superseded.
+
+        Args:
+            filters: The filters that hold now.
+        """
+        kept = [*self.kept, *self.given]
+        if self.filters != filters:
+            kept.append(self._had())
+        self.kept, self.given = kept, []
+        self.generation, self.round, self.opened = self.generation + 1, 0, 0
+        if self.state:
+            self.replaced.append(self.state)
+        self.writers, self.state, self.status = {}, {}, None
+
+    def forget_given(self) -> None:
+        """The backend has nothing of this run: what it was given is given again."""
+        self.kept, self.given = [*self.kept, *self.given], []
+
+    def _had(self) -> Had:
+        return Had(self.filters, {writer: position.seq for writer, position in self.writers.items()})
 
     def save(self, positions: Mapping[str, Position]) -> None:
         """Move to new positions and write them down, with state and counts.
@@ -95,6 +153,18 @@ class Cursor:
             "opened": self.opened,
             "status": self.status,
             "updated": round(time.time(), 3),
+            "generation": self.generation,
+            "replaced": self.replaced,
+            "truncated": self.truncated,
+            "round": self.round,
+            "given": [{"filters": one.filters, "writers": one.writers} for one in self.given],
+            "kept": [{"filters": one.filters, "writers": one.writers} for one in self.kept],
         }
         self.path.parent.mkdir(exist_ok=True)
         replace_file(self.path, dump_json(content))
+
+
+def _read_had(entries: Iterable[Mapping[str, Any]]) -> list[Had]:
+    return [
+        Had(dict(entry["filters"]), {writer: int(seq) for writer, seq in entry["writers"].items()}) for entry in entries
+    ]

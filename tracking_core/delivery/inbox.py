@@ -7,15 +7,17 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tracking_core.delivery.cursor import Cursor, Position
-from tracking_core.journal import Event, JournalReader, Place
+from tracking_core.errors import StoreError
+from tracking_core.journal import Event, JournalReader, Place, Superseded, Truncation
 from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.reader import WriterReader
+from tracking_core.layout import read_run
 
 AHEAD = 1 << 20
 """About how many bytes of a journal are read beyond what is done with."""
@@ -84,8 +86,13 @@ class _Writer:
         self._sizes: deque[tuple[float, int]] = deque()
         self._looked_at = time.monotonic()
 
-    def pull(self, *, final: bool, see: Callable[[Event], None]) -> None:
-        """Read on, until enough is held, or nothing is left."""
+    def pull(self, *, final: bool, see: Callable[[Event], Event | None]) -> None:
+        """Read on, until enough is held, or nothing is left.
+
+        Args:
+            final: Whether the writer will write no more.
+            see: Is shown every event, and says what counts of it.
+        """
         over = final
         # A gap may be filled by a line that is still to be read, however much is held behind it.
         while self.reader.taken - self._done_with < AHEAD or not self.is_ready:
@@ -99,7 +106,7 @@ class _Writer:
                 continue
             return
 
-    def _read(self, *, final: bool, see: Callable[[Event], None]) -> bool:
+    def _read(self, *, final: bool, see: Callable[[Event], Event | None]) -> bool:
         before = self.reader.taken
         behind = self.reader.behind()
         if not behind:
@@ -115,11 +122,11 @@ class _Writer:
         except FileNotFoundError:
             return False
         for place, event in events:
-            see(event)
+            live = see(event)
             if event.seq <= self.base:
                 continue
-            if event.kind in RECORD_KINDS:
-                self.held[event.seq] = (place, before, event)
+            if event.kind in RECORD_KINDS and live is not None:
+                self.held[event.seq] = (place, before, live)
             else:
                 self._passed.add(event.seq)
         self.low = max(self.low, self.reader.low)
@@ -130,6 +137,17 @@ class _Writer:
         while self.low in self.held or self.low in self._passed:
             self.low += 1
         self._passed = {seq for seq in self._passed if seq > self.low}
+
+    def sift(self, live: Callable[[Event], Event | None]) -> None:
+        """Keep what counts of the events that are held."""
+        for seq, (place, before, event) in list(self.held.items()):
+            left = live(event)
+            if left is not None:
+                self.held[seq] = (place, before, left)
+            else:
+                del self.held[seq]
+                self._passed.add(seq)
+        self._advance()
 
     def _close_gaps(self) -> None:
         """What is missing below what was read will not come any more."""
@@ -195,6 +213,11 @@ class Inbox:
         self._reader = JournalReader(directory)
         self._writers: dict[str, _Writer] = {}
         self._cursor = cursor
+        self._superseded = Superseded(directory, _forks(directory))
+        self.taken_back: list[Truncation] = []
+        """What the run took back, and the cursor does not know of."""
+        self.has_delivered = False
+        """Whether something of that was delivered, as far as the cursor tells."""
         self._begin()
         # Reports are asked for from other threads; and from a signal handler that interrupts a delivery.
         self._lock = threading.RLock()
@@ -219,17 +242,51 @@ class Inbox:
             for writer, position in self._cursor.writers.items()
         }
 
+    def look(self) -> None:
+        """Look for writers that came since."""
+        with self._lock:
+            self._look()
+
     def _look(self) -> None:
-        self._reader.look()
+        self._sift(self._superseded.look(self._reader.look()))
         for writer, reader in self._reader.writers.items():
             if writer not in self._writers:
                 position = self._cursor.writers.get(writer, Position())
                 self._writers[writer] = _Writer(self._reader.directory, reader, position)
 
-    def _see(self, event: Event) -> None:
-        if event.kind == "environment":
+    def _see(self, event: Event) -> Event | None:
+        if event.kind == "truncate":
+            self._sift(self._superseded.learn([event]))
+        live = self._superseded.live(event)
+        if event.kind == "environment" and live is not None:
             self.environment.update(event.fields.get("environment", {}))
             self.has_environment = True
+        return live
+
+    def _sift(self, truncations: list[Truncation]) -> None:
+        """Let go of what was superseded just now."""
+        for one in truncations:
+            if one.by not in self._cursor.truncated:
+                self.taken_back.append(one)
+                # In an earlier round it may have come further.
+                rounds = [{w: self._position(w).seq for w in one.cuts}, *(had.writers for had in self._cursor.given)]
+                self.has_delivered |= any(one.reaches(given) for given in rounds)
+        if truncations:
+            for state in self._writers.values():
+                state.sift(self._superseded.live)
+
+    def holds_superseded(self, confirmed: Mapping[str, int]) -> bool:
+        """Whether a backend, by what it has of each writer, has something that the run took back since.
+
+        Args:
+            confirmed: Writer → the highest number it has.
+        """
+        return any(one.reaches(confirmed) for one in self.taken_back)
+
+    def _position(self, writer: str) -> Position:
+        if writer in self._writers:
+            return self._writers[writer].position
+        return self._cursor.writers.get(writer, Position())
 
     def look_back(self) -> None:
         """Find what the run recorded of where it runs, though it stands before the cursor: early in a journal."""
@@ -287,3 +344,11 @@ class Inbox:
     def damage(self) -> list[str]:
         """What could not be read, in words."""
         return [str(damage) for damage in self._reader.damage]
+
+
+def _forks(directory: Path) -> Sequence[Mapping[str, Any]]:
+    try:
+        return read_run(directory).get("forks", ())
+    except StoreError:
+        # A journal can be delivered without it, and whoever opens a target says what is wrong.
+        return ()

@@ -19,7 +19,8 @@ class TargetReport:
         skipped: Records that the target's filters leave out, or that the backend has no place for.
         last_error: The last thing that went wrong, or None.
         lag: For how many seconds the oldest pending record has waited.
-        abandoned: Whether the backend was given up on while it was finishing: it may not have kept what it took.
+        abandoned: Whether the backend was given up on while it was finishing, or failed to: it may not have kept what
+            it took. Opening the run again, or `tracking sync`, tells, and sends it again.
     """
 
     target: str

@@ -70,14 +70,16 @@ def _sync_target(
 
     worker = TargetWorker(directory, Destination(str(target), target), pause=pause, note=note, waits_for_lease=False)
     over = status != "running"
-    if worker.open(wait=0.0):
-        while worker.deliver(final=over):
-            progress(str(target), worker.progress)
-        worker.commit()
-        if over and worker.pending() == 0:
-            error = "the process ended without finishing the run" if status == "crashed" else None
-            worker.close("failed" if status == "crashed" else status, error)
-        else:
-            # Neither finished nor thrown away: the next one goes on from the cursor.
-            worker.release()
+    try:
+        if worker.open(wait=0.0):
+            while worker.deliver(final=over):
+                progress(str(target), worker.progress)
+            worker.commit()
+            if over and worker.pending() == 0:
+                error = "the process ended without finishing the run" if status == "crashed" else None
+                worker.close("failed" if status == "crashed" else status, error)
+    finally:
+        # Neither finished nor thrown away: the next one goes on from the cursor. After Ctrl-C nothing is committed that
+        # the backend may have taken in part: it is as if the process had been killed, but for the lease.
+        worker.release()
     return worker.report()

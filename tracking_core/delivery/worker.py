@@ -13,6 +13,7 @@ from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.lease import Lease
 from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.selection import Selection
 from tracking_core.errors import (
     AdapterError,
     BatchInterrupted,
@@ -112,6 +113,7 @@ class TargetWorker:
         self._uncommitted = 0
         self._committed_at = clock()
         self._lease: Lease | None = None
+        self._selection = Selection(destination.target)
         if destination.tracker is None:
             self.cursor = Cursor.load(directory, destination.target)
         else:
@@ -140,10 +142,21 @@ class TargetWorker:
             self._open_adapter(wait)
         if self.tracker is None:
             return False
-        self.cursor.opened += 1
         confirmed: Any = getattr(self.tracker, "confirmed", None)
         if isinstance(confirmed, Mapping):
+            arrived: Mapping[str, int] = getattr(self.tracker, "arrived", confirmed)
+            if self.inbox.holds_superseded(dict(arrived)) and self._replaces is not None:
+                # More had arrived than the cursor knew of.
+                return self._again_anew()
+            if not confirmed:
+                self.cursor.forget_given()
             self.inbox.rewind(dict(confirmed))
+        self.cursor.opened += 1
+        # The adapter has put aside what there was; killed before the cursor is written, it would do so again.
+        self.cursor.replaced = []
+        self._anew = False
+        self._acknowledge()
+        self._selection = Selection(self.destination.target, self.cursor.kept, self.cursor.given)
         self.opened = True
         self.progress += 1
         self._commit()
@@ -162,6 +175,7 @@ class TargetWorker:
                 self._adapter = self.destination.adapter()
                 assert self._adapter is not None
                 self._take_lease()
+                self._agree()
                 self.tracker = self._adapter.open(self.destination.target, self._run_info())
             except (RetryLater, LeaseHeldError) as error:
                 if isinstance(error, LeaseHeldError) and not self._waits_for_lease:
@@ -192,9 +206,70 @@ class TargetWorker:
         if self._lease is None:
             self._lease = Lease(self.directory, self.destination.target.key, self.destination.label)
             self.cursor = Cursor.load(self.directory, self.destination.target)
-            environment = self.inbox.environment
-            self.inbox = Inbox(self.directory, self.cursor)
-            self.inbox.environment.update(environment)
+            self._begin_inbox()
+
+    def _agree(self) -> None:
+        """Find out what the target has that does not count any more, or has not because its filters were others."""
+        self.inbox.look()
+        filters = self.destination.target.filters
+        changed = bool(self.cursor.writers) and self.cursor.filters != filters
+        if self._anew or self.inbox.has_delivered or (changed and self.cursor.filters and self._replaces == "in place"):
+            self._begin_anew()
+        elif changed:
+            self.cursor.begin_round()
+            self._begin_inbox()
+        self.cursor.target = str(self.destination.target)
+
+    @property
+    def _replaces(self) -> str | None:
+        return self._adapter.info.replaces if self._adapter is not None else None
+
+    def _begin_anew(self) -> None:
+        """Record everything anew, in place of what the target has, if it can replace that."""
+        if self._replaces is None:
+            if self.inbox.has_delivered:
+                self.note(
+                    "superseded",
+                    f"{self.destination.label} keeps what it was given beyond the step that the run went back to: it "
+                    "has no way to take that back",
+                    None,
+                )
+            return
+        self.cursor.begin_generation(filters=self.destination.target.filters)
+        self._begin_inbox()
+        self.inbox.look()
+
+    def _begin_inbox(self) -> None:
+        environment = self.inbox.environment
+        self.inbox = Inbox(self.directory, self.cursor)
+        self.inbox.environment.update(environment)
+
+    def _acknowledge(self) -> None:
+        """Remember which truncations were taken care of."""
+        known = {*self.cursor.truncated, *(one.by for one in self.inbox.taken_back)}
+        self.cursor.truncated = sorted(known)
+        self.inbox.taken_back.clear()
+        self.inbox.has_delivered = False
+
+    def _go_back(self) -> bool:
+        """Take care of a truncation that came while the target is open; False when it is not open any more."""
+        if self.inbox.has_delivered:
+            if self._replaces is not None:
+                return self._again_anew()
+            self._begin_anew()
+        self._acknowledge()
+        return True
+
+    def _again_anew(self) -> bool:
+        """Close the target, and open it to record everything anew."""
+        try:
+            assert self.tracker is not None
+            call(self.tracker.finish, "interrupted", error="the run went back to an earlier step")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+            _raise_if_for_training(error)
+            self._trouble("finish", f"could not be finished before it was begun anew: {brief(error)}", error)
+        self._anew = True
+        return self._reopen()
 
     def release(self) -> None:
         """Let others deliver to this target."""
@@ -218,6 +293,9 @@ class TargetWorker:
             state=self.cursor.state,
             environment={**facts.get("environment", {}), **self.inbox.environment},
             started=facts.get("started", 0.0),
+            generation=self.cursor.generation,
+            replaced=tuple(self.cursor.replaced),
+            round=self.cursor.round,
         )
 
     # ------------------------------------------------------------------ delivering
@@ -236,6 +314,10 @@ class TargetWorker:
         if self._clock() < self._open_until or (self._broken and not self._reopen()):
             return 0
         self.inbox.pull(final=final)
+        if self.inbox.taken_back:
+            if not self._go_back():
+                return 0
+            self.inbox.pull(final=final)
         events = self.inbox.take(BATCH)
         if not events:
             if self._uncommitted:
@@ -254,8 +336,7 @@ class TargetWorker:
                 self._done(event, "skipped")
                 continue
             try:
-                record = to_record(event, self.directory)
-                record = _filtered(record, self.destination.target)
+                record = self._selection.of(to_record(event, self.directory))
             except JournalError as error:
                 self._trouble("failed", str(error), error)
                 self._done(event, "failed")
@@ -310,6 +391,7 @@ class TargetWorker:
     _failures = 0
     _open_until = float("-inf")
     _broken = False
+    _anew = False
 
     def _reopen(self) -> bool:
         """Open the backend again, and go on after what it has confirmed."""
@@ -350,15 +432,11 @@ class TargetWorker:
         return True
 
     def _wanted(self, event: Event) -> bool:
-        kind, fields = event.kind, event.fields
+        kind = event.kind
         if kind in _CAPABILITY and not self._supports(_CAPABILITY[kind]):
             self._on_fallback(kind)
             return False
-        target = self.destination.target
-        if kind in {"scalars", "images"}:
-            names = fields.get("values" if kind == "scalars" else "images", {})
-            return any(target.takes(kind, name, fields.get("step")) for name in names)
-        return target.takes(kind, fields.get("name"), fields.get("step"))
+        return self._selection.wants(event)
 
     def _supports(self, capability: str) -> bool:
         assert self.tracker is not None
@@ -409,8 +487,17 @@ class TargetWorker:
         except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
             _raise_if_for_training(error)
             self._trouble("commit", f"could not confirm what it has: {brief(error)}", error)
+            if isinstance(error, Rejected):
+                self._refused_after_all()
             return False
         return True
+
+    def _refused_after_all(self) -> None:
+        """Count a record as failed that was taken before."""
+        for counts in (self._session, self.cursor.counts):
+            if counts.get("delivered", 0) > 0:
+                counts["delivered"] -= 1
+                counts["failed"] = counts.get("failed", 0) + 1
 
     def close(self, status: str, error: str | None) -> None:
         """Finish the backend and write the last cursor."""
@@ -422,7 +509,7 @@ class TargetWorker:
             self.cursor.status = status
         except BaseException as problem:  # noqa: BLE001 - whatever it is, it concerns this target alone
             # It may not have what it took after all; opening it again tells.
-            confirmed = False
+            confirmed, self.abandoned = False, True
             self._trouble("finish", f"could not be finished: {brief(problem)}", problem)
         # What was not confirmed is sent again when the run is opened again: the cursor must not pass over it.
         try:
@@ -463,14 +550,6 @@ class TargetWorker:
     @staticmethod
     def _backoff(tries: int) -> float:
         return min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(tries, 10))
-
-
-def _filtered(record: Record, target: Target) -> Record:
-    """A record without the names that the filters of a target leave out."""
-    if not target.filters or record.kind not in {"scalars", "images"}:
-        return record
-    data = {name: value for name, value in record.data.items() if target.takes(record.kind, name, record.step)}
-    return Record(record.kind, record.seq, record.writer, record.time, record.step, record.axis, data)
 
 
 def _raise_if_for_training(error: BaseException) -> None:

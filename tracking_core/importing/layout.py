@@ -28,6 +28,7 @@ MANIFEST = "tracking-pack.json"
 ENDING = ".tracking.zip"
 _MAGIC = b"PK\x03\x04"
 _NAME = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,254}"
+_HOW = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENTRY = re.compile(
     rf"run/{_NAME}|run/(?:journal|media)/{_NAME}|artifacts/{_NAME}/{_NAME}/v\d{{1,9}}\.json"
     r"|blobs/sha256/[0-9a-f]{2}/[0-9a-f]{62}"
@@ -38,6 +39,12 @@ def is_pack(path: Path) -> bool:
     """Whether a file begins as a pack does; whether it is whole, reading it tells."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
+
+
+def is_entry(name: str) -> bool:
+    """Whether a name is one of an entry of a pack, the manifest aside."""
+    # Whether a run lives is not told by a pack.
+    return _ENTRY.fullmatch(name) is not None and not name.endswith(".alive")
 
 
 def entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -62,7 +69,9 @@ def entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
             raise StoreError(f"{path} is refused: {name[:100]!r} in it is a link or no plain file")
         if info.flag_bits & 1:
             raise StoreError(f"{path} is refused: {name[:100]!r} in it is encrypted")
-        if name != MANIFEST and (not _ENTRY.fullmatch(name) or name != info.filename):
+        if info.compress_type not in _HOW:
+            raise StoreError(f"{path} is refused: {name[:100]!r} in it is compressed in a way that packs do not use")
+        if name != MANIFEST and (not is_entry(name) or name != info.filename):
             raise StoreError(f"{path} is refused: {name[:100]!r} is no place in a pack")
         if name in found:
             raise StoreError(f"{path} is refused: {name[:100]!r} is in it twice")

@@ -15,10 +15,11 @@ from typing import Any
 from tracking_core._version import __version__
 from tracking_core.artifacts import StoredVersion
 from tracking_core.errors import NameNotFoundError, StoreError
-from tracking_core.importing.layout import ENDING, FORMAT, MANIFEST
+from tracking_core.importing.layout import ENDING, FORMAT, MANIFEST, is_entry
 from tracking_core.layout import dump_json
 from tracking_core.naming import FILE_NAMES
 from tracking_core.store import RunRecord, open_store
+from tracking_core.store.mirrored import fetch_everything
 
 _CHUNK = 1 << 20
 _COMPRESSED = frozenset({".png", ".gif", ".mp4", ".webm", ".npz", ".parquet"})
@@ -66,6 +67,7 @@ def pack_run(
         StoreError: The file is there already, or cannot be written.
     """
     record = run if isinstance(run, RunRecord) else open_store(root).run(run)
+    fetch_everything(record)
     file = Path(output) if output is not None else Path(f"{record.id}{ENDING}")
     if file.exists():
         raise StoreError(f"{file} is there already: name another file with -o, or remove it")
@@ -106,6 +108,9 @@ class _Packing:
         record = self._record
         with zipfile.ZipFile(self._path, "w", allowZip64=True) as archive:
             for name, path in _run_files(record.dir):
+                if not is_entry(f"run/{name}"):
+                    self._problems.append(f"the file {name!r:.200} was left out: no run has files of such names")
+                    continue
                 self._add(archive, f"run/{name}", path, path.suffix not in _COMPRESSED)
             files = len(self._listed)
             versions = [version for version in self._versions() if self._add_version(archive, version)]
@@ -176,9 +181,17 @@ class _Packing:
             place = next((place for place in places if place.is_file()), None)
             if place is None:
                 self._problems.append(f"the content of {path!r} of the artifact {version.ref} is gone")
+            elif _digest(place) != sha:
+                # With it nobody could unpack the rest.
+                self._problems.append(f"the content of {path!r} of the artifact {version.ref} is damaged")
             else:
                 self._add(archive, entry, place, deflate=False)
         return True
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version_entry(version: StoredVersion) -> str:
@@ -188,7 +201,9 @@ def _version_entry(version: StoredVersion) -> str:
 
 def _run_files(directory: Path) -> Iterator[tuple[str, Path]]:
     """The files of a run that others can use: all but cursors, heartbeats, and what adapters keep there."""
-    for folder in ("", "journal", "media"):
+    # Segments first: what is gone by the time it is packed is in a part that is listed after them; and media last, for
+    # what is logged meanwhile.
+    for folder in ("journal", "", "media"):
         try:
             paths = sorted((directory / folder).iterdir())
         except FileNotFoundError:

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core.artifacts import ArtifactStore
 from tracking_core.config import to_plain
-from tracking_core.errors import InvalidValueError, RunNotFoundError, TrackingError
+from tracking_core.errors import InvalidValueError, RunNotFoundError, StoreError, TrackingError
 from tracking_core.fallbacks import replay
-from tracking_core.importing.staging import publish, staging
+from tracking_core.housekeeping import SEGMENT
+from tracking_core.importing.artifacts import ImportedArtifacts
 from tracking_core.intake import Recorder
 from tracking_core.journal import JournalWriter, pack
 from tracking_core.layout import create_run, find_run, read_run, run_directory
 from tracking_core.redaction import redact_text
+from tracking_core.staging import publish, staging
+from tracking_core.store.background import WORTH, is_possible
 
 if TYPE_CHECKING:
     from tracking_core.hookspecs import ForeignRun
     from tracking_core.values import Record
 
 _MOST_PROBLEMS = 20
+_MOST_SAID = 100
+_TURN = 1000
+"""Records after which it is looked whether a segment is full."""
 STATUSES = frozenset({"finished", "failed", "interrupted", "preempted"})
 
 
@@ -76,22 +82,35 @@ def import_run(foreign: ForeignRun, kind: str, root: Path, project: str | None =
     run_id = imported_id(kind, foreign.id, foreign.identity)
     with contextlib.suppress(RunNotFoundError):
         return _there(find_run(root, run_id), foreign)
+    facts = _facts(foreign, kind, run_id, project)
+    directory = run_directory(root, facts["project"], run_id)
+
+    found = Imported(run_id, facts["project"], facts["name"], foreign.source, there=False, dir=directory)
     with staging(root) as place:
-        facts = _facts(foreign, kind, run_id, project or foreign.project or "default")
-        directory = run_directory(root, facts["project"], run_id)
         taker = _Taker(place / "run", facts, root, foreign.problems)
         try:
             taker.take_all(foreign)
         except _UnreadableError as error:
-            return Imported(
-                run_id, facts["project"], facts["name"], foreign.source, there=False, dir=directory, error=str(error)
-            )
+            return replace(found, error=str(error))
+        _compact(taker.directory)
         if not publish(taker.directory, directory):
             return _there(directory, foreign)
-    return Imported(
-        run_id, facts["project"], facts["name"], foreign.source, there=False, dir=directory,
-        records=taker.count, problems=tuple(foreign.problems),
-    )  # fmt: skip
+    return replace(found, records=taker.count, problems=_few(foreign.problems))
+
+
+def _compact(directory: Path) -> None:
+    """Make columns of a long journal, as is done when a run ends; a reader finds nothing but them."""
+    if sum(path.stat().st_size for path in (directory / "journal").iterdir()) < WORTH or not is_possible():
+        return
+    from tracking_core.store.compaction import compact
+
+    compact(directory, over=True)
+
+
+def _few(problems: list[str]) -> tuple[str, ...]:
+    """As many problems as somebody reads: each record of a damaged file may be one."""
+    more = len(problems) - _MOST_SAID
+    return (*problems[:_MOST_SAID], f"and {more} more problems") if more > 0 else tuple(problems)
 
 
 def imported_id(kind: str, foreign_id: str, identity: str) -> str:
@@ -123,18 +142,34 @@ def _there(directory: Path, foreign: ForeignRun) -> Imported:
     )  # fmt: skip
 
 
-def _facts(foreign: ForeignRun, kind: str, run_id: str, project: str) -> dict[str, Any]:
+def _facts(foreign: ForeignRun, kind: str, run_id: str, project: str | None) -> dict[str, Any]:
+    """What `run.json` will say. An adapter may be anybody's, and what it reads as well."""
+
+    def text(value: object) -> str | None:
+        return value if isinstance(value, str) and value else None
+
+    def plain(value: object, what: str) -> Any:
+        try:
+            return to_plain(value if isinstance(value, Mapping) else {})
+        except (TrackingError, ValueError, TypeError, RecursionError) as error:
+            foreign.problems.append(f"left out: {what}: {error}"[:500])
+            return {}
+
+    started = foreign.started
+    if not isinstance(started, (int, float)) or not math.isfinite(started):
+        started = time.time()
+    notes = text(foreign.notes)
     return {
         "id": run_id,
-        "name": foreign.name or foreign.id or run_id,
-        "project": project,
-        "config": to_plain(foreign.config),
-        "tags": list(foreign.tags),
-        "group": foreign.group,
-        "job_type": foreign.job_type,
-        "notes": redact_text(foreign.notes) if foreign.notes else None,
-        "started": round(time.time() if foreign.started is None else foreign.started, 6),
-        "environment": to_plain(foreign.environment),
+        "name": text(foreign.name) or text(foreign.id) or run_id,
+        "project": project or text(foreign.project) or "default",
+        "config": plain(foreign.config, "the configuration"),
+        "tags": [tag for tag in foreign.tags if isinstance(tag, str)],
+        "group": text(foreign.group),
+        "job_type": text(foreign.job_type),
+        "notes": redact_text(notes) if notes else None,
+        "started": round(started, 6),
+        "environment": plain(foreign.environment, "the environment"),
         "targets": [],
         "imported": {
             "from": kind,
@@ -157,14 +192,16 @@ class _Taker:
         create_run(directory, facts)
         self._journal = JournalWriter(directory, facts["id"])
         self._journal.on_error = _raise
-        artifacts = ArtifactStore(root, facts["project"])
+        artifacts = ImportedArtifacts(root, facts["project"], facts["id"])
         self._recorder = Recorder(self._journal, directory, artifacts, self._refused)
 
     def take_all(self, foreign: ForeignRun) -> None:
         """Take every record, and close the journal."""
         try:
-            for record in _readable(foreign.records):
+            for number, record in enumerate(_readable(foreign.records), 1):
                 self._take(record)
+                if not number % _TURN:
+                    self._journal.rotate(SEGMENT)
             self._journal.sync()
         finally:
             self._journal.close()
@@ -178,10 +215,16 @@ class _Taker:
     def _take(self, record: Record) -> None:
         try:
             self._write(record)
+        except (OSError, StoreError):
+            # The disk, and not the value.
+            raise
         except InvalidValueError as error:
-            self._refused(str(record.data.get("name", record.kind)), error)
-            return
-        self.count += 1
+            named = record.data.get("name") if isinstance(record.data, dict) else None
+            self._refused(str(named or record.kind), error)
+        except Exception as error:  # noqa: BLE001 - what an adapter makes of damaged files may lack or be anything
+            self._refused(record.kind, InvalidValueError(f"{type(error).__name__}: {error}"))
+        else:
+            self.count += 1
 
     def _write(self, record: Record) -> None:
         journal, data = self._journal, record.data

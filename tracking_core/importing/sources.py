@@ -11,6 +11,7 @@ from tracking_core.errors import AdapterError, SettingsError, StoreError, Tracki
 from tracking_core.importing.csv_files import CsvOptions, csv_runs
 from tracking_core.importing.layout import is_pack
 from tracking_core.importing.runs import Imported, import_run
+from tracking_core.mirror.address import refuse_address
 from tracking_core.plugins import candidates, find_adapter
 from tracking_core.settings import load_settings
 
@@ -52,6 +53,7 @@ def import_runs(
     if not path.exists():
         raise SettingsError(f"there is no file or directory {str(path)!r} to import")
     settings = load_settings()
+    refuse_address(settings.get("dir", root), what="import", remedy="name a directory with --root")
     place = Path(root if root is not None else settings.get("dir") or "tracking_runs").expanduser()
     kind = kind or _kind(path)
     if kind != CSV and (step or time):
@@ -67,7 +69,8 @@ def import_runs(
     for foreign in _named(runs, path):
         if on_run is not None:
             on_run(f"importing {foreign.name or foreign.id}")
-        wanted = project or foreign.project or settings.get("project")
+        theirs = foreign.project if isinstance(foreign.project, str) else None
+        wanted = project or theirs or settings.get("project")
         try:
             yield import_run(foreign, kind, place, wanted)
         except OSError as error:
@@ -79,10 +82,14 @@ def _kind(path: Path) -> str:
 
     Raises:
         SettingsError: Nothing that is known, or several kinds.
+        StoreError: It cannot be read.
     """
     if path.is_file():
-        if is_pack(path):
-            return PACK
+        try:
+            if is_pack(path):
+                return PACK
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error}") from error
         if path.suffix.lower() in {".csv", ".tsv"}:
             return CSV
     found: list[str] = []

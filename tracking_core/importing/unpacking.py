@@ -13,13 +13,12 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tracking_core.errors import RunExistsError, RunNotFoundError, StoreError, TrackingError
 from tracking_core.importing.layout import FORMAT, MANIFEST, entries
 from tracking_core.importing.runs import Imported
-from tracking_core.importing.staging import publish, staging
 from tracking_core.layout import (
     RUN_FILE,
     dump_json,
@@ -32,9 +31,11 @@ from tracking_core.layout import (
 )
 from tracking_core.names import check_run_id
 from tracking_core.naming import FILE_NAMES
+from tracking_core.staging import publish, staging
 
 _CHUNK = 1 << 20
-_LARGEST_MANIFEST = 1 << 28
+_LARGEST_MANIFEST = 1 << 26
+"""Bytes of JSON that are read at once; a few kilobytes in an archive can be any number of them."""
 #: What zipfile raises for archives that are damaged, one way or another.
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, OverflowError, UnicodeError)
 
@@ -69,6 +70,9 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
     needed, free = sum(info.file_size for info in inside.values()), shutil.disk_usage(place).free
     if needed > free:
         raise StoreError(f"{path} needs {needed} bytes, and {root} has {free} left")
+    for name, info in inside.items():
+        if name.endswith(".json") and info.file_size > _LARGEST_MANIFEST:
+            raise StoreError(f"{path} is refused: {name!r} in it has {info.file_size} bytes")
     for name, facts in listed.items():
         _extract(archive, inside[name], place / name, facts, path)
     directory, facts = _destination(place / "run", root, path)
@@ -99,6 +103,7 @@ def _manifest(
         known = known and all(
             isinstance(one["sha256"], str) and isinstance(one["size"], int) for one in listed.values()
         )
+        known = known and all(isinstance(names, list) for names in aliases.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path}: {MANIFEST} in it is not what it should be: {error}") from error
     if not known or version > FORMAT:
@@ -159,14 +164,24 @@ def _version(packed: Path, path: Path) -> tuple[Path, dict[str, Any]]:
         manifest = load_json(packed.read_bytes())
         where = (FILE_NAMES.encode(manifest["type"]), FILE_NAMES.encode(manifest["name"]), f"v{manifest['version']}")
         sound = where == (packed.parent.parent.name, packed.parent.name, packed.stem)
-        sound = sound and isinstance(manifest["digest"], str) and isinstance(manifest["metadata"], dict)
-        sound = sound and all(re.fullmatch("[0-9a-f]{64}", file["sha256"]) for file in manifest["files"].values())
-        sound = sound and {"run", "created"} <= manifest.keys()
+        sound = sound and type(manifest["version"]) is int and isinstance(manifest["metadata"], dict)
+        files = manifest["files"]
+        sound = sound and all(re.fullmatch("[0-9a-f]{64}", file["sha256"]) for file in files.values())
+        sound = sound and all(type(file["size"]) is int and not _leads_out(name) for name, file in files.items())
+        lines = (f"{name}\0{file['sha256']}\n" for name, file in sorted(files.items()))
+        digest = hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+        sound = sound and manifest["digest"] == digest
+        sound = sound and isinstance(manifest["run"], str) and type(manifest["created"]) in {int, float}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound, manifest = False, {}
     if not sound:
         raise StoreError(f"{path} is refused: {packed.parent.name}/{packed.name} in it is no version of an artifact")
     return packed, manifest
+
+
+def _leads_out(name: str) -> bool:
+    inside = PurePosixPath(name)
+    return inside.is_absolute() or ".." in inside.parts
 
 
 def _place_versions(
@@ -183,23 +198,39 @@ def _place_versions(
         folder = project / entry.parent
         folder.mkdir(parents=True, exist_ok=True)
         number = int(packed.stem[1:])
-        if not write_exclusively(folder / packed.name, packed.read_bytes()):
-            taken = load_json((folder / packed.name).read_bytes())
-            if taken["digest"] != manifest["digest"]:
-                was, number = number, _next_free(folder, manifest)
-                problems.append(
-                    f"v{was} of the artifact {manifest['name']!r} is another one in {root}; it became v{number}"
-                )
+        there = not write_exclusively(folder / packed.name, packed.read_bytes())
+        if there and not _is_same(folder / packed.name, manifest):
+            was, number = number, _next_free(folder, manifest)
+            problems.append(
+                f"v{was} of the artifact {manifest['name']!r} is another one in {root}; it became v{number}"
+            )
         for alias in aliases.get(entry.as_posix(), ()):
-            marker = folder / "aliases" / FILE_NAMES.encode(str(alias))
+            # "latest" is not kept, but seen.
+            if not isinstance(alias, str) or alias in {"", "latest"}:
+                continue
+            marker = folder / "aliases" / FILE_NAMES.encode(alias)
             if not marker.exists():
                 marker.parent.mkdir(exist_ok=True)
-                replace_file(marker, dump_json({"alias": str(alias), "version": number}))
+                replace_file(marker, dump_json({"alias": alias, "version": number}))
     return problems
 
 
+def _is_same(place: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether a version that is there has the contents of one that was packed."""
+    try:
+        return load_json(place.read_bytes())["digest"] == manifest["digest"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def _next_free(folder: Path, manifest: dict[str, Any]) -> int:
-    number = max((int(path.stem[1:]) for path in folder.glob("v*.json")), default=-1)
+    """The number that a version gets whose own is taken: the one that an unpacking which was interrupted gave it."""
+    there = sorted(int(path.stem[1:]) for path in folder.glob("v*.json") if path.stem[1:].isdecimal())
+    for number in there:
+        place = folder / f"v{number}.json"
+        if _is_same(place, manifest) and load_json(place.read_bytes()).get("run") == manifest["run"]:
+            return number
+    number = there[-1] if there else -1
     while True:
         number += 1
         if write_exclusively(folder / f"v{number}.json", dump_json({**manifest, "version": number})):

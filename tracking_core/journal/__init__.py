@@ -4,15 +4,19 @@ from tracking_core.journal.lines import FORMAT, Event, decode_line, encode_line,
 from tracking_core.journal.reader import JournalReader, WriterReader, read_events
 from tracking_core.journal.segment_reader import Damage
 from tracking_core.journal.segments import Place
+from tracking_core.journal.superseded import Cut, Superseded, Truncation
 from tracking_core.journal.writer import JournalWriter
 
 __all__ = [
     "FORMAT",
+    "Cut",
     "Damage",
     "Event",
     "JournalReader",
     "JournalWriter",
     "Place",
+    "Superseded",
+    "Truncation",
     "WriterReader",
     "decode_line",
     "encode_line",

@@ -13,6 +13,7 @@ import numpy as np
 
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import Event, pack, to_json, unpack
+from tracking_core.mirror.fetching import fetched, is_copy
 from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video
 
 MEDIA_KINDS = frozenset({"table", "video", "audio", "text", "figure"})
@@ -105,7 +106,8 @@ def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str,
         return {"name": fields["name"], "value": _read_medium(kind, fields, directory)}
     if kind == "artifact":
         blobs = blobs_of(fields, directory)
-        files = {path: blob_path(blobs, entry["sha256"]) for path, entry in fields["files"].items()}
+        root = directory.parent.parent
+        files = {path: fetched(blob_path(blobs, entry["sha256"]), root) for path, entry in fields["files"].items()}
         keys = ("name", "type", "version", "digest")
         facts = {"metadata": unpack(fields["metadata"]), "aliases": tuple(fields["aliases"])}
         return {"artifact": files, **{key: fields[key] for key in keys}, **facts}
@@ -117,8 +119,8 @@ def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str,
 def blobs_of(fields: Mapping[str, Any], directory: Path) -> Path:
     """Where the contents of an artifact are, for the event that recorded it in a run directory."""
     recorded, beside = Path(fields["blobs"]), directory.parent.parent / ".blobs"
-    # The root may have been moved or copied since.
-    return beside if beside.is_dir() and not recorded.is_dir() else recorded
+    # The root may have been moved or copied since. The copy of a mirror is complete by itself.
+    return beside if beside.is_dir() and (not recorded.is_dir() or is_copy(beside.parent)) else recorded
 
 
 def blob_path(blobs: Path, sha256: str) -> Path:
@@ -163,4 +165,4 @@ def _medium(directory: Path, name: str) -> Path:
     # A journal may come from anywhere: a file name in it must not lead out of the run.
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError(f"{name[:80]!r} is no file name of a medium")
-    return directory / "media" / name
+    return fetched(directory / "media" / name, directory.parent.parent)

@@ -28,6 +28,20 @@ def is_alive(directory: Path, writer: str) -> bool:
     return owner_of(directory / "journal" / f"{writer}.alive") is not None
 
 
+def lives_here(directory: Path, writer: str) -> bool:
+    """Whether a writer of a run lives on this machine, which can be told without waiting.
+
+    Args:
+        directory: The run directory.
+        writer: Name of the writer.
+    """
+    path = directory / "journal" / f"{writer}.alive"
+    try:
+        return json.loads(path.read_bytes())["host"] == socket.gethostname() and owner_of(path) is not None
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def owner_of(path: Path) -> int | None:
     """The process that a file of facts names (see `writer.process_facts`), if it lives as far as one can tell.
 

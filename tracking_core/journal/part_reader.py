@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,16 @@ def read_damage(event: Event, directory: Path) -> Damage:
     return Damage(directory / "journal" / str(fields["file"]), fields["offset"], fields["length"], fields["reason"])
 
 
+def has_unkept_damage(path: Path, writer: str) -> bool:
+    """Whether something is damaged in the segments of a part that its events file holds no copy of."""
+    for event in part_lines(path, writer):
+        if event.seq > 0:
+            break
+        if event.kind == "damage" and "content" not in event.fields:
+            return True
+    return False
+
+
 def part_lines(path: Path, writer: str) -> Iterator[Event]:
     """The lines of the events file of a part, those of its own included; a damaged one is left out."""
     with path.open("rb") as file:
@@ -193,9 +204,38 @@ def part_lines(path: Path, writer: str) -> Iterator[Event]:
 
 
 def read_columns(path: Path, columns: list[str]) -> Any:
-    """Columns of the Parquet file of a part, as a `pyarrow.Table`."""
+    """Columns of the Parquet file of a part, as a `pyarrow.Table`.
+
+    Raises:
+        JournalError: It is damaged.
+    """
     parquet = load_parquet(path)
-    return parquet.read_table(path, columns=columns, read_dictionary=["name", "axis", "kind"], partitioning=None)
+    with damage_named(path):
+        return parquet.read_table(
+            path,
+            columns=columns,
+            read_dictionary=["name", "axis", "kind"],
+            partitioning=None,
+            page_checksum_verification=True,
+        )
+
+
+@contextmanager
+def damage_named(path: Path) -> Generator[None]:
+    """Say of a Parquet file that it cannot be read, and how to find out more.
+
+    Raises:
+        JournalError: In place of what pyarrow raises of contents. What the system says of a file stays as it is.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # pyarrow says of contents ArrowInvalid, which is a ValueError, or OSError without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise JournalError(
+            f"{path} is damaged and cannot be read: {error}; `tracking verify` says what is there of the run"
+        ) from error
 
 
 def load_parquet(path: Path) -> Any:

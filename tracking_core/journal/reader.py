@@ -119,11 +119,17 @@ class WriterReader:
         self._settle()
         return events
 
-    def claim_parts(self) -> list[PartReader]:
-        """Parts that nothing was read of yet, neither from them nor from their segments: whoever asks reads them."""
+    def claim_parts(self, *, alone: bool = False) -> list[PartReader]:
+        """Parts that nothing was read of yet, neither from them nor from their segments: whoever asks reads them.
+
+        Args:
+            alone: Only those of which a segment is gone.
+        """
         claimed: list[PartReader] = []
         for part in self._known_parts():
             numbers = range(part.segments[0], part.segments[1] + 1)
+            if alone and all(number in self._files.segments for number in numbers):
+                continue
             if not any(number in self._complete or number in self._readers for number in numbers):
                 self._pass(part)
                 claimed.append(part)
@@ -305,13 +311,19 @@ class JournalReader:
     writers: dict[str, WriterReader] = field(default_factory=dict[str, WriterReader])
     start: dict[str, tuple[Place, int]] = field(default_factory=dict[str, tuple[Place, int]])
 
-    def look(self) -> None:
-        """Look for writers that came since, and for new files of those that were there."""
-        for name, files in find_files(self.directory).items():
+    def look(self) -> dict[str, WriterFiles]:
+        """Look for writers that came since, and for new files of those that were there.
+
+        Returns:
+            The files of every writer.
+        """
+        found = find_files(self.directory)
+        for name, files in found.items():
             if name not in self.writers:
                 path = self.directory / "journal" / f"{name}-000001.jsonl"
                 self.writers[name] = WriterReader(path, *self.start.get(name, (Place(), 0)))
             self.writers[name].know(files)
+        return found
 
     @property
     def damage(self) -> list[Damage]:

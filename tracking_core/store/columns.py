@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracking_core.journal import Event, JournalReader
+from tracking_core.journal import Event, JournalReader, Superseded
 from tracking_core.store.parts import ScalarPart, read_side_by_side
 
 CHUNK = 1 << 22
@@ -44,6 +44,10 @@ class Rows(NamedTuple):
             return [int(self.axis[0])]
         numbers, first = np.unique(self.axis, return_index=True)
         return numbers[np.argsort(first)].tolist()
+
+
+_Counts = Callable[[np.ndarray[Any, np.dtype[np.int64]], Rows], np.ndarray[Any, np.dtype[np.bool_]]]
+"""(numbers of rows, rows) → which of them count."""
 
 
 @dataclass(slots=True)
@@ -120,20 +124,35 @@ class _Writer:
         """Names of all scalars."""
         return {*self.places, *(name for part in self.parts for name in part.names)}
 
-    def rows(self, name: str, axis: Callable[[str], int]) -> Rows | None:
-        """All rows of a scalar; `axis` gives the number of an axis."""
+    def rows(self, name: str, axis: Callable[[str], int], counts: _Counts | None = None) -> Rows | None:
+        """All rows of a scalar.
+
+        Args:
+            name: The scalar.
+            axis: Gives the number of an axis.
+            counts: Tells by their numbers which rows count; None takes all.
+        """
+        pieces = self._pieces(name, axis, numbered=counts is not None)
+        if counts is not None:
+            pieces = [one for piece in pieces if (one := _chosen(piece, counts)) is not None]
+        if not pieces:
+            return None
+        return pieces[0].rows if len(pieces) == 1 else _joined(pieces)
+
+    def _pieces(self, name: str, axis: Callable[[str], int], *, numbered: bool) -> list[_Piece]:
         pieces: list[_Piece] = []
         parts = sorted((part for part in self.parts if part.count(name)), key=lambda part: part.part.files.first)
         # Lines that were under way when a segment was closed stand in the next.
         overlapping = [part for part in parts if self._overlaps(part)]
         apart = [part for part in parts if part not in overlapping]
-        if not overlapping and len(apart) > 1:
+        if not overlapping and len(apart) > 1 and not numbered:
             found = read_side_by_side(apart, name)
             spans = [(apart[0].part.files.first, apart[-1].part.files.last)]
             if len(found) > 1:
                 spans = [(part.part.files.first, part.part.files.last) for part in apart]
         else:
-            found = [rows for part in parts if (rows := part.rows(name, with_seq=part in overlapping)) is not None]
+            asked = ((part, numbered or part in overlapping) for part in parts)
+            found = [rows for part, seq in asked if (rows := part.rows(name, with_seq=seq)) is not None]
             spans = [(part.part.files.first, part.part.files.last) for part in parts]
         for rows, (first, last) in zip(found, spans, strict=True):
             numbers = [axis(one) for one in rows.axes]
@@ -142,10 +161,7 @@ class _Writer:
         logged = self._logged(name)
         if logged is not None:
             pieces.append(logged)
-        if not pieces:
-            return None
-        pieces.sort(key=lambda piece: piece.first)
-        return pieces[0].rows if len(pieces) == 1 else _joined(pieces)
+        return sorted(pieces, key=lambda piece: piece.first)
 
     def _overlaps(self, part: ScalarPart) -> bool:
         files = part.part.files
@@ -186,6 +202,19 @@ class _Writer:
         return found
 
 
+def _chosen(piece: _Piece, counts: _Counts) -> _Piece | None:
+    """The rows of a piece that count; None when there are none."""
+    rows, seq = piece.rows, piece.seq
+    assert seq is not None
+    keep = counts(seq, rows)
+    if bool(keep.all()):
+        return piece
+    if not bool(keep.any()):
+        return None
+    axis = rows.axis if isinstance(rows.axis, int) else rows.axis[keep]
+    return _Piece(piece.first, piece.last, seq[keep], Rows(axis, rows.step[keep], rows.time[keep], rows.value[keep]))
+
+
 def _joined(pieces: list[_Piece]) -> Rows:
     """Rows of several places as one, in order of their numbers."""
     axes = {piece.rows.axis for piece in pieces if isinstance(piece.rows.axis, int)}
@@ -223,10 +252,12 @@ class ScalarColumns:
 
     Args:
         directory: The run directory.
+        superseded: What the run took back; it is told of what is read.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, superseded: Superseded | None = None) -> None:
         self._reader = JournalReader(directory)
+        self._superseded = superseded or Superseded(directory)
         self._writers: dict[str, _Writer] = {}
         self._has_pyarrow: bool | None = None
         self.axes: list[str] = []
@@ -238,11 +269,13 @@ class ScalarColumns:
         Raises:
             JournalError: The format is newer than this version knows.
         """
-        self._reader.look()
+        files = self._reader.look()
         for name, reader in self._reader.writers.items():
             writer = self._writers.setdefault(name, _Writer())
-            if reader.has_parts and self._can_read_parts():
-                for part in map(ScalarPart, reader.claim_parts()):
+            if reader.has_parts:
+                self._superseded.look({name: files[name]})
+                # Without pyarrow segments are read for as long as they are there; names and last values do not need it.
+                for part in map(ScalarPart, reader.claim_parts(alone=not self._can_read_parts())):
                     writer.parts.append(part)
                     for event in part.whole():
                         writer.add(event, self._axis(event.fields["axis"]))
@@ -251,6 +284,8 @@ class ScalarColumns:
                 for _, event in events:
                     if event.kind == "scalars":
                         writer.add(event, self._axis(event.fields["axis"]))
+                    elif event.kind == "truncate":
+                        self._superseded.learn([event])
 
     def _can_read_parts(self) -> bool:
         if self._has_pyarrow is None:
@@ -265,12 +300,22 @@ class ScalarColumns:
 
     def names(self) -> list[str]:
         """Names of all scalars, sorted."""
-        return sorted({name for writer in self._writers.values() for name in writer.names()})
+        found: set[str] = set()
+        for key, writer in self._writers.items():
+            names = writer.names()
+            if self._superseded.of(key):
+                names = {name for name in names if self._rows_of(key, name) is not None}
+            found |= names
+        return sorted(found)
 
-    def rows(self, name: str) -> Rows | None:
-        """All rows of a scalar; None when there are none."""
-        writers = [writer for _, writer in sorted(self._writers.items())]
-        found = [rows for writer in writers if (rows := writer.rows(name, self._axis)) is not None]
+    def rows(self, name: str, *, raw: bool = False) -> Rows | None:
+        """The rows of a scalar; None when there are none.
+
+        Args:
+            name: The scalar.
+            raw: Whether those that are superseded are wanted too.
+        """
+        found = [rows for key in sorted(self._writers) if (rows := self._rows_of(key, name, raw=raw)) is not None]
         if not found:
             return None
         if len(found) == 1:
@@ -281,6 +326,20 @@ class ScalarColumns:
         )
         return Rows(axis, step, time, value)
 
+    def _rows_of(self, writer: str, name: str, *, raw: bool = False) -> Rows | None:
+        """The rows of a scalar that one writer wrote."""
+        truncations = [] if raw else self._superseded.of(writer, name)
+        if not truncations:
+            return self._writers[writer].rows(name, self._axis)
+
+        def counts(seq: np.ndarray[Any, Any], rows: Rows) -> np.ndarray[Any, Any]:
+            dropped = np.zeros(len(seq), np.bool_)
+            for one in truncations:
+                dropped |= one.dropped(writer, seq, _spread(rows) == self._axis(one.axis), rows.step)
+            return ~dropped
+
+        return self._writers[writer].rows(name, self._axis, counts)
+
     def axes_of(self, rows: Rows) -> tuple[str, ...]:
         """The step axes that rows were logged on, in the order in which they came up."""
         return tuple(self.axes[number] for number in rows.axes())
@@ -288,6 +347,17 @@ class ScalarColumns:
     def last(self) -> dict[str, float]:
         """The value of every scalar that was logged last, as it was logged: an int stays one, and so does a bool."""
         found: dict[str, float] = {}
-        for _, writer in sorted(self._writers.items()):
-            found.update(writer.last())
+        for key, writer in sorted(self._writers.items()):
+            last = writer.last()
+            if self._superseded.of(key):
+                rows = {name: self._rows_of(key, name) for name in last}
+                last = {name: _as_logged(last[name], one.value[-1]) for name, one in rows.items() if one is not None}
+            found.update(last)
         return found
+
+
+def _as_logged(other: float, value: float) -> float:
+    """A value that was kept as a float, as the number that it was, going by another of the same name."""
+    if isinstance(other, bool) and value in {0.0, 1.0}:
+        return bool(value)
+    return int(value) if isinstance(other, int) and value.is_integer() else float(value)

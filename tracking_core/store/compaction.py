@@ -1,8 +1,8 @@
 """Compaction: closed segments of a journal become a part, columns of scalars in Parquet and the other events beside it.
 
-Crash invariant: a segment is removed only when both files of its part are in place and durable, and every target has
-passed it. Whoever compacts makes the same files of the same segments, so that two at once, or one that was killed and
-repeated, come to the same.
+Crash invariant: a segment is removed only when both files of its part are in place and durable, every target has
+passed it, and nothing is damaged in it that the part has no copy of. Whoever compacts makes the same files of the same
+segments, so that two at once, or one that was killed and repeated, come to the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from tracking_core.errors import JournalError, MissingDependencyError, SettingsError
 from tracking_core.journal import decode_line
 from tracking_core.journal.liveness import is_alive
-from tracking_core.journal.part_reader import PartReader
+from tracking_core.journal.part_reader import PartReader, has_unkept_damage
 from tracking_core.journal.segments import MERGED, WriterFiles, find_files
 from tracking_core.layout import load_json, read_run
 from tracking_core.store.merging import merge
@@ -44,6 +44,7 @@ class Compacted:
         parts: How many parts were made.
         removed: How many segments were removed.
         waiting: How many segments are in parts, and stay until every target has passed them.
+        damaged: How many segments are in parts, and stay because much in one of them is damaged.
         before: Bytes of journals and parts before.
         after: The same after.
     """
@@ -51,6 +52,7 @@ class Compacted:
     parts: int = 0
     removed: int = 0
     waiting: int = 0
+    damaged: int = 0
     before: int = 0
     after: int = 0
 
@@ -77,7 +79,7 @@ def compact(directory: Path, *, over: bool = False) -> Compacted:
                 # What is gone was merged by another in the meantime.
                 if merge(directory, writer, [files.segments[number] for number in numbers], numbers):
                     result.parts += 1
-    result.removed, result.waiting = remove_merged(directory)
+    result.removed, result.waiting, result.damaged = remove_merged(directory)
     result.after = _size(directory)
     return result
 
@@ -195,25 +197,32 @@ def _left_behind(path: Path) -> bool:
 # -------------------------------------------------------------------- removing
 
 
-def remove_merged(directory: Path) -> tuple[int, int]:
-    """Remove segments that are in parts and that every target has passed; (how many, how many stay)."""
-    removed = waiting = 0
+def remove_merged(directory: Path) -> tuple[int, int, int]:
+    """Remove segments that are in parts and that nobody needs any more.
+
+    Returns:
+        How many; how many stay since a target has not passed them; and how many since they are damaged.
+    """
+    removed = waiting = damaged = 0
     passed = _passed(directory)
     for writer, files in find_files(directory).items():
         for files_of_part in files.parts:
             try:
                 part = PartReader(files_of_part)
+                whole = not has_unkept_damage(files_of_part.events, writer)
             except (JournalError, FileNotFoundError):
                 continue
             for number in range(part.segments[0], part.segments[1] + 1):
                 if number not in files.segments:
                     continue
-                if passed(writer, part):
+                if not whole:
+                    damaged += 1
+                elif passed(writer, part):
                     files.segments[number].unlink(missing_ok=True)
                     removed += 1
                 else:
                     waiting += 1
-    return removed, waiting
+    return removed, waiting, damaged
 
 
 def _passed(directory: Path) -> Callable[[str, PartReader], bool]:

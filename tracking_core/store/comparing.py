@@ -46,7 +46,7 @@ class Comparison:
         runs: Ids of the runs, as they were asked for.
         names: Id → name of the run.
         status: Id → status of the run.
-        config: Path, its parts joined by "/" → id → value, for whatever is not the same in all runs; a run that has
+        config: Path, its parts joined by "." → id → value, for whatever is not the same in all runs; a run that has
             no such entry is not in it.
         metrics: Name → id → what it came to, for the scalars that all runs have (or any, if that was asked for); a
             run that has none is not in it.
@@ -69,7 +69,7 @@ def compare(records: Sequence[RunRecord], *, common: bool = True) -> Comparison:
     Raises:
         JournalError: A run was written by a newer version.
     """
-    configs = {record.id: _flat(record.config) for record in records}
+    configs = {record.id: flat(record.config) for record in records}
     names = {record.id: record.scalar_names() for record in records}
     counted = [set(own) for own in names.values()]
     metrics = sorted((set.intersection if common else set.union)(*counted)) if counted else []
@@ -107,11 +107,12 @@ def _differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
     return found
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, the parts of a path joined by "."; an empty one is a value."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            flat.update(_flat(cast("Mapping[str, Any]", value), f"{prefix}{key}/"))
+            found.update(flat(cast("Mapping[str, Any]", value), f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            found[f"{prefix}{key}"] = value
+    return found

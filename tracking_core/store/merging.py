@@ -5,6 +5,7 @@ The events file comes first and the Parquet file last: a part counts when both a
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import secrets
@@ -25,6 +26,8 @@ from tracking_core.journal.segments import PartFiles
 from tracking_core.store.parts import content_digest, number_out, write_scalars
 
 _EXACT = 2**53
+KEPT = 1 << 16
+"""Bytes up to which the content of a damaged place is kept in the part; with more its segment is not removed."""
 _NUMBERS = {float: 0, int: 1, bool: 2}
 
 
@@ -115,7 +118,7 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
         JournalError: One is of a newer format.
         FileNotFoundError: One is gone.
     """
-    columns, lines, damage = _Columns(), list[bytes](), list[Damage]()
+    columns, lines, damage = _Columns(), list[bytes](), list[dict[str, Any]]()
     digests: list[str] = []
     seen: set[int] = set()
     low = whole = records = 0
@@ -133,7 +136,7 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
             whole += event.kind == "scalars"
             lines.append(content[start : content.index(b"\n", start) + 1])
         low, parent = max(low, reader.low), reader.parent or parent
-        damage += reader.damage
+        damage += [_damage(one, content) for one in reader.damage]
         began = began if began is not None else _began(content)
     if not seen:
         return None
@@ -148,16 +151,20 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
     top = [
         encode_line(0, low, "compacted", began, header),
         encode_line(0, 0, "names", began, {"names": _last_values(names, sorted_columns)}),
-        *(
-            encode_line(0, 0, "damage", began, {
-                "file": one.file.name, "offset": one.offset, "length": one.length, "reason": one.reason,
-            })
-            for one in damage
-        ),
-    ]  # fmt: skip
+        *(encode_line(0, 0, "damage", began, one) for one in damage),
+    ]
     _put(part.events, lambda aside: _write(aside, [*top, *lines]))
     _put(part.scalars, lambda aside: write_scalars(aside, writer, names, axes, sorted_columns))
     return part
+
+
+def _damage(one: Damage, content: bytes) -> dict[str, Any]:
+    fields = {"file": one.file.name, "offset": one.offset, "length": one.length, "reason": one.reason}
+    if one.length > KEPT:
+        return fields
+    # Somebody may make out what it said; nothing that was written is thrown away.
+    raw = content[one.offset : one.offset + one.length]
+    return {**fields, "content": base64.b64encode(raw).decode("ascii")}
 
 
 def _began(content: bytes) -> float | None:

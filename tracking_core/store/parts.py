@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracking_core.journal.part_reader import PartReader, dictionary, integers, load_parquet, part_lines
+from tracking_core.journal.part_reader import PartReader, damage_named, dictionary, integers, load_parquet, part_lines
 
 if TYPE_CHECKING:
     from tracking_core.journal import Event
@@ -22,7 +22,12 @@ GROUP = 1 << 16
 """Rows from which on a series has row groups of its own; smaller ones share one of up to so many rows."""
 COLUMNS = ("name", "writer", "seq", "axis", "step", "time", "value", "kind")
 KINDS = ("float", "int", "bool")
+KEPT = 1 << 14
+"""Up to how many rows that were read are kept."""
+DEARER = 1.0
+"""Up to how many bytes a value LZ4 may take more than zstd: decoding it takes half the time."""
 _WHOLE = 60
+_SAMPLED = (16, 1 << 13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class ScalarPart:
         self._file: Any = None
         self._groups: list[tuple[int, int]] = []
         self._places: dict[str, int] = {}
+        self._kept: tuple[tuple[list[int], list[str]], Any] | None = None
+        """What was read last, if it is small: other series are in it as well."""
 
     @property
     def names(self) -> dict[str, tuple[int, int, float]]:
@@ -94,8 +101,8 @@ class ScalarPart:
         groups = [number for number, (first, end) in enumerate(self._groups) if first < begin + count and begin < end]
         axes = self._one_axis(file, groups)
         columns = ["step", "time", "value", *(["seq"] if with_seq else []), *(["axis"] if axes is None else [])]
-        # Parts are read side by side, see `read_side_by_side`.
-        table = file.read_row_groups(groups, columns=columns, use_threads=into is None)
+        with damage_named(self.part.files.scalars):
+            table = self._table(groups, columns, threads=into is None)
         if table.num_rows != count:
             table = table.slice(begin - self._groups[groups[0]][0], count)
         axis: np.ndarray[Any, Any] | int = 0
@@ -117,7 +124,10 @@ class ScalarPart:
     def _open(self) -> Any:
         if self._file is None:
             parquet = load_parquet(self.part.files.scalars)
-            self._file = parquet.ParquetFile(self.part.files.scalars, read_dictionary=["name", "axis"])
+            with damage_named(self.part.files.scalars):
+                self._file = parquet.ParquetFile(
+                    self.part.files.scalars, read_dictionary=["name", "axis"], page_checksum_verification=True
+                )
             metadata = self._file.metadata
             ends = np.cumsum([0, *(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))])
             self._groups = list(pairwise(ends.tolist()))
@@ -126,6 +136,16 @@ class ScalarPart:
                 self._places[name] = place
                 place += rows
         return self._file
+
+    def _table(self, groups: list[int], columns: list[str], *, threads: bool) -> Any:
+        rows = sum(end - first for first, end in (self._groups[number] for number in groups))
+        if rows > KEPT:
+            # Parts are read side by side, see `read_side_by_side`; and starting threads takes longer than a few rows.
+            return self._file.read_row_groups(groups, columns=columns, use_threads=threads and rows > GROUP)
+        kept = (groups, columns)
+        if self._kept is None or self._kept[0] != kept:
+            self._kept = kept, self._file.read_row_groups(groups, columns=columns, use_threads=False)
+        return self._kept[1]
 
     @staticmethod
     def _one_axis(file: Any, groups: list[int]) -> list[str] | None:
@@ -215,12 +235,13 @@ def write_scalars(path: Path, writer: str, names: list[str], axes: list[str], co
             return pyarrow.DictionaryArray.from_arrays(pyarrow.array(part.astype(np.int32)), words[name])
         return pyarrow.array(part, types[name])
 
+    compression = {**dict.fromkeys(COLUMNS, "zstd"), "value": codec_of(columns["value"])}
     with parquet.ParquetWriter(
         path,
         schema,
         version="2.6",
-        compression="zstd",
-        compression_level=3,
+        compression=compression,
+        compression_level={name: 3 for name, codec in compression.items() if codec == "zstd"},
         use_dictionary=["name", "writer", "axis", "kind"],
         column_encoding={
             "seq": "DELTA_BINARY_PACKED",
@@ -237,6 +258,26 @@ def write_scalars(path: Path, writer: str, names: list[str], axes: list[str], co
         for begin, end in groups:
             rows = [array(name, begin, end) for name in COLUMNS]
             file.write_table(pyarrow.Table.from_arrays(rows, schema=schema), row_group_size=end - begin)
+
+
+def codec_of(value: np.ndarray[Any, Any]) -> str:
+    """How values are compressed: "lz4", which reads fastest, unless "zstd" makes them much smaller.
+
+    Values that hold float32 noise are 0.7 bytes apart; decimal fractions with few digits are 2 bytes and more.
+
+    Args:
+        value: float64 array of shape `[N]`. Some of it is tried.
+    """
+    import pyarrow as pa
+
+    pyarrow: Any = pa
+    count, length = _SAMPLED
+    starts = range(0, len(value), max(length, len(value) // count))
+    sample = np.concatenate([value[:0], *(value[start : start + length] for start in starts)])
+    # As BYTE_STREAM_SPLIT lays them out.
+    planes = sample.view(np.uint8).reshape(-1, sample.itemsize).T.tobytes()
+    lz4, zstd = (len(pyarrow.Codec(name).compress(planes)) for name in ("lz4_raw", "zstd"))
+    return "lz4" if lz4 - zstd <= DEARER * len(sample) else "zstd"
 
 
 def row_groups(codes: np.ndarray[Any, Any], count: int) -> list[tuple[int, int]]:

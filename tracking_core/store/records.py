@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.artifacts import StoredVersion
 from tracking_core.errors import InvalidValueError, NameNotFoundError
-from tracking_core.journal import Damage, Event, JournalReader, read_events, unpack
-from tracking_core.journal.events import RECORD_KINDS, blobs_of, to_record
+from tracking_core.journal import Damage, Event, JournalReader, Superseded, read_events, unpack
+from tracking_core.journal.events import MEDIA_KINDS, RECORD_KINDS, blobs_of, to_record
 from tracking_core.journal.liveness import is_alive
 from tracking_core.layout import read_run
 from tracking_core.store.columns import ScalarColumns
@@ -20,6 +21,9 @@ from tracking_core.store.finding import EventFinder
 from tracking_core.store.following import follow
 from tracking_core.store.series import Series
 from tracking_core.values import ArtifactRef, Histogram, Image, Record, Table
+
+if TYPE_CHECKING:
+    from tracking_core.store.index import Held
 
 
 class RunRecord:
@@ -29,17 +33,32 @@ class RunRecord:
 
     Args:
         directory: The run directory.
+        facts: What its `run.json` says; with `held` without the configuration and the environment. None reads it.
+        held: What the index of the store says of it.
 
     Raises:
         RunNotFoundError: There is no run in it.
         StoreError: It was written by a newer version, or is damaged.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, facts: dict[str, Any] | None = None, held: Held | None = None) -> None:
         self.dir = directory
-        self._facts = read_run(directory)
-        self._finder = EventFinder(directory)
-        self._columns = ScalarColumns(directory)
+        self._held = held
+        self._facts = read_run(directory) if facts is None else facts
+
+    # Made when they are first used: of most runs of a listing nothing more is asked.
+
+    @cached_property
+    def _finder(self) -> EventFinder:
+        return EventFinder(self.dir)
+
+    @cached_property
+    def _superseded(self) -> Superseded:
+        return Superseded(self.dir, self._facts.get("forks", ()))
+
+    @cached_property
+    def _columns(self) -> ScalarColumns:
+        return ScalarColumns(self.dir, self._superseded)
 
     # ------------------------------------------------------------------ what it is
 
@@ -84,6 +103,16 @@ class RunRecord:
         return self._facts["started"]
 
     @property
+    def forked_from(self) -> tuple[str, int] | None:
+        """The run that this one was forked from, and the last step that it has from it; None when it was not."""
+        return (self.forks[-1]["run"], self.forks[-1]["step"]) if self.forks else None
+
+    @property
+    def forks(self) -> Sequence[Mapping[str, Any]]:
+        """The entry `forks` of `run.json`: what it has from its parent, and that from its own."""
+        return tuple(self._facts.get("forks", ()))
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Where it was delivered to, besides the store."""
         return tuple(self._facts.get("targets", ()))
@@ -91,15 +120,17 @@ class RunRecord:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration, later changes included."""
-        config = copy.deepcopy(self._facts.get("config", {}))
+        if self._held is not None and (known := self._held.config()) is not None:
+            return known
+        config = copy.deepcopy(self._all_facts().get("config", {}))
         for event in self._of("config"):
-            _merge(config, unpack(event.fields["config"]))
+            merge_config(config, unpack(event.fields["config"]))
         return config
 
     @property
     def environment(self) -> dict[str, Any]:
         """Where it ran: git state, packages, host, command line, accelerators."""
-        environment = copy.deepcopy(self._facts.get("environment", {}))
+        environment = copy.deepcopy(self._all_facts().get("environment", {}))
         for event in self._of("environment"):
             environment.update(unpack(event.fields["environment"]))
         return environment
@@ -107,7 +138,7 @@ class RunRecord:
     @property
     def status(self) -> str:
         """What the run was finished with; "running" while a writer of it lives, "crashed" when none does."""
-        newest, end = self._finder.newest_end()
+        newest, end = self._newest_end()
         if end is not None:
             return end.fields["status"]
         return "running" if newest is not None and is_alive(self.dir, newest) else "crashed"
@@ -126,10 +157,20 @@ class RunRecord:
 
     def _end(self) -> Event | None:
         """How the newest session ended; None when it did not."""
-        return self._finder.newest_end()[1]
+        return self._newest_end()[1]
+
+    def _newest_end(self) -> tuple[str | None, Event | None]:
+        held = self._held.newest_end() if self._held is not None else None
+        return held or self._finder.newest_end()
+
+    def _all_facts(self) -> dict[str, Any]:
+        # The index leaves out what is long.
+        return self._facts if self._held is None else read_run(self.dir)
 
     def summary(self) -> dict[str, Any]:
         """What describes the run as a whole: the last value of every scalar, and what `log_summary` set."""
+        if self._held is not None and (known := self._held.summary()) is not None:
+            return known
         self._columns.refresh()
         found: dict[str, Any] = dict(self._columns.last())
         for event in self._of("summary"):
@@ -147,18 +188,21 @@ class RunRecord:
         """One scalar over its steps: one row a step, by step.
 
         Where a step was logged more than once, as after a restart from a checkpoint, the row that was logged last
-        counts; of several writers that is the one that started last.
+        counts; of several writers that is the one that started last. What `resume_step` took back does not count.
 
         Args:
             name: Name of the scalar.
             axis: The step axis; None takes the only one, or "step" when there are several.
-            raw: Whether every row is wanted, in the order in which they were logged (writers by start).
+            raw: Whether every row is wanted, also what was taken back, in the order in which they were logged (writers
+                by start).
 
         Raises:
             NameNotFoundError: There is no such scalar, on that axis.
+            InvalidValueError: `name` is no text.
         """
+        _check_name("scalars", name)
         self._columns.refresh()
-        rows = self._columns.rows(name)
+        rows = self._columns.rows(name, raw=raw)
         if rows is None:
             raise NameNotFoundError(self._missing("scalar", name, self._columns.names()))
         axes = self._columns.axes_of(rows)
@@ -188,6 +232,7 @@ class RunRecord:
         Raises:
             NameNotFoundError: There are no such images.
         """
+        _check_name("images", name)
         found = [
             (event.fields["step"], self._record(event).data[name])
             for event in self._of("images")
@@ -218,11 +263,18 @@ class RunRecord:
 
         Raises:
             NameNotFoundError: There is nothing of that name and kind.
+            InvalidValueError: There is no such kind.
         """
+        _check_kind("media", kind)
         return self._named(kind, name)
 
     def names(self, kind: str) -> list[str]:
-        """Names that were logged of one kind (see `media`), sorted."""
+        """Names that were logged of one kind (see `media`), sorted.
+
+        Raises:
+            InvalidValueError: There is no such kind.
+        """
+        _check_kind("names", kind)
         return sorted({event.fields["name"] for event in self._of(kind)})
 
     def artifacts(self) -> list[StoredVersion]:
@@ -251,8 +303,13 @@ class RunRecord:
         return [(e.time, e.fields["title"], e.fields["text"], e.fields["level"]) for e in self._of("alert")]
 
     def records(self) -> list[Record]:
-        """Everything that was logged, as it is delivered to a backend: writers by start, each in its own order."""
-        return [self._record(event) for event in read_events(self.dir) if event.kind in RECORD_KINDS]
+        """Everything that was logged, as it is delivered to a backend: writers by start, each in its own order.
+
+        What `resume_step` took back is left out.
+        """
+        events = [event for event in read_events(self.dir) if event.kind in RECORD_KINDS or event.kind == "truncate"]
+        self._superseded.learn(events)
+        return [self._record(event) for event in self._superseded.living(events) if event.kind in RECORD_KINDS]
 
     def follow(self, poll: float = 0.5, timeout: float | None = None) -> Iterator[Record]:
         """Records from the beginning on, and then as they come, also from a run of another process.
@@ -297,12 +354,16 @@ class RunRecord:
         return self.has_ended
 
     def _of(self, kind: str) -> list[Event]:
-        return self._finder.of(kind)
+        events = self._finder.of(kind)
+        if events:
+            self._superseded.learn(self._finder.of("truncate"))
+        return self._superseded.living(events)
 
     def _record(self, event: Event) -> Record:
         return to_record(event, self.dir)
 
     def _named(self, kind: str, name: str) -> list[tuple[int, Any]]:
+        _check_name(kind, name)
         found = [
             (event.fields["step"], self._record(event).data["value"])
             for event in self._of(kind)
@@ -319,10 +380,23 @@ class RunRecord:
         return f"run {self.id} has no {kind} {name!r}{hint}; there are {there}"
 
 
-def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+def merge_config(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Change a configuration as `log_config` does: nested mappings are merged, whatever else is replaced."""
     for key, value in new.items():
         current = into.get(key)
         if isinstance(current, dict) and isinstance(value, Mapping):
-            _merge(cast("dict[str, Any]", current), value)
+            merge_config(cast("dict[str, Any]", current), value)
         else:
             into[key] = value
+
+
+def _check_name(what: str, name: object) -> None:
+    if not isinstance(name, str):
+        raise InvalidValueError(f"{what}: expected the name of one, got {name!r:.80} ({type(name).__name__})")
+
+
+def _check_kind(what: str, kind: object) -> None:
+    if kind not in MEDIA_KINDS | {"histogram"}:
+        instead = {"scalars": "scalar_names() and scalars()", "images": "image_names() and images()"}.get(str(kind))
+        there = f"see {instead}" if instead else f"there are {', '.join(sorted(MEDIA_KINDS | {'histogram'}))}"
+        raise InvalidValueError(f"{what}: there is no kind {kind!r:.80} of media; {there}")

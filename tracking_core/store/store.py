@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracking_core.artifacts import ArtifactStore
-from tracking_core.errors import InvalidValueError, StoreError
-from tracking_core.layout import find_run, is_run, project_directories
+from tracking_core.errors import InvalidValueError, RunNotFoundError, StoreError
+from tracking_core.layout import find_run, project_directories, tombstone_of
+from tracking_core.mirror.address import is_address
 from tracking_core.store.comparing import Comparison, compare
 from tracking_core.store.filters import RunFilter
+from tracking_core.store.index import Listing, ProjectIndex
 from tracking_core.store.records import RunRecord
+
+if TYPE_CHECKING:
+    from tracking_core.mirror.cache import MirrorCache
 
 
 class Store:
@@ -21,10 +27,20 @@ class Store:
 
     Args:
         root: Directory that holds the projects.
+        mirror: The mirror that this directory is the local copy of; None for a root of its own.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mirror: MirrorCache | None = None) -> None:
         self.root = root
+        self._mirror = mirror
+        self.unreadable: dict[Path, str] = {}
+        """Directories of runs that the last listing left out, as they cannot be read → why."""
+        self._indices: dict[str, ProjectIndex] = {}
+
+    @property
+    def place(self) -> str:
+        """Where the runs are, as people name it: the root, or the address of the mirror."""
+        return str(self.root if self._mirror is None else self._mirror.address)
 
     def projects(self) -> list[str]:
         """Names of the projects that have runs, sorted."""
@@ -56,7 +72,12 @@ class Store:
             InvalidValueError: A condition is of the wrong type, there is no such status, or a predicate failed.
         """
         wanted = RunFilter(project, status, tags, config, metrics, where)
-        found = [record for record in self._records() if wanted.matches(record)]
+        begin = time.monotonic()
+        listings: dict[str, Listing] = {}
+        records = list(self._records(listings))
+        found = [record for record in records if wanted.matches(record)]
+        if self._mirror is None:
+            self._note(records, listings, time.monotonic() - begin)
         return sorted(found, key=lambda record: (record.started, record.id), reverse=True)
 
     def compare(self, run_ids: Iterable[str | RunRecord], *, common: bool = True) -> Comparison:
@@ -85,32 +106,94 @@ class Store:
 
         Raises:
             RunNotFoundError: There is none under this root.
+            InvalidValueError: It is no text.
         """
-        return RunRecord(find_run(self.root, run_id))
+        if not isinstance(run_id, str):
+            raise InvalidValueError(f"run: expected the id of a run, got {run_id!r:.80} ({type(run_id).__name__})")
+        self.refresh()
+        try:
+            directory = find_run(self.root, run_id)
+        except RunNotFoundError as error:
+            if tombstone_of(self.root, run_id) is not None:
+                raise
+            hint = f"; by name it is found with runs(where=lambda run: run.name == {run_id!r:.80})"
+            raise RunNotFoundError(f"{error}{hint}") from None
+        return self.record(directory)
+
+    def refresh(self) -> None:
+        """Find out which runs there are, where this is a mirror; a directory is looked into anyway.
+
+        Raises:
+            StoreError: The mirror cannot be read.
+        """
+        if self._mirror is not None:
+            self._mirror.refresh(journals=False)
+
+    def record(self, directory: Path) -> RunRecord:
+        """The run in a directory below the root.
+
+        Raises:
+            RunNotFoundError: There is none.
+            StoreError: It cannot be read.
+        """
+        return RunRecord(directory) if self._mirror is None else self._mirrored(directory)
+
+    def _mirrored(self, directory: Path, *, just_listed: bool = False) -> RunRecord:
+        from tracking_core.store.mirrored import MirrorRecord
+
+        assert self._mirror is not None
+        return MirrorRecord(directory, self._mirror, just_listed=just_listed)
 
     def artifacts(self, project: str) -> ArtifactStore:
         """The artifacts of a project."""
+        self.refresh()
         return ArtifactStore(self.root, project)
 
-    def _records(self) -> Iterable[RunRecord]:
-        # What cannot be read must not hide the rest; asking for it by id says why.
+    @staticmethod
+    def _note(records: Iterable[RunRecord], listings: Mapping[str, Listing], seconds: float) -> None:
+        """Look closer at runs of a listing that took so long, for the index beside them."""
+        of: dict[str, list[RunRecord]] = {}
+        for record in records:
+            of.setdefault(record.dir.parent.name, []).append(record)
+        for project, there in of.items():
+            listings[project].learn(there, seconds)
+
+    def _records(self, listings: dict[str, Listing]) -> Iterable[RunRecord]:
+        if self._mirror is not None:
+            self._mirror.refresh()
+        # What cannot be read must not hide the rest.
+        self.unreadable = {}
         for project in project_directories(self.root):
+            index = self._indices.setdefault(project.name, ProjectIndex(self.root, project.name))
+            listing = listings[project.name] = index.begin()
             with contextlib.suppress(OSError):
                 # Names, because paths take long to sort.
                 for name in sorted(os.listdir(project)):  # noqa: PTH208 - as above
-                    if is_run(path := project / name):
-                        with contextlib.suppress(StoreError):
-                            yield RunRecord(path)
+                    try:
+                        record = listing.record(project / name)
+                    except RunNotFoundError:
+                        # Removed since the names were read.
+                        continue
+                    except StoreError as error:
+                        self.unreadable[project / name] = str(error)
+                        continue
+                    if record is not None:
+                        yield record if self._mirror is None else self._mirrored(project / name, just_listed=True)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.root)!r})"
+        return f"Store({self.place!r})"
 
 
 def open_store(root: str | os.PathLike[str] | None = None) -> Store:
     """Open the run store for reading.
 
     Args:
-        root: Its directory; None takes TRACKING_DIR, the settings file, or "./tracking_runs". It need not exist.
+        root: Its directory, or the address of a mirror, such as "s3://bucket/runs"; None takes TRACKING_DIR, the
+            settings file, or "./tracking_runs". It need not exist.
+
+    Raises:
+        SettingsError: It is an address, but of no mirror.
+        MissingDependencyError: A package that the address needs is missing.
 
     Example:
         >>> open_store("no/such/place").runs()
@@ -120,4 +203,9 @@ def open_store(root: str | os.PathLike[str] | None = None) -> Store:
         from tracking_core.settings import load_settings
 
         root = load_settings().get("dir") or "tracking_runs"
+    if is_address(root):
+        from tracking_core.mirror.cache import open_mirror
+
+        mirror = open_mirror(str(root))
+        return Store(mirror.root, mirror)
     return Store(Path(root).expanduser())

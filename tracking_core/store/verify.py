@@ -1,4 +1,7 @@
-"""Whether a run is as it was written: every checksum, every digest, and every file that is referred to."""
+"""Whether a run is as it was written: every checksum, every digest, and every file that is referred to.
+
+What is kept meanwhile is small: of a journal one segment at a time, of media and artifacts names and digests alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any, cast
 
 from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.journal import Event, decode_line
-from tracking_core.journal.events import RECORD_KINDS
+from tracking_core.journal.events import RECORD_KINDS, blob_path, blobs_of
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.part_reader import (
     dictionary,
@@ -21,11 +24,15 @@ from tracking_core.journal.part_reader import (
     read_header,
 )
 from tracking_core.journal.segment_reader import SegmentReader
-from tracking_core.journal.segments import PartFiles, WriterFiles, find_files
+from tracking_core.journal.segments import PartFiles, WriterFiles, find_files, split_segment_name
 from tracking_core.layout import read_run
 from tracking_core.store.parts import COLUMNS, KINDS, content_digest
 
 _CHUNK = 1 << 20
+_TRIES = 3
+_END = 1 << 62
+Place = tuple[Path, int | None]
+"""Where something is referred to: file, and offset in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,9 @@ class Verified:
     """What was looked at.
 
     Args:
-        files: How many files.
+        files: How many files, contents of artifacts among them.
         events: How many events.
-        breaks: What is wrong, in the order of writers and segments; the media come last.
+        breaks: What is wrong, in the order of writers, segments and lines; then media, then contents of artifacts.
         unchecked: What could not be checked, in words.
     """
 
@@ -69,42 +76,81 @@ class Verified:
         return not self.breaks
 
 
-def verify(directory: Path) -> Verified:
-    """Check a run: lines against their checksums, segments against their digests, parts against their headers, media.
+def verify(directory: Path, *, quick: bool = False) -> Verified:
+    """Check a run: its lines, segments, parts and media, and the contents of the artifacts that it logged.
 
     Args:
         directory: The run directory.
+        quick: Of contents of artifacts only whether they are there, and as long as they should be.
 
     Raises:
         StoreError: There is no run in it, or `run.json` is damaged.
     """
     read_run(directory)
-    found = Verified(files=1)
-    named: dict[str, tuple[Path, int | None]] = {}
-    for writer, files in find_files(directory).items():
-        _Writer(directory, writer, files, found, named).check()
-    _check_media(directory, named, found)
-    return found
+    tries = 1
+    while True:
+        found, referred = Verified(files=1), _Referred(directory)
+        try:
+            for writer, files in find_files(directory).items():
+                _Writer(directory, writer, files, found, referred).check()
+        except FileNotFoundError:
+            # Segments were merged under our hands; a second look finds what they became.
+            if tries == _TRIES:
+                raise
+            tries += 1
+            continue
+        _check_media(directory, referred, found)
+        _check_contents(referred, found, quick=quick)
+        return found
+
+
+class _Referred:
+    """What events refer to: media by name, and contents of artifacts by where they are.
+
+    Args:
+        directory: The run directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.media: dict[str, Place] = {}
+        self.contents: dict[Path, tuple[Place, str, int]] = {}
+        """Path → where it is referred to, as what, and the size it should have."""
+
+    def take(self, event: Event, path: Path, offset: int | None) -> str | None:
+        """Note what an event refers to; what is wrong with it, if anything is."""
+        try:
+            for name in _media_of(event):
+                self.media.setdefault(name, (path, offset))
+            return self._take_artifact(event, path, offset) if event.kind == "artifact" else None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return f"event {event.seq} ({event.kind}) cannot be read: {error!r}"
+
+    def _take_artifact(self, event: Event, path: Path, offset: int | None) -> str | None:
+        fields = event.fields
+        blobs = blobs_of(fields, self._directory)
+        lines: list[str] = []
+        for name, entry in sorted(fields["files"].items()):
+            lines.append(f"{name}\0{entry['sha256']}\n")
+            what = f"{name!r:.200} of the artifact {fields['name']!r:.200} v{fields['version']}"
+            self.contents.setdefault(blob_path(blobs, entry["sha256"]), ((path, offset), what, int(entry["size"])))
+        if hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest() != fields["digest"]:
+            return f"the files of the artifact {fields['name']!r:.200} are not those of its digest"
+        return None
 
 
 class _Writer:
     """Checks what one writer wrote."""
 
-    def __init__(
-        self,
-        directory: Path,
-        writer: str,
-        files: WriterFiles,
-        found: Verified,
-        named: dict[str, tuple[Path, int | None]],
-    ) -> None:
+    def __init__(self, directory: Path, writer: str, files: WriterFiles, found: Verified, referred: _Referred) -> None:
         self._directory = directory
         self._writer = writer
         self._files = files
         self._found = found
-        self._named = named
+        self._referred = referred
         self._seals: dict[int, tuple[Mapping[str, Any], Path]] = {}
-        self._merged: dict[int, str] = {}
+        self._merged: dict[int, tuple[str, Path]] = {}
+        self._breaks: list[tuple[int, Break]] = []
 
     def check(self) -> None:
         """Check parts, then segments, then what they say of one another."""
@@ -112,15 +158,28 @@ class _Writer:
             self._found.files += 2
             try:
                 self._check_part(part)
-            except (JournalError, OSError, KeyError, TypeError, ValueError) as error:
-                self._break(part.events, None, str(error))
+            except FileNotFoundError:
+                raise
+            except (JournalError, OSError, KeyError, TypeError, ValueError, IndexError) as error:
+                self._break(self._part_number(part), part.events, None, str(error))
         for number, path in sorted(self._files.segments.items()):
             self._found.files += 1
             self._check_segment(number, path)
         self._check_chain()
+        # What the chain of digests says stands behind the lines of its segment: the first break is the first in time.
+        ordered = sorted(self._breaks, key=lambda pair: (pair[0], _END if pair[1].offset is None else pair[1].offset))
+        # Damage that a part tells of may still stand in the segment.
+        self._found.breaks += dict.fromkeys(one for _, one in ordered)
 
-    def _break(self, file: Path, offset: int | None, reason: str) -> None:
-        self._found.breaks.append(Break(file, offset, reason))
+    def _break(self, number: int, file: Path, offset: int | None, reason: str) -> None:
+        self._breaks.append((number, Break(file, offset, reason)))
+
+    def _part_number(self, part: PartFiles) -> int:
+        """The first segment of a part, as far as its header can be read."""
+        try:
+            return int(read_header(part.events, self._writer).fields["segments"][0])
+        except (JournalError, OSError, KeyError, TypeError, ValueError, IndexError):
+            return 0
 
     def _check_segment(self, number: int, path: Path) -> None:
         reader = SegmentReader(path, self._writer, number)
@@ -130,62 +189,73 @@ class _Writer:
             events = reader.read(final=over)
             with path.open("rb") as file:
                 first = file.readline().rstrip(b"\n")
+        except FileNotFoundError:
+            raise
         except (OSError, JournalError) as error:
-            self._break(path, None, str(error))
+            self._break(number, path, None, str(error))
             return
-        self._check_first_line(number, path, first)
+        strange = not self._is_in_place(number, path, first)
         for damage in reader.damage:
-            self._break(path, damage.offset, f"{damage.reason} ({damage.length} bytes)")
+            self._break(number, path, damage.offset, f"{damage.reason} ({damage.length} bytes)")
         for (_, offset), event in events:
-            self._take(event, path, offset)
+            # What does not belong here says nothing about the others.
+            if not (strange and event.kind == "seal"):
+                self._take(event, number, path, offset)
 
-    def _check_first_line(self, number: int, path: Path, line: bytes) -> None:
+    def _is_in_place(self, number: int, path: Path, line: bytes) -> bool:
         try:
             header = decode_line(line)
         except JournalError:
             # It is among the damage.
-            return
+            return True
         fields = header.fields
-        if header.kind != "segment" or (fields.get("writer"), fields.get("segment")) != (self._writer, number):
-            self._break(path, 0, f"it does not begin with the header of segment {number} of writer {self._writer}")
+        right = header.kind == "segment" and (fields.get("writer"), fields.get("segment")) == (self._writer, number)
+        if not right:
+            reason = f"it does not begin with the header of segment {number} of writer {self._writer}"
+            self._break(number, path, 0, reason)
+        return right
 
-    def _take(self, event: Event, path: Path, offset: int | None) -> None:
+    def _take(self, event: Event, number: int, path: Path, offset: int | None) -> None:
         self._found.events += 1
-        if event.kind == "seal":
-            self._seals[event.fields.get("segment", 0)] = event.fields, path
-        for name in _media_of(event):
-            self._named.setdefault(name, (path, offset))
+        if event.kind == "seal" and isinstance(event.fields.get("segment"), int):
+            self._seals[event.fields["segment"]] = event.fields, path
+        wrong = self._referred.take(event, path, offset)
+        if wrong is not None:
+            self._break(number, path, offset, wrong)
 
     def _check_part(self, part: PartFiles) -> None:
         header = read_header(part.events, self._writer).fields
         first, last = header["segments"]
-        self._merged.update(zip(range(first, last + 1), header["digests"], strict=True))
+        digests = ((digest, part.events) for digest in header["digests"])
+        self._merged.update(zip(range(first, last + 1), digests, strict=True))
         offset = count = records = whole = 0
-        for line in part.events.read_bytes().split(b"\n"):
-            if line:
+        with part.events.open("rb") as file:
+            for line in file:
+                length = len(line.rstrip(b"\n"))
                 try:
-                    event = decode_line(line, self._writer)
+                    event = decode_line(line.rstrip(b"\n"), self._writer) if length else None
                 except JournalError as error:
-                    self._break(part.events, offset, f"{error} ({len(line)} bytes)")
-                else:
-                    if event.kind == "damage":
-                        damage = read_damage(event, self._directory)
-                        self._break(damage.file, damage.offset, f"{damage.reason} ({damage.length} bytes)")
-                    elif event.seq > 0:
-                        count += 1
-                        records += event.kind in RECORD_KINDS
-                        whole += event.kind == "scalars"
-                        self._take(event, part.events, offset)
-            offset += len(line) + 1
-        calls = self._check_scalars(part, header["content"])
+                    self._break(first, part.events, offset, f"{error} ({length} bytes)")
+                    event = None
+                if event is not None and event.kind == "damage":
+                    damage = read_damage(event, self._directory)
+                    number = (split_segment_name(damage.file.name) or ("", first))[1]
+                    self._break(number, damage.file, damage.offset, f"{damage.reason} ({damage.length} bytes)")
+                elif event is not None and event.seq > 0:
+                    count += 1
+                    records += event.kind in RECORD_KINDS
+                    whole += event.kind == "scalars"
+                    self._take(event, first, part.events, offset)
+                offset += len(line)
+        calls = self._check_scalars(part, first, header["content"])
         if calls is not None:
             self._found.events += calls
             said = (header["count"], header["records"], header["whole"])
             if (count + calls, records + calls, whole) != said:
                 reason = f"{count + calls} events where its header says {said[0]}"
-                self._break(part.events, None, reason)
+                self._break(first, part.events, None, reason)
 
-    def _check_scalars(self, part: PartFiles, expected: str) -> int | None:
+    def _check_scalars(self, part: PartFiles, number: int, expected: str) -> int | None:
         """How many calls the Parquet file holds; None when it cannot be read."""
         import numpy as np
 
@@ -202,28 +272,45 @@ class _Writer:
             columns |= {"value": table.column("value").to_numpy(), "name": words["name"][0], "axis": words["axis"][0]}
             columns["kind"] = kinds[words["kind"][0]] if table.num_rows else words["kind"][0]
             digest = content_digest(words["name"][1], words["axis"][1], columns)
+        except FileNotFoundError:
+            raise
         except Exception as error:  # noqa: BLE001 - a damaged file may bring a reader to anything
-            self._break(part.scalars, None, f"it cannot be read: {error}")
+            self._break(number, part.scalars, None, f"it cannot be read: {error}")
             return None
         if digest != expected:
-            self._break(part.scalars, None, f"it does not hold what {part.events.name} says")
+            self._break(number, part.scalars, None, f"it does not hold what {part.events.name} says")
         return len(np.unique(columns["seq"]))
 
     def _check_chain(self) -> None:
-        there = self._files.segments.keys() | self._merged.keys()
+        segments = self._files.segments
+        there = segments.keys() | self._merged.keys()
         for number in range(1, max(there, default=0)):
             if number not in there:
                 path = self._directory / "journal" / f"{self._writer}-{number:06d}.jsonl"
-                self._break(path, None, f"segment {number} of writer {self._writer} is gone, and is in no part")
-        for number, (seal, path) in sorted(self._seals.items()):
-            digest, size = seal.get("sha256"), seal.get("bytes")
-            if self._merged.get(number, digest) != digest:
-                self._break(path, None, f"segment {number} was merged with another digest than its seal says")
-            segment = self._files.segments.get(number)
-            if segment is not None and _digest(segment) != digest:
-                length = segment.stat().st_size
-                told = f", and {length} bytes instead of {size}" if length != size else ""
-                self._break(segment, None, f"it has another digest than its seal in {path.name} says{told}")
+                self._break(number, path, None, f"segment {number} of writer {self._writer} is gone, and is in no part")
+        for number in sorted(self._seals.keys() | (self._merged.keys() & segments.keys())):
+            seal, path = self._seals.get(number, (None, None))
+            merged, part = self._merged.get(number, (None, None))
+            if seal is not None and path is not None and merged not in {None, seal.get("sha256")}:
+                reason = f"segment {number} was merged with another digest than its seal says"
+                self._break(number, path, None, reason)
+            if number in segments:
+                by = path or part
+                assert by is not None
+                self._check_digest(number, segments[number], seal or {"sha256": merged}, by)
+
+    def _check_digest(self, number: int, segment: Path, said: Mapping[str, Any], by: Path) -> None:
+        try:
+            digest, length = _digest(segment), segment.stat().st_size
+        except FileNotFoundError:
+            raise
+        except OSError:
+            # Reading its lines said so already.
+            return
+        if digest != said["sha256"]:
+            size = said.get("bytes", length)
+            told = f", and {length} bytes instead of {size}" if length != size else ""
+            self._break(number, segment, None, f"it has another digest than its seal in {by.name} says{told}")
 
 
 def _media_of(event: Event) -> Iterator[str]:
@@ -233,20 +320,48 @@ def _media_of(event: Event) -> Iterator[str]:
     images = fields.get("images")
     if event.kind == "images" and isinstance(images, dict):
         for entries in cast("dict[str, list[dict[str, Any]]]", images).values():
-            yield from (entry["file"] for entry in entries)
+            yield from (str(entry["file"]) for entry in entries)
 
 
-def _check_media(directory: Path, named: Mapping[str, tuple[Path, int | None]], found: Verified) -> None:
+def _check_media(directory: Path, referred: _Referred, found: Verified) -> None:
     folder = directory / "media"
     there: set[str] = set()
     for path in sorted(folder.glob("[!.]*")) if folder.is_dir() else ():
         found.files += 1
         there.add(path.name)
-        if _digest(path) != path.name.partition(".")[0]:
+        try:
+            digest = _digest(path)
+        except OSError as error:
+            found.breaks.append(Break(path, None, f"it cannot be read: {error}"))
+            continue
+        if digest != path.name.partition(".")[0]:
             found.breaks.append(Break(path, None, "its content is not what its name says"))
-    for name, (path, offset) in sorted(named.items()):
+    for name, (path, offset) in sorted(referred.media.items()):
         if name not in there:
             found.breaks.append(Break(path, offset, f"it refers to media/{name}, which is gone"))
+
+
+def _check_contents(referred: _Referred, found: Verified, *, quick: bool) -> None:
+    """Contents of artifacts, each once, against the digest that events name them by."""
+    for path, ((source, offset), what, size) in referred.contents.items():
+        found.files += 1
+        try:
+            length = path.stat().st_size
+            digest = None if quick or length != size else _digest(path)
+        except FileNotFoundError:
+            found.breaks.append(Break(source, offset, f"it refers to {what}, whose content {path} is gone"))
+            continue
+        except OSError as error:
+            found.breaks.append(Break(path, None, f"it cannot be read: {error}; it is the content of {what}"))
+            continue
+        if length != size:
+            found.breaks.append(Break(path, None, f"it has {length} bytes instead of the {size} of {what}"))
+        elif digest not in {None, path.parent.name + path.name}:
+            found.breaks.append(Break(path, None, f"its content is not what its name says; it is that of {what}"))
+    if quick and referred.contents:
+        found.unchecked.append(
+            f"of {len(referred.contents)} contents of artifacts only whether they are there, and their sizes"
+        )
 
 
 def _digest(path: Path) -> str:

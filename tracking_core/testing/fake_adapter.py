@@ -37,6 +37,7 @@ class FakeAdapter:
             capabilities=frozenset({*CORE_CAPABILITIES, *OPTIONAL_CAPABILITIES, "resume"}),
             options={},
             guarantee="kept in memory",
+            replaces="in place",
             description="FakeTracker, for tests",
         )
 
@@ -45,7 +46,10 @@ class FakeAdapter:
         """A fake, with the configuration of the run."""
         tracker = FakeTracker()
         tracker.config.update(run.config)
-        self.opened.setdefault((target.path, run.id), []).append(tracker)
+        opened = self.opened.setdefault((target.path, run.id), [])
+        if run.generation and not run.resumed:
+            opened.clear()
+        opened.append(tracker)
         return tracker
 
 

@@ -128,11 +128,15 @@ class Image:
         return f"Image(<{'png' if self._png is not None else describe(self._data)}>, caption={self.caption!r})"
 
     def _repr_png_(self) -> bytes:
-        if self.is_normal:
-            return self.png()
-        # What was not logged yet may be a batch.
-        images = to_images("image", self)
-        return (images[0] if len(images) == 1 else image_grid(images)).png()
+        from tracking_core.values.notebook import LARGEST, thinned
+
+        image = self
+        if not self.is_normal:
+            # What was not logged yet may be a batch.
+            images = to_images("image", self)
+            image = images[0] if len(images) == 1 else image_grid(images)
+        png = image.png()
+        return png if len(png) <= LARGEST else Image.from_pixels(thinned(image.pixels)).png()
 
     def _repr_html_(self) -> str | None:
         """With what is written below it; None leaves it to the PNG."""

@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 
 WIDTH, HEIGHT, MARGIN = 480, 160, 20
+MOST_BARS = 480
 SHOWN_ROWS = 20
+SHOWN_COLUMNS = 50
 SHOWN_CELL = 200
 LARGEST = 20_000_000
 """In bytes: what is shown is kept in the notebook."""
+SMALLER = 2048
+"""Pixels a side of an image that was larger."""
 _INK = "#808080"
 _FILL = "#4c78a8"
 
@@ -30,6 +34,11 @@ def histogram_svg(counts: np.ndarray[Any, Any], edges: np.ndarray[Any, Any], not
         edges: `[B + 1]` rising numbers.
         notes: Short texts that stand below.
     """
+    together = -(-len(counts) // MOST_BARS)
+    if together > 1:
+        # More than there are pixels for: neighbours share a bar.
+        counts = np.add.reduceat(counts, np.arange(0, len(counts), together))
+        edges = np.append(edges[:-1:together], edges[-1])
     places = _between(edges, float(edges[0]), float(edges[-1]))
     top = float(counts.max()) or 1.0
     bars = "".join(
@@ -43,12 +52,18 @@ def histogram_svg(counts: np.ndarray[Any, Any], edges: np.ndarray[Any, Any], not
 
 
 def table_html(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table; the first rows of a long one, and how many there are."""
-    head = "".join(f"<th>{_escape(column)}</th>" for column in columns)
+    """A table; the first rows and columns of a large one, and how many there are."""
+    head = "".join(f"<th>{_escape(_cell(column))}</th>" for column in columns[:SHOWN_COLUMNS])
     body = "".join(
-        f"<tr>{''.join(f'<td>{_escape(_cell(cell))}</td>' for cell in row)}</tr>" for row in rows[:SHOWN_ROWS]
+        f"<tr>{''.join(f'<td>{_escape(_cell(cell))}</td>' for cell in row[:SHOWN_COLUMNS])}</tr>"
+        for row in rows[:SHOWN_ROWS]
     )
-    more = f"<caption>the first {SHOWN_ROWS} of {len(rows)} rows</caption>" if len(rows) > SHOWN_ROWS else ""
+    cut = [
+        f"{most} of {len(there)} {what}"
+        for what, there, most in (("rows", rows, SHOWN_ROWS), ("columns", columns, SHOWN_COLUMNS))
+        if len(there) > most
+    ]
+    more = f"<caption>the first {' and '.join(cut)}</caption>" if cut else ""
     return f"<table>{more}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -64,6 +79,16 @@ def media_html(content: bytes, mime: str, caption: str = "") -> str | None:
         shown = f'<{kind} controls="controls" {source}></{kind}>'
     below = f"<figcaption>{_escape(caption)}</figcaption>" if caption else ""
     return f"<figure>{shown}{below}</figure>"
+
+
+def thinned(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Fewer pixels of an image that is too large to stand in a notebook.
+
+    Args:
+        pixels: `[H, W, C]`.
+    """
+    stride = -(-max(pixels.shape[:2]) // SMALLER)
+    return np.ascontiguousarray(pixels[::stride, ::stride])
 
 
 def series_html(

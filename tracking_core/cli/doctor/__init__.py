@@ -32,6 +32,7 @@ def examine(targets: Sequence[str] = (), *, timeout: float = TIMEOUT) -> Diagnos
     from tracking_core.cli.doctor.configuration import check_settings, read_settings, setting_rows
     from tracking_core.cli.doctor.history import check_runs, misplaced_runs, recent_runs
     from tracking_core.cli.doctor.installed import check_backends
+    from tracking_core.cli.doctor.mirrors import check_mirror
     from tracking_core.cli.doctor.targets import check_targets, read_targets
 
     diagnosis = Diagnosis()
@@ -59,9 +60,12 @@ def examine(targets: Sequence[str] = (), *, timeout: float = TIMEOUT) -> Diagnos
     diagnosis.targets, parsed, found = read_targets(targets, settings)
     diagnosis.add("targets", [*found, *check_targets(parsed, settings, timeout)])
 
+    mirror = attempt("run store", "the mirror", lambda: check_mirror(settings), [])
     root, origin = _root(parsed, settings.get("dir"), settings.origin("dir"))
-    diagnosis.store, found = attempt("run store", f"{root}", lambda: _store(root, origin), (None, []))
-    diagnosis.add("run store", found)
+    diagnosis.store, found = attempt(
+        "run store", f"{root}", lambda: _store(root, origin, settings.get("dir")), (None, [])
+    )
+    diagnosis.add("run store", [*found, *mirror])
     diagnosis.runs = attempt("recent runs", f"the runs under {root}", lambda: recent_runs(root), [])
     diagnosis.add("recent runs", check_runs(diagnosis.runs))
     misplaced = attempt("recent runs", "the temporary directory", misplaced_runs, [])
@@ -83,7 +87,9 @@ def _root(targets: Sequence[Target], configured: str | None, origin: str) -> tup
     return Path(configured or "tracking_runs").expanduser().absolute(), origin
 
 
-def _store(root: Path, origin: str) -> tuple[StoreLook | None, list[Finding]]:
+def _store(root: Path, origin: str, configured: str | None) -> tuple[StoreLook | None, list[Finding]]:
+    from tracking_core.cli.doctor.mirrors import refused_root
     from tracking_core.cli.doctor.storage import check_store
 
-    return check_store(root, origin)
+    refused = refused_root(configured, origin) if origin != "target" else None
+    return (None, refused) if refused is not None else check_store(root, origin)

@@ -23,7 +23,7 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
     Nothing is lost: what a target has not had yet is kept as it is until it has. Ends with 1 when a run could not be
     compacted.
     """
-    from tracking_core.cli.choosing import choose_all
+    from tracking_core.cli.choosing import choose_all, own_root
     from tracking_core.cli.output import print_json, size
     from tracking_core.errors import MissingDependencyError, TrackingError
     from tracking_core.naming import printable
@@ -32,6 +32,7 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
 
     if bool(runs) == every:
         raise click.UsageError("name runs, or give --all")
+    own_root(root, "compact")
     records = open_store(root).runs() if every else choose_all(runs, root)
     done: list[dict[str, Any]] = []
     with progress("compacting", len(records)) as advance:
@@ -44,7 +45,7 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
             except (TrackingError, OSError) as error:
                 entry["error"] = str(error)
             else:
-                keys = ("parts", "removed", "waiting", "before", "after")
+                keys = ("parts", "removed", "waiting", "damaged", "before", "after")
                 entry |= {key: getattr(result, key) for key in keys}
             done.append(entry)
             advance()
@@ -57,6 +58,7 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
             click.echo(f"{entry['id']}: {printable(str(entry['error']), limit=1000)}", err=True)
         elif entry["parts"] or entry["removed"]:
             stays = f"; {entry['waiting']} files stay until every target has had them" if entry["waiting"] else ""
+            stays += f"; {entry['damaged']} files are damaged and stay" if entry["damaged"] else ""
             click.echo(f"{entry['id']}: {size(entry['before'])} became {size(entry['after'])}{stays}")
         elif not every:
             click.echo(f"{entry['id']}: there is nothing to merge")

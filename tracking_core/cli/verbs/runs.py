@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracking_core.cli.arguments import json_option, root_option, said_plainly
+from tracking_core.protocol import STATUSES
 
 if TYPE_CHECKING:
     from tracking_core.cli.listing import Row
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 @click.option(
     "--project", "projects", multiple=True, metavar="NAME", help="Only runs of this project (repeatable: any)."
 )
-@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only of this status (repeatable: any).")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(["running", *STATUSES, "crashed", "unreadable"]),
+    metavar="STATUS",
+    help="Only of this status (repeatable: any).",
+)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag (repeatable: all).")
 @click.option(
     "--where",
@@ -71,7 +79,7 @@ def verb(
         from tracking_core.store import open_store
 
         asked = projects or statuses or tags or conditions
-        click.echo(shown("no runs match" if asked else f"no runs under {open_store(root).root}"), err=True)
+        click.echo(shown("no runs match" if asked else f"no runs under {open_store(root).place}"), err=True)
 
 
 def _print(rows: list[Row], columns: list[str]) -> None:
@@ -93,4 +101,9 @@ def _print(rows: list[Row], columns: list[str]) -> None:
                 *("" if value is None else number(value) for value in values),
             )
         )
-    Output().table(("id", "name", "project", "status", "started", "duration", "tags", *extra), lines, whole=("id",))
+    Output().table(
+        ("id", "name", "project", "status", "started", "duration", "tags", *extra),
+        lines,
+        whole=("id", "status", "started", "duration"),
+        spare=("duration", "tags", "started", "project", "status"),
+    )

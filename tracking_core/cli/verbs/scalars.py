@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from tracking_core.cli.arguments import json_option, root_option, run_argument, said_plainly
+from tracking_core.cli.arguments import ScalarName, json_option, root_option, run_argument, said_plainly
 
 
 @click.command(short_help="Print the values of scalars.")
 @run_argument
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", type=ScalarName(), nargs=-1)
 @click.option("--axis", metavar="NAME", help="Only on this step axis.  [default: all]")
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N points of each.")
 @click.option("--raw", is_flag=True, help="All rows, also those of a step that was logged again later.")
@@ -36,6 +36,8 @@ def verb(
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json cannot be combined")
+    if last is not None and not names:
+        raise click.UsageError("--last needs a NAME; '*' is every scalar")
     record = choose(run, root)
     if not names:
         values.print_names(record, axis, as_json=as_json, as_csv=as_csv, raw=raw)

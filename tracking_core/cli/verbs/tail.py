@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from tracking_core.cli.arguments import json_option, root_option, run_argument, said_plainly
+from tracking_core.cli.arguments import ScalarName, json_option, root_option, run_argument, said_plainly
 
 
 @click.command(short_help="Print what a run logs, as it comes.")
 @run_argument
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", type=ScalarName(), nargs=-1)
 @click.option(
     "--last",
     type=click.IntRange(min=0),
@@ -31,9 +31,13 @@ def verb(run: str, names: tuple[str, ...], last: int, everything: bool, root: st
     finished, or with Ctrl-C; with 1 when it has failed, crashed, or was stopped.
     """
     from tracking_core.cli.choosing import choose
-    from tracking_core.cli.following import follow, json_line, text_line
+    from tracking_core.cli.following import follow, json_line, logs, text_line
+    from tracking_core.cli.output import shown
 
     record = choose(run, root)
+    for name in names:
+        if not logs(record, name):
+            click.echo(shown(f"run {record.id} has logged nothing yet that fits {name!r}"), err=True)
     status = "finished"
     try:
         for one in follow(record, names, None if everything else last):

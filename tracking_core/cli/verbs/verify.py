@@ -11,24 +11,27 @@ from tracking_core.cli.arguments import json_option, progress, root_option, runs
 
 @click.command(short_help="Check that runs are as they were written.")
 @runs_argument
+@click.option("--quick", is_flag=True, help="Of contents of artifacts check only that they are there, and their sizes.")
 @root_option
 @json_option
 @said_plainly()
-def verb(runs: tuple[str, ...], root: str | None, as_json: bool) -> None:
-    """Check every checksum and digest of RUNs, and every medium, and name what is wrong.
+def verb(runs: tuple[str, ...], quick: bool, root: str | None, as_json: bool) -> None:
+    """Check every checksum and digest of RUNs, every medium, every content of an artifact, and name what is wrong.
 
     Of a run that goes on what is there is checked. Ends with 1 when something is not as it was written.
     """
     from tracking_core.cli.choosing import choose_all
     from tracking_core.cli.output import print_json
     from tracking_core.naming import printable
+    from tracking_core.store.mirrored import fetch_everything
     from tracking_core.store.verify import verify
 
     records = choose_all(runs, root)
     with progress("verifying", len(records)) as advance:
         found = []
         for record in records:
-            found.append((record, verify(record.dir)))
+            fetch_everything(record)
+            found.append((record, verify(record.dir, quick=quick)))
             advance()
     ok = all(result.ok for _, result in found)
     if as_json:

@@ -106,6 +106,35 @@ def failed_run_goes_on(ctx: Context) -> None:
     ctx.require(status in {None, "finished"}, f"the run was finished the second time, and is {status!r}")
 
 
+@check("resume.recorded_anew", needs=("resume",))
+def recorded_anew(ctx: Context) -> None:
+    """A run that went back to an earlier step is recorded anew, and nothing of the earlier recording is left in it.
+
+    It holds for adapters that say in `AdapterInfo.replaces` how they do that. When `RunInfo.generation` has grown, the
+    run is opened with an empty state and `resumed=False`, and given everything that counts. If this fails, look at what
+    is done then with what `RunInfo.replaced` tells of.
+    """
+    if ctx.info.replaces is None:
+        ctx.skip("AdapterInfo.replaces is None: it keeps what it was given")
+    parts = _Parts(ctx)
+    for step in range(6):
+        parts.scalars({"loss": step + 0.25, "gone": 1.0}, step)
+    parts.send()
+    earlier = parts.run
+    anew = _Parts(ctx)
+    anew.run = dataclasses.replace(earlier, resumed=False, state={}, generation=1, replaced=(dict(earlier.state),))
+    expected: list[Row] = []
+    for part in range(2):
+        for step in (2 * part, 2 * part + 1):
+            anew.scalars({"loss": step + 0.5}, step)
+            expected.append(Row("loss", "step", step, step + 0.5))
+        anew.send()
+        anew.run = dataclasses.replace(anew.run, replaced=())
+    require_rows(ctx, anew.run, expected)
+    extra = extra_rows(rows_of(ctx.scalars(anew.run)), expected, ctx.info.precision)
+    ctx.require(not extra, f"{len(extra)} rows of the earlier recording are still there: {listed(extra)}")
+
+
 @check("resume.state_is_json", needs=("resume",))
 def state_is_json(ctx: Context) -> None:
     """What the adapter keeps in `RunInfo.state` is JSON, and comes back equal from it.

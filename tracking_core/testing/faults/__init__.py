@@ -3,7 +3,8 @@
 Adapters, each of which fails exactly one check of the contract, named in its `fails` (see `broken.py`):
 
     Drops  Duplicates  Reorders  RoundsToFloat32  Blocks  ImportsEagerly  MutatesInputs  IgnoresAxes  LosesNaN
-    IgnoresWallTime  MixesRuns  KeepsReferences  ForgetsOnResume  SwallowsBadValues  Reseeds  LeavesThreads  LeaksFiles
+    IgnoresWallTime  MixesRuns  KeepsReferences  ForgetsOnResume  KeepsSuperseded  SwallowsBadValues  Reseeds
+    LeavesThreads  LeaksFiles
 
 `Honest` is the adapter they are made from, without a fault; `harness(Drops)` is a harness around one.
 
@@ -31,6 +32,7 @@ from tracking_core.testing.faults.broken import (
     IgnoresWallTime,
     ImportsEagerly,
     KeepsReferences,
+    KeepsSuperseded,
     LeaksFiles,
     LeavesThreads,
     LosesNaN,
@@ -66,6 +68,7 @@ __all__ = [
     "ImportsEagerly",
     "Interruption",
     "KeepsReferences",
+    "KeepsSuperseded",
     "LeaksFiles",
     "LeavesThreads",
     "LinesHarness",

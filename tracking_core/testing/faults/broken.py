@@ -246,6 +246,16 @@ class ForgetsOnResume(Honest):
     tracker = _ForgetsTracker
 
 
+class KeepsSuperseded(Honest):
+    """Says that it records a run anew, and adds to what is there."""
+
+    fails = "resume.recorded_anew"
+
+    @classmethod
+    def _put_aside(cls, path: Path) -> None:
+        pass
+
+
 class _SwallowsTracker(LinesTracker):
     def log_scalars(self, scalars: Mapping[str, Any], **keywords: Any) -> None:
         super().log_scalars(to_scalars(scalars, lambda _name, _error: None), **keywords)
@@ -323,6 +333,7 @@ BROKEN: tuple[type[Honest], ...] = (
     MixesRuns,
     KeepsReferences,
     ForgetsOnResume,
+    KeepsSuperseded,
     SwallowsBadValues,
     Reseeds,
     LeavesThreads,

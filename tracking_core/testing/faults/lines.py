@@ -165,6 +165,7 @@ class Honest:
             capabilities=frozenset({"scalars", "images", "histograms", "artifacts", "config", "resume"}),
             options={},
             requires=cls._requires(),
+            replaces="in place",
             description=(cls.__doc__ or "").splitlines()[0],
         )
 
@@ -172,7 +173,14 @@ class Honest:
     @classmethod
     def open_tracker(cls, target: Target, run: RunInfo) -> LinesTracker:
         """A tracker that writes `<path>/<run id>.jsonl`."""
-        return cls.tracker(Path(target.path) / f"{FILE_NAMES.encode(run.id)}.jsonl", run)
+        path = Path(target.path) / f"{FILE_NAMES.encode(run.id)}.jsonl"
+        if run.generation and not run.resumed:
+            cls._put_aside(path)
+        return cls.tracker(path, run)
+
+    @classmethod
+    def _put_aside(cls, path: Path) -> None:
+        path.unlink(missing_ok=True)
 
     @classmethod
     def _requires(cls) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """A place beside the projects where a run is put together, until it appears as a whole.
 
-Crash invariant: a run that is being imported stands under `<root>/.importing/`, which no reader looks into, until all
-of it is on the disk; then its directory is renamed into its project. What an interrupted import left behind is
-removed by the next import into that root.
+Crash invariant: a run that is being imported, unpacked or forked stands under `<root>/.staging/`, which no reader looks
+into, until all of it is there; then its directory is renamed into its project. What an interruption left behind is
+removed by the next one who puts a run together under that root.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -22,7 +23,7 @@ from tracking_core.journal.liveness import owner_of
 from tracking_core.journal.writer import process_facts
 from tracking_core.layout import is_run
 
-FOLDER = ".importing"
+FOLDER = ".staging"
 _LONG = 3600.0
 
 
@@ -40,13 +41,13 @@ def staging(root: Path) -> Generator[Path]:
                 place.mkdir(parents=True)
                 break
             except FileNotFoundError:
-                # Another import has just removed the folder after itself.
+                # Another process has just removed the folder after itself.
                 if not again:
                     raise
         (place / "owner").write_text(json.dumps(process_facts()), encoding="utf-8")
         _sweep(root)
     except OSError as error:
-        raise StoreError(f"cannot import into {root}: {error}") from error
+        raise StoreError(f"no run can be put together in {root}: {error}") from error
     try:
         yield place
     finally:
@@ -56,8 +57,13 @@ def staging(root: Path) -> Generator[Path]:
             place.parent.rmdir()
 
 
-def publish(run: Path, place: Path) -> bool:
+def publish(run: Path, place: Path, *, durable: bool = True) -> bool:
     """Move a run directory that was put together to where it belongs.
+
+    Args:
+        run: The directory.
+        place: Where it belongs.
+        durable: Whether to bring all of it onto the disk first.
 
     Returns:
         False when there is one already.
@@ -65,7 +71,8 @@ def publish(run: Path, place: Path) -> bool:
     Raises:
         StoreError: Something else is there.
     """
-    _sync(run)
+    if durable:
+        _sync(run)
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         run.rename(place)
@@ -80,16 +87,40 @@ def publish(run: Path, place: Path) -> bool:
 
 def _sync(run: Path) -> None:
     """Bring a directory onto the disk, so that after a power cut no part of it is empty."""
-    for path in run.rglob("*"):
+    for path in (*run.rglob("*"), run):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        elif path.is_dir():
+            with contextlib.suppress(OSError):
+                # Not every file system can.
+                fd = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
 
 
 def _sweep(root: Path) -> None:
+    """Remove what was left behind by processes that were interrupted."""
     for place in (root / FOLDER).iterdir():
         with contextlib.suppress(OSError):
-            owned = (place / "owner").exists()
-            # One without an owner is being made just now, unless that was a while ago.
-            if owner_of(place / "owner") is None and (owned or time.time() - place.stat().st_mtime > _LONG):
+            if _is_left(place):
                 shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_left(place: Path) -> bool:
+    """Whether nobody works in a directory any more.
+
+    Of a process on another host, and of one that has not said yet who it is, only time tells: it is believed to be
+    gone when nothing has changed for an hour.
+    """
+    owner = place / "owner"
+    try:
+        here = json.loads(owner.read_bytes())["host"] == socket.gethostname()
+    except (OSError, ValueError, KeyError, TypeError):
+        here = False
+    if here:
+        return owner_of(owner) is None
+    changed = max((path.stat().st_mtime for path in (place, *place.rglob("*"))), default=0.0)
+    return time.time() - changed > _LONG

@@ -1,0 +1,65 @@
+"""The mirror: whether its address and what it needs are right, and whether it can be written."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from tracking_core.errors import SettingsError
+from tracking_core.hookspecs import Finding
+from tracking_core.redaction import redact_text
+from tracking_core.settings import Settings
+
+
+def check_mirror(settings: Settings) -> list[Finding]:
+    """Look at the mirror that is set, by an object that is gone when this returns.
+
+    Args:
+        settings: What environment and file say.
+    """
+    from tracking_core.mirror.address import mirroring
+    from tracking_core.mirror.objects import open_objects
+
+    try:
+        wanted = mirroring(settings)
+    except SettingsError as error:
+        return [Finding("error", str(error), "until that is right, no run starts from here")]
+    if wanted is None:
+        return []
+    origin = settings.origin("mirror")
+    key = f".tracking-doctor-{secrets.token_hex(6)}"
+    begin = time.monotonic()
+    try:
+        objects = open_objects(wanted.address)
+        objects.put(key, b"doctor")
+        came_back = objects.get(key)
+        objects.remove(key)
+    except Exception as error:  # noqa: BLE001 - every client has errors of its own
+        text = redact_text(f"{type(error).__name__}: {error}")[:500]
+        return [
+            Finding(
+                "error",
+                f"{wanted.address} cannot be written: {text} (mirror: {origin})",
+                "check bucket, credentials and endpoint; runs go on without the mirror, and say so in their report",
+            )
+        ]
+    if came_back != b"doctor":
+        return [Finding("error", f"{wanted.address} does not give back what was put there (mirror: {origin})")]
+    took = time.monotonic() - begin
+    message = f"{wanted.address} can be written, and read: {took:.2f} s for an object (mirror: {origin})"
+    return [Finding("ok", message)]
+
+
+def refused_root(configured: str | None, origin: str) -> list[Finding] | None:
+    """What there is to say of a root that is a mirror; None for a directory.
+
+    Args:
+        configured: The root.
+        origin: Where it came from.
+    """
+    from tracking_core.mirror.address import is_address
+
+    if not is_address(configured):
+        return None
+    message = f"{origin}: {redact_text(str(configured))} is a mirror, which is only read: no run starts with it"
+    return [Finding("error", message, "set TRACKING_DIR to a directory, and TRACKING_MIRROR to this address")]
