@@ -10,9 +10,11 @@ import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import tracking_core as tracking
 from tests.support.wandb_server import WandbServer
+from tracking_core.cli.app import app
 from tracking_core.plugins import find_adapter
 
 STEPS = 40
@@ -67,6 +69,10 @@ def test_tensorboard_is_written_anew_in_order(recorded, tmp_path):
     )  # fmt: skip
     assert sorted(path.stat().st_size > 0 for path in (tmp_path / "tb/r").iterdir()) == [False, True]
     assert sync("tensorboard:./tb")["delivered"] == 0
+    told = CliRunner().invoke(app, ["show", "r", "--root", "runs", "--json"]).stdout
+    (target,) = json.loads(told)["targets"]
+    # What counts is what is there, and not what was written and replaced.
+    assert (target["delivered"], target["skipped"]) == (2 * STEPS + 2, 0)
     # Narrower: nothing that is there goes away, now or when it is written anew again.
     sync("tensorboard:./tb?include=val/*")
     sync("tensorboard:./tb?every=10")
@@ -173,7 +179,7 @@ def test_a_cursor_of_before_is_read(recorded, tmp_path):
     sync("tensorboard:./tb")
     (path,) = (recorded.dir / "cursors").glob("*.json")
     content = json.loads(path.read_text())
-    for key in ("generation", "replaced", "truncated", "round", "given", "kept"):
+    for key in ("generation", "replaced", "truncated", "round", "given", "kept", "before"):
         del content[key]
     path.write_text(json.dumps(content))
     assert sync("tensorboard:./tb")["delivered"] == 0

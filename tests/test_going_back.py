@@ -320,6 +320,30 @@ def test_a_fork_of_a_run_that_goes_on_does_not_grow(tmp_path):
     assert store.run("c").status == "finished"
 
 
+@pytest.mark.parametrize(
+    "forks",
+    [
+        "r",
+        [{"run": "r"}],
+        [{"run": "r", "axis": "step", "step": "9", "writers": {}}],
+        [{"run": "r", "axis": "step", "step": 9, "writers": {"w": {"last": "no", "from": None}}}],
+        [{"run": "r", "axis": "step", "step": 9, "writers": {"w": 3}}],
+    ],
+)
+def test_a_damaged_fork_is_said_and_hides_no_other_run(tmp_path, forks):
+    parent(tmp_path)
+    with tracking.start_run("p", run_id="c", root=tmp_path, backends="local", fork_from=("r", 9)) as run:
+        pass
+    path = run.dir / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "forks": forks}))
+    store = tracking.open_store(tmp_path)
+    assert "r" in [record.id for record in store.runs(metrics={"loss": 19})]
+    with pytest.raises(tracking.StoreError, match="forks|truncation"):
+        store.run("c").scalar_names()
+    told = CliRunner().invoke(app, ["show", "c", "--root", str(tmp_path)])
+    assert (told.exit_code, "Error: " in told.output, "Traceback" in told.output) == (1, True, False)
+
+
 def test_a_fork_that_is_requeued_is_continued(tmp_path):
     parent(tmp_path)
     for _ in range(2):
@@ -386,12 +410,12 @@ def test_wandb_online_gets_a_run_beside_that_holds_only_what_counts(tmp_path):
         attempt("wandb://team/p", tmp_path, "80", "82", "0.5", "79", **env)
         runs = {name: list(run.history) for name, run in server.runs.items()}
         names = {run.display_name for run in server.runs.values()}
-    assert sorted(runs) == ["r", "r-2"]
+    assert sorted(runs) == ["r", "r-went-back-1"]
     assert names == {"r"}
     assert len([row for row in runs["r"] if "loss" in row]) == 100
     later = [(80, 80.5), (81, 81.5)]
-    assert sorted((row["step"], row["loss"]) for row in runs["r-2"] if "loss" in row) == [*LOSS, *later]
-    assert sorted((row["epoch"], row["val"]) for row in runs["r-2"] if "val" in row) == [*VAL, (8, 80.5)]
+    assert sorted((row["step"], row["loss"]) for row in runs["r-went-back-1"] if "loss" in row) == [*LOSS, *later]
+    assert sorted((row["epoch"], row["val"]) for row in runs["r-went-back-1"] if "val" in row) == [*VAL, (8, 80.5)]
 
 
 @pytest.mark.parametrize(

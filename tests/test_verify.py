@@ -106,6 +106,9 @@ def test_a_medium_that_is_gone(run):
 
 def test_the_command(run):
     root = str(run.parent.parent)
+    for runs in (["r", "--all"], []):
+        assert CliRunner().invoke(app, ["verify", *runs, "--root", root]).exit_code == 2
+    assert CliRunner().invoke(app, ["verify", "--all", "--root", root]).exit_code == 0
     result = CliRunner().invoke(app, ["verify", "r", "--root", root])
     assert result.exit_code == 0
     assert "are as they were written" in result.output

@@ -23,7 +23,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -77,9 +77,20 @@ def read_run(directory: Path) -> dict[str, Any]:
         )
     expected = {"v": int, "id": str, "name": str, "project": str, "started": (int, float)}
     wrong = [key for key, kind in expected.items() if version is None or not isinstance(facts.get(key), kind)]
+    if version is not None and not _are_forks(facts.get("forks", [])):
+        wrong.append("forks")
     if wrong:
         raise StoreError(f"{directory / RUN_FILE} is not what describes a run: see {', '.join(wrong)} in it")
     return facts
+
+
+def _are_forks(value: Any) -> bool:
+    """Whether it is what `run.json` says of the runs that one was forked from."""
+    expected = {"run": str, "axis": str, "step": int, "writers": dict}
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and all(isinstance(one.get(key), kind) for key, kind in expected.items())
+        for one in cast("list[Any]", value)
+    )
 
 
 def find_run(root: Path, run_id: str) -> Path:

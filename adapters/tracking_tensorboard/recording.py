@@ -158,7 +158,7 @@ def open_recording(target: Target, run: RunInfo) -> Recording:
         if remote:
             if run.generation:
                 # Objects are only added to: what is recorded anew stands beside.
-                name = f"{run_directory(run)}-{run.generation + 1}/{file_name()}"
+                name = f"{run_directory(run)}-went-back-{run.generation}/{file_name()}"
             place = posixpath.join(root, name)
             # The earlier files stay as they are, and so do the tags in them.
             tags = TagTable(run.state.get("tags"), described=False)

@@ -101,8 +101,8 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
     if mode == "online":
         client.require_key(wandb, options)
         if run.generation:
-            # W&B cannot take rows back, and never gives the id of a deleted run again.
-            run = replace(run, id=f"{run.id}-{run.generation + 1}")
+            # W&B cannot take rows back, and never gives the id of a deleted run again. Nobody calls a run so.
+            run = replace(run, id=f"{run.id}-went-back-{run.generation}")
     earlier = _earlier_folders(options, run) if mode == "offline" else []
     if mode == "offline":
         recovery.announce(options, run, _folders(options, run))

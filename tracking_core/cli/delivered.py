@@ -94,9 +94,9 @@ def _delivery(directory: Path, target: Target) -> Delivery:
     return Delivery(
         str(target),
         _waiting(directory, target, cursor),
-        cursor.counts.get("delivered", 0),
-        cursor.counts.get("failed", 0),
-        cursor.counts.get("skipped", 0),
+        cursor.count("delivered"),
+        cursor.count("failed"),
+        cursor.count("skipped"),
         cursor.opened,
         facts.get("status"),
         owner_of(path.with_suffix(".lease")),

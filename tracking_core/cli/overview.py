@@ -91,7 +91,7 @@ def print_overview(run: Mapping[str, Any]) -> None:
         _lines(output, "error", run["error"], STYLES["error"])
     _item(output, "started", moment(run["started"]) + took)
     if run["forked_from"]:
-        _item(output, "forked from", f"{run['forked_from']['run']}, up to step {run['forked_from']['step']}")
+        _item(output, "fork of", f"{run['forked_from']['run']}, up to step {run['forked_from']['step']}")
     for key in ("group", "job_type", "notes"):
         if run[key]:
             _lines(output, key, run[key])

@@ -51,6 +51,7 @@ class Cursor:
         round: How often it was begun again in this generation, to give what newer filters let through.
         given: What it was given in earlier rounds.
         kept: What it had in earlier generations under other filters, and keeps.
+        before: `counts` of what does not stand at the target any more, or was left out and given later.
     """
 
     path: Path | None
@@ -66,6 +67,7 @@ class Cursor:
     round: int = 0
     given: list[Had] = field(default_factory=list[Had])
     kept: list[Had] = field(default_factory=list[Had])
+    before: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
     def load(cls, directory: Path, target: Target) -> Cursor:
@@ -87,6 +89,7 @@ class Cursor:
             cursor.generation, cursor.round = int(content.get("generation", 0)), int(content.get("round", 0))
             cursor.replaced = [dict(state) for state in content.get("replaced", ())]
             cursor.truncated = [str(writer) for writer in content.get("truncated", ())]
+            cursor.before = {key: int(value) for key, value in content.get("before", {}).items()}
             cursor.given, cursor.kept = _read_had(content.get("given", ())), _read_had(content.get("kept", ()))
         except FileNotFoundError:
             return cursor
@@ -109,6 +112,7 @@ class Cursor:
         if had.filters:
             self.writers = {}
             self.round += 1
+            self.before["skipped"] = self.counts.get("skipped", 0)
 
     def begin_generation(self, *, filters: Mapping[str, str]) -> None:
         """Record everything anew, in place of what was superseded.
@@ -124,10 +128,16 @@ class Cursor:
         if self.state:
             self.replaced.append(self.state)
         self.writers, self.state, self.status = {}, {}, None
+        self.before = dict(self.counts)
 
     def forget_given(self) -> None:
         """The backend has nothing of this run: what it was given is given again."""
         self.kept, self.given = [*self.kept, *self.given], []
+        self.before = dict(self.counts)
+
+    def count(self, outcome: str) -> int:
+        """How many of the records that count at the target now came to be "delivered", "failed" or "skipped"."""
+        return self.counts.get(outcome, 0) - self.before.get(outcome, 0)
 
     def _had(self) -> Had:
         return Had(self.filters, {writer: position.seq for writer, position in self.writers.items()})
@@ -158,6 +168,7 @@ class Cursor:
             "truncated": self.truncated,
             "round": self.round,
             "given": [{"filters": one.filters, "writers": one.writers} for one in self.given],
+            "before": self.before,
             "kept": [{"filters": one.filters, "writers": one.writers} for one in self.kept],
         }
         self.path.parent.mkdir(exist_ok=True)

@@ -177,7 +177,7 @@ def _delivery(directory: Path, text: str, ends: Mapping[str, _Ends]) -> Delivery
     opened = (directory / "cursors" / f"{target.key}.json").exists()
     cursor = Cursor.load(directory, target)
     pending, exact = _pending(directory, target, ends, cursor)
-    return DeliveryLook(text, pending, exact, cursor.counts.get("failed", 0), opened)
+    return DeliveryLook(text, pending, exact, cursor.count("failed"), opened)
 
 
 def _pending(directory: Path, target: Target, ends: Mapping[str, _Ends], cursor: Cursor) -> tuple[int, bool]:

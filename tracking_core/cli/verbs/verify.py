@@ -6,16 +6,17 @@ import sys
 
 import click
 
-from tracking_core.cli.arguments import json_option, progress, root_option, runs_argument, said_plainly
+from tracking_core.cli.arguments import RunName, json_option, progress, root_option, said_plainly
 
 
 @click.command(short_help="Check that runs are as they were written.")
-@runs_argument
+@click.argument("runs", metavar="[RUN]...", type=RunName(), nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All runs of the store.")
 @click.option("--quick", is_flag=True, help="Of contents of artifacts check only that they are there, and their sizes.")
 @root_option
 @json_option
 @said_plainly()
-def verb(runs: tuple[str, ...], quick: bool, root: str | None, as_json: bool) -> None:
+def verb(runs: tuple[str, ...], every: bool, quick: bool, root: str | None, as_json: bool) -> None:
     """Check every checksum and digest of RUNs, every medium, every content of an artifact, and name what is wrong.
 
     Of a run that goes on what is there is checked. Ends with 1 when something is not as it was written.
@@ -23,10 +24,13 @@ def verb(runs: tuple[str, ...], quick: bool, root: str | None, as_json: bool) ->
     from tracking_core.cli.choosing import choose_all
     from tracking_core.cli.output import print_json
     from tracking_core.naming import printable
+    from tracking_core.store import open_store
     from tracking_core.store.mirrored import fetch_everything
     from tracking_core.store.verify import verify
 
-    records = choose_all(runs, root)
+    if bool(runs) == every:
+        raise click.UsageError("name runs, or give --all")
+    records = open_store(root).runs() if every else choose_all(runs, root)
     with progress("verifying", len(records)) as advance:
         found = []
         for record in records:
