@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -547,3 +548,137 @@ def test_a_plain_reader_can_tell_what_counts(tmp_path):
     scalars = [event for event in events if event["kind"] == "scalars"]
     assert [(e["step"], e["values"]["loss"]) for e in scalars if "loss" in e["values"] and counts(e)] == LOSS
     assert [(e["step"], e["values"]["val"]) for e in scalars if "val" in e["values"] and counts(e)] == VAL
+
+
+# ---------------------------------------------------------------- between two steps of a worker
+
+
+def store_run(root, steps, shift=0.0, names=("loss",), **how):
+    with tracking.start_run("p", run_id="r", name="r", root=root, backends="local", **how) as run:
+        for step in steps:
+            run.log_scalars({name: step + shift for name in names}, step=step)
+    return run
+
+
+def worker_of(run_dir, target):
+    from tracking_core.delivery.worker import Destination, TargetWorker
+    from tracking_core.targets import parse_target
+
+    parsed = parse_target(target)
+    return TargetWorker(run_dir, Destination(target, parsed), pause=lambda _: True, note=lambda *_: None)
+
+
+def deliver_all(worker):
+    assert worker.open(wait=0.0)
+    while worker.deliver(final=True):
+        pass
+    worker.close("finished", None)
+
+
+AFTER = [*((step, float(step)) for step in range(5)), (5, 5.5)]
+
+
+@pytest.mark.parametrize("moment", ["opening", "delivering"])
+def test_a_report_at_the_wrong_moment_hides_no_truncation(tmp_path, monkeypatch, moment):
+    """Reports are asked for by other threads, and look at the journals as well."""
+    run = store_run(tmp_path, range(10))
+    target = f"tensorboard:{tmp_path}/tb"
+    once = []
+
+    def go_back_and_report(worker):
+        if not once:
+            once.append(True)
+            store_run(tmp_path, [5], 0.5, resume="must", resume_step=4)
+            worker.report()
+
+    if moment == "opening":
+        deliver_all(worker_of(run.dir, target))
+    worker = worker_of(run.dir, target)
+    if moment == "opening":
+        adapter = find_adapter("tensorboard")
+        opens = adapter.open
+        monkeypatch.setattr(adapter, "open", lambda *a: (go_back_and_report(worker), opens(*a))[1])
+    else:
+        assert worker.open(wait=0.0)
+        tracker = type(worker.tracker)
+        logs = tracker.log_scalars
+
+        def log_scalars(self, scalars, *, step, **keywords):
+            if step == 3:
+                go_back_and_report(worker)
+            return logs(self, scalars, step=step, **keywords)
+
+        monkeypatch.setattr(tracker, "log_scalars", log_scalars)
+    deliver_all(worker)
+    assert once
+    assert of(stored("tensorboard", tmp_path, run.dir), "loss") == AFTER
+
+
+def test_opening_that_takes_several_tries_begins_one_generation(tmp_path, monkeypatch):
+    run = store_run(tmp_path, range(10))
+    target = f"tensorboard:{tmp_path}/tb"
+    worker = worker_of(run.dir, target)
+    assert worker.open(wait=0.0)
+    while worker.deliver():
+        pass
+    store_run(tmp_path, [5], 0.5, resume="must", resume_step=4)
+    adapter = find_adapter("tensorboard")
+    opens, generations = adapter.open, []
+
+    def open_late(place, info):
+        generations.append(info.generation)
+        if len(generations) < 4:
+            raise tracking.RetryLater("busy", after=0.0)
+        return opens(place, info)
+
+    monkeypatch.setattr(adapter, "open", open_late)
+    deliver_all(worker)
+    assert generations == [1, 1, 1, 1]
+    assert of(stored("tensorboard", tmp_path, run.dir), "loss") == AFTER
+
+
+def test_filters_that_change_with_a_truncation_are_backfilled_all_the_same(tmp_path, monkeypatch):
+    import dataclasses
+
+    adapter = find_adapter("tensorboard")
+    monkeypatch.setattr(adapter, "info", dataclasses.replace(adapter.info, replaces=None))
+    run = store_run(tmp_path, range(8), names=("a", "b"))
+    deliver_all(worker_of(run.dir, f"tensorboard:{tmp_path}/tb?include=a"))
+    store_run(tmp_path, [5], 0.5, ("a", "b"), resume="must", resume_step=4)
+    deliver_all(worker_of(run.dir, f"tensorboard:{tmp_path}/tb"))
+    content = stored("tensorboard", tmp_path, run.dir)
+    assert of(content, "b") == AFTER
+    # What it was given cannot be taken back.
+    assert of(content, "a") == sorted([*((step, float(step)) for step in range(8)), (5, 5.5)])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"axis":"step","step":4',
+        '"axis":"step","step":4,"writers":null',
+        '"axis":"step","step":4,"writers":{"w":{"last":3}}',
+        '"axis":"step","step":"4","writers":{}',
+        '"axis":"step","step":1e999,"writers":{}',
+        '"axis":"step","step":99999999999999999999,"writers":{}',
+        '"axis":["step"],"step":4,"writers":{}',
+    ],
+)
+def test_a_truncation_that_cannot_be_read_is_said_every_time(tmp_path, fields):
+    from tracking_core.journal import JournalWriter
+
+    run = store_run(tmp_path, range(10))
+    journal = JournalWriter(run.dir, "r")
+    head = f'{{"seq":1,"low":2,"kind":"truncate","t":1.0,{fields}'.encode()
+    with journal.path.open("ab") as file:
+        file.write(b'%b,"crc":"%08x"}\n' % (head, zlib.crc32(head)))
+    journal.close()
+    store = tracking.open_store(tmp_path)
+    record = store.run("r")
+    for _ in range(2):
+        with pytest.raises(tracking.StoreError, match="truncation"):
+            record.scalars("loss")
+        with pytest.raises(tracking.StoreError, match="truncation"):
+            record.summary()
+    assert [one.id for one in store.runs()] == ["r"]
+    assert store.runs(metrics={"loss": 9.0}) == []

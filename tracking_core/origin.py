@@ -157,6 +157,6 @@ def _axis_and_step(argument: str, parts: tuple[Any, ...], given: Any) -> tuple[s
             step = operator.index(parts[1])
         except TypeError:
             step = None
-        if step is not None and parts[0] and -_STEP_LIMIT <= step < _STEP_LIMIT:
+        if step is not None and parts[0] and -_STEP_LIMIT <= step < _STEP_LIMIT - 1:
             return parts[0], step
     raise SettingsError(f"start_run: {argument} needs a step as a whole number of 64 bits, got {given!r:.80}")

@@ -108,7 +108,7 @@ class Cursor:
     def begin_round(self) -> None:
         """Go through everything again, for what newer filters let through; what was given is not given again."""
         had = self._had()
-        self.given = [*self.given, had]
+        self.given = _joined([*self.given, had])
         if had.filters:
             self.writers = {}
             self.round += 1
@@ -123,7 +123,7 @@ class Cursor:
         kept = [*self.kept, *self.given]
         if self.filters != filters:
             kept.append(self._had())
-        self.kept, self.given = kept, []
+        self.kept, self.given = _joined(kept), []
         self.generation, self.round, self.opened = self.generation + 1, 0, 0
         if self.state:
             self.replaced.append(self.state)
@@ -132,7 +132,7 @@ class Cursor:
 
     def forget_given(self) -> None:
         """The backend has nothing of this run: what it was given is given again."""
-        self.kept, self.given = [*self.kept, *self.given], []
+        self.kept, self.given = _joined([*self.kept, *self.given]), []
         self.before = dict(self.counts)
 
     def count(self, outcome: str) -> int:
@@ -179,3 +179,16 @@ def _read_had(entries: Iterable[Mapping[str, Any]]) -> list[Had]:
     return [
         Had(dict(entry["filters"]), {writer: int(seq) for writer, seq in entry["writers"].items()}) for entry in entries
     ]
+
+
+def _joined(entries: Iterable[Had]) -> list[Had]:
+    """One entry for those of the same filters: each says that everything up to a number was given."""
+    found: list[Had] = []
+    for one in entries:
+        same = next((other for other in found if other.filters == one.filters), None)
+        if same is None:
+            found.append(Had(one.filters, dict(one.writers)))
+            continue
+        writers = {w: max(same.writers.get(w, 0), one.writers.get(w, 0)) for w in {**same.writers, **one.writers}}
+        found[found.index(same)] = Had(same.filters, writers)
+    return found

@@ -247,8 +247,11 @@ class Inbox:
         with self._lock:
             self._look()
 
-    def _look(self) -> None:
-        self._sift(self._superseded.look(self._reader.look()))
+    def _look(self, *, counting: bool = False) -> None:
+        files = self._reader.look()
+        if not counting:
+            # What is taken back is for the worker to see, while no batch of it is under way.
+            self._sift(self._superseded.look(files))
         for writer, reader in self._reader.writers.items():
             if writer not in self._writers:
                 position = self._cursor.writers.get(writer, Position())
@@ -331,7 +334,7 @@ class Inbox:
     def waiting(self) -> int:
         """How many records are in the journals, and neither delivered nor given up."""
         with self._lock:
-            self._look()
+            self._look(counting=True)
             return sum(len(state.held) + state.unread() for state in self._writers.values())
 
     def lag(self) -> float:

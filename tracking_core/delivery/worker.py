@@ -213,19 +213,21 @@ class TargetWorker:
         self.inbox.look()
         filters = self.destination.target.filters
         changed = bool(self.cursor.writers) and self.cursor.filters != filters
+        begun = False
         if self._anew or self.inbox.has_delivered or (changed and self.cursor.filters and self._replaces == "in place"):
-            self._begin_anew()
-        elif changed:
+            begun = self._begin_anew()
+        if changed and not begun:
             self.cursor.begin_round()
             self._begin_inbox()
+            self.inbox.look()
         self.cursor.target = str(self.destination.target)
 
     @property
     def _replaces(self) -> str | None:
         return self._adapter.info.replaces if self._adapter is not None else None
 
-    def _begin_anew(self) -> None:
-        """Record everything anew, in place of what the target has, if it can replace that."""
+    def _begin_anew(self) -> bool:
+        """Record everything anew, in place of what the target has; False if it cannot replace that."""
         if self._replaces is None:
             if self.inbox.has_delivered:
                 self.note(
@@ -234,10 +236,13 @@ class TargetWorker:
                     "has no way to take that back",
                     None,
                 )
-            return
+            return False
         self.cursor.begin_generation(filters=self.destination.target.filters)
+        # Once: opening may take several tries.
+        self._anew = False
         self._begin_inbox()
         self.inbox.look()
+        return True
 
     def _begin_inbox(self) -> None:
         environment = self.inbox.environment

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -32,6 +33,7 @@ EXEMPT = "system/"
 """Names that start so are never superseded."""
 STEPPED = frozenset({"scalars", "images", "histogram", "table", "video", "audio", "text", "figure"})
 """Kinds that have a step."""
+_LIMIT = 1 << 63
 _TOP = ("compacted", "names", "damage", "segment")
 """Kinds of lines that may stand before the first event."""
 
@@ -78,13 +80,18 @@ class Truncation:
         """
         try:
             writers = cast("Mapping[str, Mapping[str, Any]]", fields["writers"])
+            axis, step = fields["axis"], index(fields["step"])
             cuts = {
-                writer: Cut(int(cut["last"]), None if cut["from"] is None else int(cut["from"]))
+                writer: Cut(index(cut["last"]), None if cut["from"] is None else index(cut["from"]))
                 for writer, cut in writers.items()
             }
-            return cls(str(fields["axis"]), int(fields["step"]), cuts, by)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise JournalError(f"a truncation of writer {by or 'the parent'} cannot be read: {error!r}") from error
+        if not isinstance(axis, str) or not -_LIMIT <= step < _LIMIT:
+            raise JournalError(
+                f"a truncation of writer {by or 'the parent'} cannot be read: axis {axis!r}, step {step}"
+            )
+        return cls(axis, step, cuts, by)
 
     def drops(self, kind: str, writer: str, seq: int, axis: str, step: int) -> bool:
         """Whether an event is superseded, but for names that are exempt."""
@@ -129,6 +136,8 @@ class Superseded:
     directory: Path
     forks: Sequence[Mapping[str, Any]] = ()
     truncations: list[Truncation] = field(default_factory=list[Truncation])
+    failure: JournalError | None = None
+    """Why a truncation could not be read; as long as that is so, nobody is told what counts."""
     _seen: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
@@ -163,22 +172,41 @@ class Superseded:
         Raises:
             JournalError: One cannot be read.
         """
+        self._check()
         known = {one.by for one in self.truncations}
-        found = [
-            Truncation.read(event.fields, event.writer)
-            for event in events
-            if event.kind == "truncate" and event.writer not in known
-        ]
+        try:
+            found = [
+                Truncation.read(event.fields, event.writer)
+                for event in events
+                if event.kind == "truncate" and event.writer not in known
+            ]
+        except JournalError as error:
+            self.failure = error
+            raise
         self.truncations += sorted(found, key=lambda one: one.by)
         return found
 
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
     def of(self, writer: str, name: str = "") -> list[Truncation]:
-        """Those that concern a writer, and what it logged under a name."""
+        """Those that concern a writer, and what it logged under a name.
+
+        Raises:
+            JournalError: One cannot be read.
+        """
+        self._check()
         exempt = name.startswith(EXEMPT)
         return [one for one in self.truncations if writer in one.cuts and not (exempt and one.by)]
 
     def live(self, event: Event) -> Event | None:
-        """What counts of an event: itself, some of its names, or None."""
+        """What counts of an event: itself, some of its names, or None.
+
+        Raises:
+            JournalError: A truncation cannot be read.
+        """
+        self._check()
         if not self.truncations:
             return event
         kind, fields = event.kind, event.fields
@@ -197,7 +225,12 @@ class Superseded:
         return Event(event.seq, event.low, kind, event.time, {**fields, entry: kept}, event.writer)
 
     def living(self, events: Iterable[Event]) -> list[Event]:
-        """What counts of several events."""
+        """What counts of several events.
+
+        Raises:
+            JournalError: A truncation cannot be read.
+        """
+        self._check()
         if not self.truncations:
             return list(events)
         return [live for event in events if (live := self.live(event)) is not None]
