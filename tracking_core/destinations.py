@@ -68,6 +68,7 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
             objects.append(target)
         elif target.name != "local" or target.options:
             origin = target.origin or _ARGUMENT
+            target = replace(target, named=True)  # noqa: PLW2901 - whatever comes this way was asked for by the user
             adapter = find_adapter(target.name, origin=origin)
             adapter.check_target(target, origin=origin)
             absolute = absolute_target(target) if adapter.info.local_path else target

@@ -206,6 +206,33 @@ class AdapterSpec:
         """
 
     @hookspec(firstresult=True)
+    def check_target(self, target: Target) -> None:
+        """Refuse a target that cannot work, before the run starts: an option's value, a path, an address.
+
+        Called for the targets that a user names, before anything of the run exists. Imports no backend, asks no
+        server, and returns at once.
+
+        Raises:
+            SettingsError: Something is wrong with it; the message says what is expected. A ValueError counts as one.
+        """
+
+    @hookspec(firstresult=True)
+    def target_place(self, target: Target, run: RunInfo) -> str | None:
+        """Say which place at the backend a target names, so that two spellings of one place share a cursor.
+
+        Asked once per run and target, before it is opened for the first time; the answer is kept with the run. Imports
+        no backend, and asks no server.
+
+        Args:
+            target: What the user named.
+            run: The run that is recorded.
+
+        Returns:
+            The same text for every target that leads to the same place; None for the target in canonical form,
+            without its filters.
+        """
+
+    @hookspec(firstresult=True)
     def diagnose(self, target: Target) -> Sequence[Finding] | None:
         """Look whether the backend could be used: reachable, logged in, writable. Returns within 5 s."""
 

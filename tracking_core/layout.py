@@ -3,6 +3,7 @@
 ```
 <root>/<project>/<run_id>/
     run.json                      identity and circumstances at the start; never rewritten
+    origin.json                   where a run that was imported or unpacked came from
     journal/<writer>-000001.jsonl events; one writer per file
     journal/<writer>.alive        heartbeat
     media/<sha256>.<ext>          images, video, audio, tables
@@ -32,6 +33,8 @@ from tracking_core.journal.lines import FORMAT, pack, unpack
 from tracking_core.naming import FILE_NAMES
 
 RUN_FILE = "run.json"
+ORIGIN_FILE = "origin.json"
+"""Beside `run.json` in a run that came from elsewhere: where from. What such a run says of targets is not obeyed."""
 REMOVED = ".removed"
 """Directory of the tombstones in a project."""
 
@@ -91,6 +94,17 @@ def _are_forks(value: Any) -> bool:
         isinstance(one, dict) and all(isinstance(one.get(key), kind) for key, kind in expected.items())
         for one in cast("list[Any]", value)
     )
+
+
+def is_from_elsewhere(directory: Path) -> bool:
+    """Whether a run was imported or unpacked, and not recorded here; when in doubt it was."""
+    try:
+        (directory / ORIGIN_FILE).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def find_run(root: Path, run_id: str) -> Path:

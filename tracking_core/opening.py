@@ -28,6 +28,8 @@ def open_tracker(target: str | Target, run: RunInfo | None = None) -> Tracker:
         >>> tracker.log_scalars({"loss": 1.0}, step=0)
         >>> tracker.finish()
     """
+    from dataclasses import replace
+
     from tracking_core.errors import SettingsError
     from tracking_core.hookspecs import RunInfo
     from tracking_core.names import new_run_id, readable_name
@@ -41,6 +43,7 @@ def open_tracker(target: str | Target, run: RunInfo | None = None) -> Tracker:
                 f"open_tracker: expected one target, got {len(targets)}; open each, and join them with multi()"
             )
         target = targets[0]
+    target = replace(target, named=True)
     if run is None:
         run = RunInfo(id=new_run_id(), name=readable_name())
     adapter = find_adapter(target.name, origin="open_tracker")

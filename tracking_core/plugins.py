@@ -29,7 +29,7 @@ from tracking_core.hookspecs import GROUP, LEVELS, AdapterInfo, AdapterSpec, Fin
 from tracking_core.protocol import API_VERSION, CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
 from tracking_core.redaction import redact_text
 from tracking_core.settings import did_you_mean
-from tracking_core.targets import COMMON_OPTIONS, Target
+from tracking_core.targets import COMMON_OPTIONS, Target, redact_targets
 
 if TYPE_CHECKING:
     from tracking_core.protocol import Tracker
@@ -125,17 +125,27 @@ class Adapter:
         return [module for module in self.info.requires if not _is_installed(module)]
 
     def check_target(self, target: Target, *, origin: str | None = None) -> None:
-        """Check the options of a target, and that what the adapter needs is installed.
+        """Check a target as far as it can be told without the backend, and that what the adapter needs is installed.
 
         Args:
             target: The target.
             origin: Where it was written, for the error message; None takes what the target says of itself.
 
         Raises:
-            SettingsError: An option is unknown.
+            SettingsError: An option is unknown, or the adapter refuses the target.
+            BrokenAdapterError: The adapter failed to check it.
             MissingDependencyError: A package is missing.
         """
         self.check_options(target, origin=origin)
+        try:
+            self._manager.hook.check_target(target=target)
+        except SettingsError:
+            raise
+        except ValueError as error:
+            source = origin or target.origin or "TRACKING_BACKEND"
+            raise SettingsError(f"{source}: {redact_targets(str(target))!r}: {redact_text(str(error))}") from error
+        except (Exception, SystemExit) as error:
+            raise BrokenAdapterError(f"the adapter {self.name!r} failed to check a target: {_brief(error)}") from error
         missing = self.missing()
         if missing:
             raise self.dependency_error(missing)
@@ -181,6 +191,16 @@ class Adapter:
                 f"the adapter {self.name!r} opened a {type(tracker).__name__}, which has no method {lacking[0]!r}"
             )
         return tracker
+
+    def place(self, target: Target, run: RunInfo) -> str:
+        """Which place at the backend a target names: the target in canonical form, where the adapter does not say."""
+        try:
+            place = self._manager.hook.target_place(target=target, run=run)
+        except (Exception, SystemExit) as error:
+            raise BrokenAdapterError(f"the adapter {self.name!r} failed to say where: {_brief(error)}") from error
+        if place is not None and not (isinstance(place, str) and place):
+            raise BrokenAdapterError(f"the adapter {self.name!r} named {place!r:.80} as a place, which is no text")
+        return place or str(target.bare)
 
     def diagnose(self, target: Target) -> list[Finding]:
         """What the adapter finds about a target; an adapter without the hook finds nothing."""

@@ -15,7 +15,7 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
 from tracking_core.errors import SettingsError
@@ -46,6 +46,8 @@ class Target:
         filters: The options every target takes: include, exclude, every, media.
         origin: Where it was written, for messages; no part of what the target is.
         origins: For options that were not written in the target itself, where each came from.
+        named: Whether this account named it: as an argument, in a setting or on a command line. One that was read from
+            the files of a run, which anybody may have written, was not.
 
     Example:
         >>> parse_targets("wandb://team/digits?mode=offline")[0].options["mode"]
@@ -59,6 +61,7 @@ class Target:
     filters: Mapping[str, str] = field(default_factory=dict[str, str])
     origin: str = field(default="", compare=False, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict[str, str], compare=False, repr=False)
+    named: bool = field(default=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         """The target in canonical form: parsing it gives an equal target."""
@@ -77,10 +80,14 @@ class Target:
         return bare + "%20" * (len(text) - len(bare))
 
     @property
+    def bare(self) -> Target:
+        """The target without its filters: they say what goes there, and not where that is."""
+        return replace(self, filters={})
+
+    @property
     def key(self) -> str:
         """Identity of the target for cursors and leases: changing a filter does not change where things go."""
-        bare = Target(self.name, self.path, self.authority, self.options)
-        return f"{self.name}-{hashlib.sha256(str(bare).encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+        return f"{self.name}-{hashlib.sha256(str(self.bare).encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
     def takes(self, kind: str, name: str | None, step: int | None) -> bool:
         """Whether the filters let a value through.

@@ -112,8 +112,8 @@ class Deliverer:
             self.gone = True
         return not self.gone
 
-    def open(self, key: str, directory: Path, targets: list[list[str]]) -> None:
-        """Ask it to deliver a run."""
+    def open(self, key: str, directory: Path, targets: list[list[Any]]) -> None:
+        """Ask it to deliver a run to targets: label, canonical form, and whether this account named it, of each."""
         environ = dict(os.environ)
         self.send(
             {

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,10 @@ class Server:
             set_priority(NICE)
             self._send({"run": run, "opened": True})
 
-        destinations = [Destination(label, parse_target(target)) for label, target in request["targets"]]
+        destinations = [
+            Destination(label, replace(parse_target(target), named=named))
+            for label, target, named in request["targets"]
+        ]
         delivery = ThreadDelivery(Path(request["dir"]), destinations, note, on_open)
         with self._lock:
             self._runs[run] = delivery

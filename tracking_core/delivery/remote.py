@@ -76,7 +76,9 @@ class RemoteDelivery:
     def _begin(self) -> None:
         self._process = deliverer(alone=self._alone)
         self._process.attach(self._key, self)
-        self._process.open(self._key, self._directory, [[d.label, str(d.target)] for d in self._destinations])
+        self._process.open(
+            self._key, self._directory, [[d.label, str(d.target), d.target.named] for d in self._destinations]
+        )
         self._begun = time.monotonic()
 
     def lost(self, process: Deliverer) -> None:
