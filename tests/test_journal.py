@@ -560,7 +560,7 @@ def test_a_forked_child_goes_on_in_its_own_file(tmp_path):
         writer = JournalWriter(Path("run"), "run-1")
         writer.append("mark", {"who": "parent"})
         # A lock that another thread holds at the moment of the fork must not hang the child.
-        writer._advancing.acquire()
+        writer._turning.busy.acquire()
         child = os.fork()
         if not child:
             assert writer.is_foreign
@@ -570,7 +570,7 @@ def test_a_forked_child_goes_on_in_its_own_file(tmp_path):
                 assert writer.append("mark", {"who": "child"})
             writer.beat()
             os._exit(0)
-        writer._advancing.release()
+        writer._turning.busy.release()
         assert os.waitpid(child, 0)[1] == 0
         assert not writer.is_foreign
         writer.append("mark", {"who": "parent"})

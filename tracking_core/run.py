@@ -15,8 +15,10 @@ from tracking_core.delivery.report import DeliveryReport, TargetReport
 from tracking_core.errors import InvalidValueError, SettingsError, TrackingError
 from tracking_core.health import CallTimes, Health
 from tracking_core.intake import DeferredRecorder, Recorder
-from tracking_core.intake.device import is_device_array
+from tracking_core.intake.device import is_at_hand, is_device_array, tracing
 from tracking_core.intake.resolver import resolver
+from tracking_core.intake.steps import StepCounter
+from tracking_core.journal.numbers import let_go
 from tracking_core.protocol import PREEMPTED, STATUSES
 from tracking_core.redaction import redact_text
 from tracking_core.troubles import brief
@@ -75,7 +77,7 @@ class Run:
         self._strict = strict
         self._on_finish = on_finish
         self._config: dict[str, Any] = dict(facts["config"])
-        self._next_step: dict[str, int] = dict(next_steps)
+        self._steps = StepCounter(next_steps)
         # A signal handler may end the run while the main thread is ending it.
         self._finishing = threading.RLock()
         self._ending = False
@@ -90,7 +92,8 @@ class Run:
         if isinstance(recorder, DeferredRecorder):
             recorder.on_late = self._late
             recorder.on_drop = self._media_dropped
-            recorder.on_step = self._note_step
+            recorder.on_step = self._steps.accepted
+            recorder.on_refusal = self._steps.refused
 
     @property
     def _forked(self) -> bool:
@@ -216,11 +219,14 @@ class Run:
                     return
             if type(step) is not int:
                 step = self._step(step, step_axis)
-            elif step >= self._next_step.get(step_axis, 0):
-                self._next_step[step_axis] = step + 1
-            self._recorder.log_scalars(scalars, step=step, step_axis=step_axis, wall_time=wall_time)
+            taken = self._recorder.log_scalars(scalars, step=step, step_axis=step_axis, wall_time=wall_time)
+            if taken and type(step) is int and step >= self._steps.next.get(step_axis, 0):
+                self._steps.accepted(step_axis, step)
         except Exception as error:  # noqa: BLE001 - see _problem
             self._problem("log_scalars", (scalars,), error)
+        except BaseException as error:
+            self._interrupted(error)
+            raise
         else:
             self._delivery.recorded()
         finally:
@@ -383,9 +389,15 @@ class Run:
                 self._elsewhere(method)
                 if self._status != "running":
                     return
-            getattr(self._recorder, method)(*args, step=self._step(step, step_axis), step_axis=step_axis, **keywords)
+            step = self._step(step, step_axis)
+            taken = getattr(self._recorder, method)(*args, step=step, step_axis=step_axis, **keywords)
+            if taken and type(step) is int:
+                self._steps.accepted(step_axis, step)
         except Exception as error:  # noqa: BLE001 - see _problem
             self._problem(method, args, error)
+        except BaseException as error:
+            self._interrupted(error)
+            raise
         else:
             self._delivery.recorded()
         finally:
@@ -402,25 +414,24 @@ class Run:
         except Exception as error:  # noqa: BLE001 - see _problem
             self._problem(name, args, error)
             return None
+        except BaseException as error:
+            self._interrupted(error)
+            raise
         self._delivery.recorded()
         return result
 
     def _step(self, step: Any, axis: str) -> Any:
-        from tracking_core.values import to_step
+        """A step as an int, the next one where there is none; one on a device travels with the values."""
+        from tracking_core.values import to_axis, to_step
 
         if step is None:
-            step = self._next_step.get(axis, 0)
-        elif type(step) is not int:
-            if is_device_array(step):
-                # It travels with the values, and is known later.
-                return step
-            step = to_step(step)
-        self._note_step(axis, step)
-        return step
+            return self._steps.take(to_axis(axis))
+        return step if is_device_array(step) and not _is_here(step) else to_step(step)
 
-    def _note_step(self, axis: str, step: int) -> None:
-        if step >= self._next_step.get(axis, 0):
-            self._next_step[axis] = step + 1
+    def _interrupted(self, error: BaseException) -> None:
+        """A call was broken off, as by Ctrl-C, wherever it stood: nothing may wait for what it had begun."""
+        let_go(error)
+        self._journal.recover()
 
     def _elsewhere(self, method: str) -> None:
         """A call that is not an ordinary one of the running run, in the process that started it."""
@@ -522,11 +533,13 @@ class Run:
             error = redact_text(error)
         self._on_finish(self)
         self._status = status
-        self._drain(timeout)
+        arrived = self._drain(timeout)
         try:
             self._journal.seal()
             self._recorder.end(status, error, self._dropped())
             if self._journal.drain(timeout):
+                if arrived:
+                    self._journal.abandon(1.0)
                 self._journal.settle()
                 self._journal.drain(timeout)
                 self._journal.beat()
@@ -556,10 +569,12 @@ class Run:
         if problem:
             self._troubles.note("compaction", f"run {self.id} stays JSON Lines for now: {problem}")
 
-    def _drain(self, timeout: float) -> None:
-        """Wait until what calls have handed over is in the journal."""
-        if isinstance(self._recorder, DeferredRecorder) and not self._recorder.drain(timeout):
+    def _drain(self, timeout: float) -> bool:
+        """Wait until what calls have handed over is in the journal; False where that took too long."""
+        arrived = not isinstance(self._recorder, DeferredRecorder) or self._recorder.drain(timeout)
+        if not arrived:
             self._troubles.note("intake", f"values did not arrive from their devices within {timeout:g} s")
+        return arrived
 
     def _dropped(self) -> dict[str, int]:
         """How many values were left out, by reason."""
@@ -725,6 +740,14 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
     if isinstance(error, GeneratorExit):
         return "finished", None
     return "failed", redact_text("".join(traceback.format_exception(error)))[-20_000:]
+
+
+def _is_here(step: Any) -> bool:
+    """Whether a step on a device can be read without waiting."""
+    try:
+        return not tracing() and is_at_hand((step,))
+    except Exception:  # noqa: BLE001 - a deleted array says so when it is packed
+        return False
 
 
 def _text(value: object, otherwise: str) -> str:

@@ -27,6 +27,7 @@ from tracking_core.intake.recorder import Recorder
 from tracking_core.intake.resolver import Draft, resolver
 from tracking_core.journal import JournalWriter
 from tracking_core.journal.events import histogram_fields, media_fields
+from tracking_core.journal.numbers import Ticket
 from tracking_core.layout import put_media
 from tracking_core.values import (
     Histogram,
@@ -73,20 +74,21 @@ class DeferredRecorder(Recorder):
         """Called with a message when media are dropped because too many wait."""
         self.on_step: Callable[[str, int], None] = _ignore
         """Called with (axis, step) when a step that came from a device is known."""
+        self.on_refusal: Callable[[str, Any], None] = _ignore
+        """Called with (axis, step) when it turns out after the call that nothing of it can be taken."""
 
     # ------------------------------------------------------------------ scalars
 
     def log_scalars(
         self, scalars: Mapping[str, Any], *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> None:
+    ) -> bool:
         """See `Tracker.log_scalars`; values on a device are packed there, and written once they have arrived."""
         waiting: list[tuple[str, Any]] = []
         values: dict[str, Any] = {}
         if isinstance(scalars, Stacked):
             found = self._from_stacked(scalars)
             if found is None:
-                self._submit_stacked(scalars, step, to_axis(step_axis), wall_time)
-                return
+                return self._submit_stacked(scalars, step, to_axis(step_axis), wall_time)
             values = found
         elif type(scalars) is dict:
             rest: dict[str, Any] | None = None
@@ -118,12 +120,10 @@ class DeferredRecorder(Recorder):
             if values:
                 fields = {"axis": axis, "step": to_step(step), "values": values}
                 self.journal.append("scalars", fields, time=wall_time)
-            return
+            return bool(values)
         pack = pack_scalars(waiting, self._deferred_error, _soon)
         number = step if is_device_array(step) else to_step(step)
-        if not pack.words:
-            waiting = []
-        self._submit_scalars(pack, values, number, axis, wall_time)
+        return self._submit_scalars(pack, values, number, axis, wall_time)
 
     def _from_stacked(self, stacked: Stacked) -> dict[str, Any] | None:
         """The numbers of a stacked array that is at hand; None where it has to come from a device."""
@@ -138,7 +138,7 @@ class DeferredRecorder(Recorder):
             return to_scalars(dict(zip(stacked.names, array, strict=True)), self.on_error)
         return dict(zip(stacked.names, array.tolist(), strict=False))
 
-    def _submit_stacked(self, stacked: Stacked, step: Any, axis: str, wall_time: float | None) -> None:
+    def _submit_stacked(self, stacked: Stacked, step: Any, axis: str, wall_time: float | None) -> bool:
         step_pack = Pack([], [])
         if is_device_array(step):
             step_pack = pack_scalars([(_STEP, step)], self._deferred_error, _soon)
@@ -146,27 +146,31 @@ class DeferredRecorder(Recorder):
                 raise InvalidStepError("step: the array cannot be read")
         number = step if step_pack.words else to_step(step)
         if not stacked.names:
-            return
+            return False
         pack = pack_stacked(stacked.array, stacked.names)
         joined = Pack(pack.words + step_pack.words, pack.groups + step_pack.groups)
-        self._submit_scalars(joined, {}, number, axis, wall_time)
+        return self._submit_scalars(joined, {}, number, axis, wall_time)
 
-    def _submit_scalars(self, pack: Any, values: dict[str, Any], step: Any, axis: str, wall_time: float | None) -> None:
-        seq, at = self.journal.reserve(wall_time)
+    def _submit_scalars(self, pack: Any, values: dict[str, Any], step: Any, axis: str, wall_time: float | None) -> bool:
+        names = [name for _, group in pack.groups for name in group if name != _STEP]
+        if not names and not values:
+            return False
+        ticket, at = self.journal.reserve(wall_time)
 
         def write(host: list[Array]) -> None:
             values.update(pack.read(host))
             number = to_step(values.pop(_STEP)) if _STEP in values else step
             if is_device_array(number):
                 raise InvalidValueError("step: it could not be read from the device")
-            self.on_step(axis, number)
             if values:
-                self.journal.write(seq, "scalars", {"axis": axis, "step": number, "values": values}, at)
+                self.on_step(axis, number)
+                self.journal.write(ticket, "scalars", {"axis": axis, "step": number, "values": values}, at)
             else:
-                self.journal.give_up(seq)
+                self.journal.give_up(ticket)
+                self.on_refusal(axis, number)
 
-        names = [name for _, group in pack.groups for name in group if name != _STEP]
-        resolver().submit(Draft(pack.words, write, self._failing(seq, names[0] if names else "step")))
+        resolver().submit(Draft(pack.words, write, self._failing(ticket, names[0] if names else "step", axis, step)))
+        return True
 
     @staticmethod
     def _at_hand(waiting: Sequence[tuple[str, Any]]) -> bool:
@@ -205,37 +209,38 @@ class DeferredRecorder(Recorder):
         step_axis: str = "step",
         wall_time: float | None = None,
         bins: int = 64,
-    ) -> None:
+    ) -> bool:
         """See `Tracker.log_histogram`; a mapping or tree of arrays gives one for each, named by its path."""
         name = to_name(name)
         if isinstance(values, Mapping):
-            self._tree(name, values, step, step_axis, wall_time, bins)
-        elif is_device_array(values) and not tracing():
-            self._reduce([name], [values], step, step_axis, wall_time, bins)
-        elif isinstance(values, np.ndarray) and values.size > COUNTED_AT_ONCE:
-            self._count_later(name, values, step, step_axis, wall_time, bins)
-        else:
-            super().log_histogram(name, values, step=step, step_axis=step_axis, wall_time=wall_time, bins=bins)
+            return self._tree(name, values, step, step_axis, wall_time, bins)
+        if is_device_array(values) and not tracing():
+            return self._reduce([name], [values], step, step_axis, wall_time, bins)
+        if _is_countable(values, bins):
+            return self._count_later(name, values, step, step_axis, wall_time, bins)
+        return super().log_histogram(name, values, step=step, step_axis=step_axis, wall_time=wall_time, bins=bins)
 
     def _tree(
         self, name: str, tree: Mapping[str, Any], step: Any, step_axis: str, wall_time: float | None, bins: int
-    ) -> None:
-        names, arrays = [], []
+    ) -> bool:
+        names, arrays, taken = [], [], False
         for path, leaf in _leaves(tree):
             full = f"{name}/{path}"
             if is_device_array(leaf) and not tracing():
                 names.append(full)
                 arrays.append(leaf)
             else:
-                self.log_histogram(full, leaf, step=step, step_axis=step_axis, wall_time=wall_time, bins=bins)
+                taken |= self.log_histogram(full, leaf, step=step, step_axis=step_axis, wall_time=wall_time, bins=bins)
         if names:
-            self._reduce(names, arrays, step, step_axis, wall_time, bins)
+            taken |= self._reduce(names, arrays, step, step_axis, wall_time, bins)
+        return taken
 
     def _reduce(
         self, names: list[str], values: list[Any], step: Any, step_axis: str, wall_time: float | None, bins: int
-    ) -> None:
+    ) -> bool:
         """Dispatch the counting of device arrays, all in one program, and write one event for each."""
-        axis, (step_arrays, read_step) = to_axis(step_axis), self._take_step(step)
+        axis = to_axis(step_axis)
+        step_arrays, read_step = self._take_step(step, axis)
         kept, arrays = [], []
         for name, value in zip(names, values, strict=True):
             try:
@@ -246,29 +251,31 @@ class DeferredRecorder(Recorder):
             except InvalidValueError as error:
                 self._deferred_error(name, error)
         if not arrays:
-            return
+            return False
         for name, words in zip(kept, histogram_words(arrays, bins), strict=True):
-            seq, at = self.journal.reserve(wall_time)
+            ticket, at = self.journal.reserve(wall_time)
 
-            def write(host: list[Array], *, name: str = name, seq: int = seq, at: float = at) -> None:
+            def write(host: list[Array], *, name: str = name, ticket: Ticket = ticket, at: float = at) -> None:
                 numbers = read_histogram(host[0])
                 numbers.pop("count")
                 histogram = Histogram.from_counts(numbers.pop("counts"), **numbers)
                 fields = {"axis": axis, "step": read_step(host[1:]), "name": name, **histogram_fields(histogram)}
-                self.journal.write(seq, "histogram", fields, at)
+                self.journal.write(ticket, "histogram", fields, at)
 
-            resolver().submit(Draft([words, *step_arrays], write, self._failing(seq, name)))
+            resolver().submit(Draft([words, *step_arrays], write, self._failing(ticket, name, axis, step)))
+        return True
 
     def _count_later(
         self, name: str, values: Array, step: Any, step_axis: str, wall_time: float | None, bins: int
-    ) -> None:
-        axis, (step_arrays, read_step), copied = to_axis(step_axis), self._take_step(step), values.copy()
+    ) -> bool:
+        axis, copied = to_axis(step_axis), values.copy()
+        step_arrays, read_step = self._take_step(step, axis)
 
         def fields(host: list[Array]) -> dict[str, Any]:
             histogram = to_histogram(copied, bins=bins, key=name)
             return {"axis": axis, "step": read_step(host), "name": name, **histogram_fields(histogram)}
 
-        self._submit_media("histogram", name, step_arrays, fields, copied.nbytes, wall_time)
+        return self._submit_media("histogram", name, step_arrays, fields, copied.nbytes, wall_time, (axis, step))
 
     # ------------------------------------------------------------------ images and other media
 
@@ -280,13 +287,12 @@ class DeferredRecorder(Recorder):
         step_axis: str = "step",
         wall_time: float | None = None,
         value_range: tuple[float, float] | None = None,
-    ) -> None:
+    ) -> bool:
         """See `Tracker.log_images`; pixels are copied, or become bytes on their device, and encoded elsewhere."""
         axis = to_axis(step_axis)
         if not isinstance(images, Mapping) or tracing():
-            super().log_images(images, step=step, step_axis=axis, wall_time=wall_time, value_range=value_range)
-            return
-        step_arrays, read_step = self._take_step(step)
+            return super().log_images(images, step=step, step_axis=axis, wall_time=wall_time, value_range=value_range)
+        step_arrays, read_step = self._take_step(step, axis)
         taken: dict[str, Any] = {}
         arrays: list[Any] = []
         held = 0
@@ -310,11 +316,14 @@ class DeferredRecorder(Recorder):
                     self.on_late(key, error)
             return {"axis": axis, "step": read_step(behind), "images": stored} if stored else {}
 
-        if taken:
-            self._submit_media("images", next(iter(taken)), [*arrays, *step_arrays], fields, held, wall_time)
+        if not taken:
+            return False
+        first, fetched = next(iter(taken)), [*arrays, *step_arrays]
+        return self._submit_media("images", first, fetched, fields, held, wall_time, (axis, step))
 
-    def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> None:
-        axis, (step_arrays, read_step) = to_axis(step_axis), self._take_step(step)
+    def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> bool:
+        axis = to_axis(step_axis)
+        step_arrays, read_step = self._take_step(step, axis)
         name = to_name(name)
 
         def fields(host: list[Array]) -> dict[str, Any]:
@@ -323,7 +332,7 @@ class DeferredRecorder(Recorder):
 
         frames = getattr(value, "frames", None)
         nbytes = frames.nbytes if frames is not None else 0
-        self._submit_media(kind, name, step_arrays, fields, nbytes, wall_time)
+        return self._submit_media(kind, name, step_arrays, fields, nbytes, wall_time, (axis, step))
 
     def _submit_media(
         self,
@@ -333,24 +342,27 @@ class DeferredRecorder(Recorder):
         fields: Callable[[list[Array]], dict[str, Any]],
         nbytes: int,
         wall_time: float | None,
-    ) -> None:
+        where: tuple[str, Any],
+    ) -> bool:
         if not resolver().has_room(nbytes):
             self.on_drop(f"{name!r}: too many media wait to be written; this {kind} record is dropped")
-            return
-        seq, at = self.journal.reserve(wall_time)
+            return False
+        ticket, at = self.journal.reserve(wall_time)
 
         def write(host: list[Array]) -> None:
             found = fields(host)
             if found:
-                self.journal.write(seq, kind, found, at)
+                self.journal.write(ticket, kind, found, at)
             else:
-                self.journal.give_up(seq)
+                self.journal.give_up(ticket)
+                self.on_refusal(*where)
 
-        resolver().submit(Draft(arrays, write, self._failing(seq, name), encode=True, nbytes=nbytes))
+        resolver().submit(Draft(arrays, write, self._failing(ticket, name, *where), encode=True, nbytes=nbytes))
+        return True
 
     # ------------------------------------------------------------------ what all share
 
-    def _take_step(self, step: Any) -> tuple[list[Any], Callable[[list[Array]], int]]:
+    def _take_step(self, step: Any, axis: str) -> tuple[list[Any], Callable[[list[Array]], int]]:
         """The arrays that a step travels in, and what reads it from them on the host."""
         if type(step) is int or not is_device_array(step) or tracing() or self._at_hand([("step", step)]):
             number = to_step(step)
@@ -358,11 +370,18 @@ class DeferredRecorder(Recorder):
         pack = pack_scalars([(_STEP, step)], self._deferred_error, _soon)
         if not pack.words:
             raise InvalidStepError("step: the array cannot be read")
-        return pack.words, lambda host: to_step(pack.read(host)[_STEP])
 
-    def _failing(self, seq: int, key: str) -> Callable[[Exception], None]:
+        def read(host: list[Array]) -> int:
+            number = to_step(pack.read(host)[_STEP])
+            self.on_step(axis, number)
+            return number
+
+        return pack.words, read
+
+    def _failing(self, ticket: Ticket, key: str, axis: str, step: Any) -> Callable[[Exception], None]:
         def fail(error: Exception) -> None:
-            self.journal.give_up(seq)
+            self.journal.give_up(ticket)
+            self.on_refusal(axis, step)
             self.on_late(key, error)
 
         return fail
@@ -387,6 +406,17 @@ def _deferring(waiting: list[tuple[str, Any]]) -> Callable[[str, Any], bool]:
 def _soon(task: Callable[[], None]) -> None:
     """Do something on the encoder's thread; nobody hears of it when it fails."""
     resolver().submit(Draft((), lambda _: task(), _ignore, encode=True))
+
+
+def _is_countable(values: Any, bins: int) -> bool:
+    """Whether an array is large, and nothing keeps it from being counted later."""
+    return (
+        isinstance(values, np.ndarray)
+        and values.size > COUNTED_AT_ONCE
+        and values.dtype.kind in "biufV"
+        and type(bins) is int
+        and 1 <= bins <= 4096
+    )
 
 
 def _ignore(*args: Any) -> None:

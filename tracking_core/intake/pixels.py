@@ -10,8 +10,8 @@ import numpy as np
 from tracking_core.errors import InvalidValueError
 from tracking_core.intake.device import image_bytes, is_device_array, local_view, snapshot
 from tracking_core.values import Image, to_images
-from tracking_core.values.arrays import bounded
-from tracking_core.values.images import OVERSHOOT, check_shape, checked_range, range_error
+from tracking_core.values.arrays import bounded, to_host
+from tracking_core.values.images import OVERSHOOT, check_pixels, check_shape, checked_range, range_error
 
 Array = np.ndarray[Any, Any]
 Rebuild = Callable[[Iterator[Array]], Any]
@@ -30,7 +30,7 @@ def take(key: str, value: Any, value_range: tuple[float, float] | None) -> tuple
         `to_images` takes; and how many bytes are held.
 
     Raises:
-        InvalidValueError: A shape is none of an image, or an array was deleted.
+        InvalidValueError: A shape is none of an image, pixels of the host are out of range, or an array was deleted.
     """
     if is_device_array(value):
         return _from_device(key, value, value_range)
@@ -45,7 +45,9 @@ def take(key: str, value: Any, value_range: tuple[float, float] | None) -> tuple
         arrays = [array for part, _, _ in parts for array in part]
         return arrays, lambda host: [rebuild(host) for _, rebuild, _ in parts], sum(part[2] for part in parts)
     if isinstance(value, np.ndarray):
+        value = to_host(value, key)
         check_shape(key, value.shape)
+        check_pixels(key, value, value_range)
         copied: Array = value.copy()
         return [], lambda _: copied, copied.nbytes
     if isinstance(value, Image):

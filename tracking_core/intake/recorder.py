@@ -43,6 +43,8 @@ OnError = Callable[[str, InvalidValueError], None]
 class Recorder:
     """Records calls into a journal.
 
+    What has a step says whether anything of it is recorded: a call of which nothing was taken moves no step.
+
     Args:
         journal: The writer.
         directory: The run directory, for media.
@@ -61,12 +63,13 @@ class Recorder:
 
     def log_scalars(
         self, scalars: Mapping[str, Any], *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> None:
+    ) -> bool:
         """See `Tracker.log_scalars`."""
         values = to_scalars(scalars, self.on_error)
         if values:
             fields = {"axis": to_axis(step_axis), "step": to_step(step), "values": values}
             self.journal.append("scalars", fields, time=wall_time)
+        return bool(values)
 
     def log_images(
         self,
@@ -76,8 +79,8 @@ class Recorder:
         step_axis: str = "step",
         wall_time: float | None = None,
         value_range: tuple[float, float] | None = None,
-    ) -> None:
-        """See `Tracker.log_images`. Returns how many values were clipped."""
+    ) -> bool:
+        """See `Tracker.log_images`."""
         when = _when(step, step_axis)
         if not isinstance(images, Mapping):
             raise InvalidValueError(f"log_images: expected a mapping of names to images, got {type(images).__name__}")
@@ -91,6 +94,7 @@ class Recorder:
                 self.on_error(key if isinstance(key, str) else repr(key)[:80], error)
         if stored:
             self.journal.append("images", {**when, "images": stored}, time=wall_time)
+        return bool(stored)
 
     def _entries(self, images: Sequence[Image]) -> list[dict[str, Any]]:
         """Keep images as media, and describe them."""
@@ -111,12 +115,13 @@ class Recorder:
         step_axis: str = "step",
         wall_time: float | None = None,
         bins: int = 64,
-    ) -> None:
+    ) -> bool:
         """See `Tracker.log_histogram`."""
         when = _when(step, step_axis)
         name = to_name(name)
         histogram = to_histogram(values, bins=bins, key=name)
         self.journal.append("histogram", {**when, "name": name, **histogram_fields(histogram)}, time=wall_time)
+        return True
 
     def log_artifact(
         self,
@@ -177,9 +182,9 @@ class Recorder:
 
     def log_table(
         self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> None:
+    ) -> bool:
         """See `SupportsTables.log_table`."""
-        self._medium("table", name, to_table(value), step, step_axis, wall_time)
+        return self._medium("table", name, to_table(value), step, step_axis, wall_time)
 
     def log_video(
         self,
@@ -191,9 +196,11 @@ class Recorder:
         wall_time: float | None = None,
         fps: float = 8.0,
         value_range: tuple[float, float] | None = None,
-    ) -> None:
+    ) -> bool:
         """See `SupportsVideo.log_video`."""
-        self._medium("video", name, to_video(value, fps=fps, value_range=value_range), step, step_axis, wall_time)
+        return self._medium(
+            "video", name, to_video(value, fps=fps, value_range=value_range), step, step_axis, wall_time
+        )
 
     def log_audio(
         self,
@@ -204,21 +211,21 @@ class Recorder:
         step_axis: str = "step",
         wall_time: float | None = None,
         sample_rate: int = 16000,
-    ) -> None:
+    ) -> bool:
         """See `SupportsAudio.log_audio`."""
-        self._medium("audio", name, to_audio(value, sample_rate=sample_rate), step, step_axis, wall_time)
+        return self._medium("audio", name, to_audio(value, sample_rate=sample_rate), step, step_axis, wall_time)
 
     def log_text(
         self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> None:
+    ) -> bool:
         """See `SupportsText.log_text`."""
-        self._medium("text", name, to_text(value), step, step_axis, wall_time)
+        return self._medium("text", name, to_text(value), step, step_axis, wall_time)
 
     def log_figure(
         self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> None:
+    ) -> bool:
         """See `SupportsFigures.log_figure`."""
-        self._medium("figure", name, to_figure(value), step, step_axis, wall_time)
+        return self._medium("figure", name, to_figure(value), step, step_axis, wall_time)
 
     def log_config(self, config: Any) -> None:
         """See `SupportsConfig.log_config`."""
@@ -248,10 +255,11 @@ class Recorder:
             fields["dropped"] = dict(dropped)
         self.journal.append("finish", fields)
 
-    def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> None:
+    def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> bool:
         when = _when(step, step_axis)
         fields = media_fields(kind, value, lambda content, ext: put_media(self.directory, content, ext))
         self.journal.append(kind, {**when, "name": to_name(name), **fields}, time=wall_time)
+        return True
 
 
 def _when(step: Any, step_axis: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
 import math
 import os
@@ -17,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
 from tracking_core.journal.lines import FORMAT, encode_line
+from tracking_core.journal.numbers import Numbers, Ticket
 from tracking_core.journal.rotation import Retired, Turning
 from tracking_core.journal.segments import segment_path
 
@@ -58,15 +58,14 @@ class JournalWriter:
         """How many events were written."""
         self.unwritten = 0
         """How many events could not be written."""
-        self._next = itertools.count(1).__next__
+        self._numbers = Numbers()
+        self._take = self._numbers.take
         self._low = 1
-        self._done: set[int] = set()
         self._appender: DeferredAppender | None = None
         self._deferred: DeferredAppender | None = None
         self._suspicious = 0.0
         self._reserved: dict[int, float] = {}
         self._given_up = False
-        self._advancing = threading.Lock()
         self._pid = os.getpid()
         folder = self.directory / "journal"
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,44 +101,69 @@ class JournalWriter:
             InvalidValueError: `time` is no number.
         """
         at = _seconds(self.clock() if time is None else time)
-        return self.write(self._next(), kind, fields, at)
+        return self.write(self._take(), kind, fields, at)
 
-    def reserve(self, time: float | None = None) -> tuple[int, float]:
-        """Take the place of an event that is written later: its number, and its time in seconds since the epoch.
+    def reserve(self, time: float | None = None) -> tuple[Ticket, float]:
+        """Take the place of an event that is written later: its ticket, and its time in seconds since the epoch.
 
-        Whoever takes one must `write` it or `give_up`: until then the journal claims nothing beyond it.
+        Whoever takes one must `write` it or `give_up`: until then the journal claims nothing beyond it. One whose
+        ticket nobody holds any more is given up by `recover`.
         """
         at = _seconds(self.clock() if time is None else time)
-        seq = self._next()
-        self._reserved[seq] = monotonic()
-        return seq, at
+        ticket = self._take()
+        self._reserved[ticket[0]] = monotonic()
+        return ticket, at
 
-    def write(self, seq: int, kind: str, fields: Mapping[str, Any], at: float) -> bool:
+    def write(self, ticket: Ticket, kind: str, fields: Mapping[str, Any], at: float) -> bool:
         """Write an event whose place was reserved; see `append`."""
+        seq = ticket[0]
         deferred, over = self._deferred, True
         try:
-            low = self._low
+            # No further than this event, which is not done with.
+            low, held = self._low, self._numbers.held
+            while low < seq and low not in held:
+                low += 1
+            self._low = low
             line = encode_line(seq, seq + 1 if low == seq else low, kind, at, fields)
             if deferred is None:
                 return self._write(line)
-            over = not self._queue(deferred, seq, line)
+            over = not self._queue(deferred, ticket, line)
         except BaseException:
             self._given_up = True
             raise
         finally:
             # Whatever happened, the number is done with: the others do not wait for it.
             if over:
-                self._complete(seq)
+                self._complete(ticket)
         return not over
 
-    def give_up(self, seq: int) -> None:
+    def give_up(self, ticket: Ticket) -> None:
         """Say that an event whose place was reserved will not come."""
         self._given_up = True
-        self._complete(seq)
+        self._complete(ticket)
+
+    def recover(self) -> None:
+        """Give up what nobody is left to write: the number of a call that was interrupted before it had it in hand."""
+        found = self._numbers.forsaken()
+        if found:
+            self._given_up = True
+        for seq in found:
+            self._reserved.pop(seq, None)
+
+    def abandon(self, patience: float) -> None:
+        """Give up what is not written within `patience` seconds: at the end, when nothing is on its way any more."""
+        self.recover()
+        deadline = monotonic() + patience
+        # Other threads may be in the middle of a call.
+        while self._numbers.held and monotonic() < deadline:
+            sleep(0.01)
+        for ticket in tuple(self._numbers.held.values()):
+            self.give_up(ticket)
 
     def settle(self) -> None:
         """Tell readers what will not come, if nothing is written after it that would; they wait for it otherwise."""
-        if self._given_up and not self._done and not self._reserved and not self.closed:
+        self.recover()
+        if self._given_up and not self._numbers.held and not self.closed:
             self._given_up = False
             self.mark()
 
@@ -153,11 +177,6 @@ class JournalWriter:
         """For how many seconds the oldest event has waited to be written; 0 when none does."""
         oldest = min(self._reserved.copy().values(), default=None)
         return 0.0 if oldest is None else max(0.0, monotonic() - oldest)
-
-    @property
-    def all_written(self) -> bool:
-        """Whether no event is under way that has a place before the next."""
-        return not self._done
 
     def defer(self, *, for_good: bool = False) -> None:
         """Append on a thread of its own from now on: calls no longer wait, nor promise that their line is written.
@@ -182,11 +201,11 @@ class JournalWriter:
         """Wait until deferred lines are written; False when `timeout` seconds passed first."""
         return self._appender is None or self._appender.drain(timeout)
 
-    def _queue(self, deferred: DeferredAppender, seq: int, line: bytes) -> bool:
+    def _queue(self, deferred: DeferredAppender, ticket: Ticket, line: bytes) -> bool:
         if self._fd < 0:
             raise JournalError(f"the journal of writer {self.id} is closed")
-        self._reserved.setdefault(seq, monotonic())
-        if deferred.append(line, lambda: self._complete(seq)):
+        self._reserved.setdefault(ticket[0], monotonic())
+        if deferred.append(line, lambda: self._complete(ticket)):
             return True
         self._given_up = True
         self.unwritten += 1
@@ -236,22 +255,11 @@ class JournalWriter:
             self.on_error(failure)
         return False
 
-    def _complete(self, seq: int) -> None:
-        """Advance the mark below which everything is written (or lost for good)."""
+    def _complete(self, ticket: Ticket) -> None:
+        """An event is written, or lost for good."""
         if self._reserved:
-            self._reserved.pop(seq, None)
-        if self._low == seq and not self._done:
-            self._low = seq + 1
-            return
-        self._done.add(seq)
-        # Whoever finds the lock taken leaves the advance to the one who has it, or to the next event.
-        if self._advancing.acquire(blocking=False):
-            try:
-                while self._low in self._done:
-                    self._done.discard(self._low)
-                    self._low += 1
-            finally:
-                self._advancing.release()
+            self._reserved.pop(ticket[0], None)
+        self._numbers.done(ticket)
 
     def mark(self) -> None:
         """Write an event without content, for the sake of its `low`."""
@@ -295,8 +303,8 @@ class JournalWriter:
             os.close(new)
         before, self.path = self.path, path
         turning.number += 1
-        barrier = self._next()
-        turning.retired.append(Retired(turning.number - 1, before, old, barrier))
+        barrier = self._take()
+        turning.retired.append(Retired(turning.number - 1, before, old, barrier[0]))
         self.write(barrier, "mark", {}, _seconds(self.clock()))
 
     def seal(self) -> None:
@@ -309,7 +317,7 @@ class JournalWriter:
         if not turning.busy.acquire(blocking=False):
             return
         try:
-            while turning.retired and self._low > turning.retired[0].barrier and self._fd >= 0:
+            while turning.retired and self._numbers.passed(turning.retired[0].barrier) and self._fd >= 0:
                 one = turning.retired[0]
                 if not self.append("seal", one.seal()):
                     return

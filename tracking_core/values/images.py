@@ -310,28 +310,48 @@ def _to_uint8(
         return array.astype(np.uint8) * np.uint8(255), 0
     integral = is_integral(array.dtype)
     if integral and value_range is None:
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 255:
-            raise InvalidValueError(
-                f"{key!r}: {array.dtype} pixels between {low} and {high}; expected 0 to 255, or pass "
-                f"value_range=({min(low, 0)}, {high})"
-            )
+        _check_extremes(key, array, int(array.min()), int(array.max()), None)
         return array.astype(np.uint8), 0
-    lo, hi = checked_range(key, value_range)
     # float32 is enough where its range is: half the memory.
     wide = array.dtype.itemsize > 4 or integral or value_range is not None
     with np.errstate(all="ignore"):
         values = array.astype(np.float64 if wide else np.float32)
     low, high = float(values.min()), float(values.max())
+    lo, hi = _check_extremes(key, array, low, high, value_range)
+    clipped = int(((values < lo) | (values > hi)).sum()) if low < lo or high > hi else 0
+    scaled = (values - values.dtype.type(lo)) * values.dtype.type(255.0 / (hi - lo))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), clipped
+
+
+def check_pixels(key: str, array: np.ndarray[Any, Any], value_range: tuple[float, float] | None) -> None:
+    """Refuse pixels that are not in their range, as far as numpy finds that out at the speed of a copy.
+
+    Raises:
+        InvalidValueError: Some are not; the message has the remedy.
+    """
+    if array.dtype.kind in "iuf" and array.dtype != np.uint8:
+        _check_extremes(key, array, array.min().item(), array.max().item(), value_range)
+
+
+def _check_extremes(
+    key: str, array: np.ndarray[Any, Any], low: float, high: float, value_range: tuple[float, float] | None
+) -> tuple[float, float]:
+    """The range that pixels are scaled from, if they are in it."""
+    if is_integral(array.dtype) and value_range is None:
+        if low < 0 or high > 255:
+            raise InvalidValueError(
+                f"{key!r}: {array.dtype} pixels between {low} and {high}; expected 0 to 255, or pass "
+                f"value_range=({min(low, 0)}, {high})"
+            )
+        return 0.0, 255.0
+    lo, hi = checked_range(key, value_range)
     if not (math.isfinite(low) and math.isfinite(high)):
-        bad = int((~np.isfinite(values)).sum())
+        bad = int((~np.isfinite(array)).sum())
         raise InvalidValueError(f"{key!r}: {bad} pixels are not finite; use jnp.nan_to_num to show them all the same")
     margin = (hi - lo) * OVERSHOOT
     if low < lo - margin or high > hi + margin:
         raise range_error(key, array.dtype, low, high, (lo, hi))
-    clipped = int(((values < lo) | (values > hi)).sum()) if low < lo or high > hi else 0
-    scaled = (values - values.dtype.type(lo)) * values.dtype.type(255.0 / (hi - lo))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), clipped
+    return lo, hi
 
 
 def range_error(key: str, dtype: Any, low: float, high: float, expected: tuple[float, float]) -> InvalidValueError:
