@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking_core.latch import Latch
+
 if TYPE_CHECKING:
     from tracking_core.journal import JournalWriter
     from tracking_core.store.background import Compactor
@@ -32,7 +34,7 @@ class Charge:
 
     journal: JournalWriter
     troubles: Troubles
-    captured: threading.Event = field(default_factory=threading.Event)
+    captured: Latch = field(default_factory=Latch)
     busy: threading.Lock = field(default_factory=threading.Lock)
     accelerators: bool = False
     synced: int = 0
@@ -47,16 +49,17 @@ class Housekeeper:
 
     def __init__(self) -> None:
         self._charges: list[Charge] = []
-        self._wake = threading.Event()
+        self._wake = Latch()
         self._thread: threading.Thread | None = None
 
     def take(self, journal: JournalWriter, troubles: Troubles) -> Charge:
         """Begin to look after a run; its surroundings are captured soon."""
         charge = Charge(journal, troubles)
         self._charges.append(charge)
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._work, name="tracking-housekeeping", daemon=True)
-            self._thread.start()
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="tracking-housekeeping", daemon=True)
+            thread.start()
+            self._thread = thread
         self._wake.set()
         return charge
 
@@ -65,9 +68,11 @@ class Housekeeper:
         charge.captured.wait(2.0)
         if charge in self._charges:
             self._charges.remove(charge)
-        # The thread must be done with the journal before it is closed; a disk that hangs is not waited for.
-        if charge.busy.acquire(timeout=2.0):
-            charge.busy.release()
+        # The thread must be done with the journal before it is closed; a disk that hangs is not waited for. The lock is
+        # not taken here, where an interrupt might leave it so.
+        deadline = time.monotonic() + 2.0
+        while charge.busy.locked() and time.monotonic() < deadline:
+            time.sleep(0.001)
         self._note_accelerators(charge)
         if charge.compactor is not None:
             charge.compactor.stop()

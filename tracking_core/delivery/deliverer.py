@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import queue
 import signal
 import socket
 import struct
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from tracking_core.latch import Latch
 from tracking_core.redaction import redact_text
 
 PATIENCE = 6.0
@@ -56,13 +58,12 @@ class Deliverer:
         self._socket = ours
         self._sending = threading.Lock()
         self._numbers = itertools.count(1)
-        self._answers: dict[int, dict[str, Any]] = {}
-        self._arrived = threading.Condition()
+        self._waiting: dict[int, queue.SimpleQueue[dict[str, Any] | None]] = {}
         self._runs: dict[str, Listener] = {}
         self.gone = False
         """Whether the process has ended, or the socket was closed."""
         self._closing = False
-        self.ended = threading.Event()
+        self.ended = Latch()
         """Set when the process has ended, and `last_words` is known."""
         self.last_words = ""
         """What it said last on its standard error, once it has ended."""
@@ -140,15 +141,19 @@ class Deliverer:
         """
         number = next(self._numbers)
         asked = time.monotonic()
-        if not self.send({**message, "id": number}):
-            return None
-        with self._arrived:
-            while number not in self._answers and not self.gone:
+        self._waiting[number] = answer = queue.SimpleQueue[dict[str, Any] | None]()
+        try:
+            if not self.send({**message, "id": number}):
+                return None
+            while not self.gone or not answer.empty():
                 left = max(self._heard, asked) + silence - time.monotonic()
                 if left <= 0:
                     return None
-                self._arrived.wait(left)
-            return self._answers.pop(number, None)
+                with contextlib.suppress(queue.Empty):
+                    return answer.get(timeout=left)
+            return None
+        finally:
+            self._waiting.pop(number, None)
 
     def _read_last_words(self) -> str:
         with contextlib.suppress(OSError, ValueError), self._stderr as file:
@@ -185,17 +190,16 @@ class Deliverer:
                     message = json.loads(line)
                     self._heard = time.monotonic()
                     if "id" in message:
-                        with self._arrived:
-                            self._answers[message["id"]] = message
-                            self._arrived.notify_all()
+                        if (answer := self._waiting.get(message["id"])) is not None:
+                            answer.put(message)
                     elif message.get("run") in self._runs:
                         self._runs[message["run"]].hear(message)
         except (OSError, ValueError):
             pass
         finally:
             self.gone = True
-            with self._arrived:
-                self._arrived.notify_all()
+            for answer in tuple(self._waiting.values()):
+                answer.put(None)
             self._socket.close()
             if not self._closing:
                 with contextlib.suppress(subprocess.TimeoutExpired):

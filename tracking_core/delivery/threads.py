@@ -14,6 +14,7 @@ from typing import Any
 
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.worker import Destination, Note, TargetWorker
+from tracking_core.latch import Latch
 from tracking_core.redaction import redact_text
 
 POLL, IDLE_POLL = 0.05, 1.0
@@ -28,10 +29,10 @@ class _Lane:
     def __init__(self, directory: Path, destination: Destination, note: Note, on_open: Callable[[], None]) -> None:
         self.destination = destination
         self.worker = TargetWorker(directory, destination, pause=self._pause, note=note)
-        self.settled = threading.Condition()
+        self._settled = Latch()
         self._on_open = on_open
-        self._wake = threading.Event()
-        self._stop = threading.Event()
+        self._wake = Latch()
+        self._stop = Latch()
         self._asked = 0
         self._answered = 0
         self._ending: tuple[str, str | None] | None = None
@@ -100,8 +101,7 @@ class _Lane:
         self._wake.set()
 
     def _tell(self) -> None:
-        with self.settled:
-            self.settled.notify_all()
+        self._settled.set()
 
     def ask(self) -> int:
         """Ask that everything recorded so far is delivered and confirmed; returns what `answered` will reach."""
@@ -127,14 +127,15 @@ class _Lane:
     def wait(self, done: Callable[[], bool], timeout: float) -> bool:
         """Wait until something is done; gives up after `timeout` seconds without progress."""
         seen, deadline = self.worker.progress, time.monotonic() + timeout
-        with self.settled:
-            while not done():
-                now = time.monotonic()
-                if self.worker.progress != seen:
-                    seen, deadline = self.worker.progress, now + timeout
-                if now >= deadline or not self.thread.is_alive():
-                    return done()
-                self.settled.wait(min(POLL, deadline - now))
+        while not done():
+            now = time.monotonic()
+            if self.worker.progress != seen:
+                seen, deadline = self.worker.progress, now + timeout
+            # Not `is_alive`: interrupted, it takes a thread that runs for one that has ended.
+            if now >= deadline or self.ended:
+                return done()
+            self._settled.wait(min(POLL, deadline - now))
+            self._settled.clear()
         return True
 
     def answered(self, asked: int) -> bool:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from tracking_core.latch import Latch
+
 GATHER = 0.03
 """Seconds that the resolver lets drafts gather, so that many cross from the device at once."""
 MEDIA_LIMIT = 64 << 20
@@ -50,7 +52,7 @@ class Draft:
 class _Mark:
     """Passes through both threads behind everything that was put before it."""
 
-    passed: threading.Event
+    passed: Latch
 
 
 class Resolver:
@@ -60,7 +62,11 @@ class Resolver:
         self._pid = os.getpid()
         self._fetch: queue.SimpleQueue[Draft | _Mark] = queue.SimpleQueue()
         self._encode: queue.SimpleQueue[Draft | _Mark] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads = (
+            threading.Thread(target=self._resolve, name="tracking-resolver", daemon=True),
+            threading.Thread(target=self._write_media, name="tracking-encoder", daemon=True),
+        )
+        self._started = False
         self._held: dict[int, int] = {}
 
     def has_room(self, nbytes: int) -> bool:
@@ -79,9 +85,9 @@ class Resolver:
 
     def drain(self, timeout: float) -> bool:
         """Wait until everything that was submitted is written; False when `timeout` seconds passed first."""
-        if not self._threads or self._pid != os.getpid():
+        if not self._started or self._pid != os.getpid():
             return True
-        mark = _Mark(threading.Event())
+        mark = _Mark(Latch())
         self._fetch.put(mark)
         return mark.passed.wait(timeout)
 
@@ -90,18 +96,15 @@ class Resolver:
         return self._fetch.qsize() + self._encode.qsize()
 
     def _running(self) -> bool:
-        if self._threads:
+        """Whether both threads run; started once, even if the one who starts them is interrupted meanwhile."""
+        if self._started:
             return True
-        threads = [
-            threading.Thread(target=self._resolve, name="tracking-resolver", daemon=True),
-            threading.Thread(target=self._write_media, name="tracking-encoder", daemon=True),
-        ]
         try:
-            for thread in threads:
-                thread.start()
+            for thread in self._threads:
+                _start_once(thread)
         except RuntimeError:
             return False
-        self._threads = threads
+        self._started = True
         return True
 
     def _resolve(self) -> None:
@@ -161,6 +164,21 @@ class Resolver:
     def _failed(self, draft: Draft, error: Exception) -> None:
         self._held.pop(id(draft), None)
         draft.fail(error)
+
+
+def _start_once(thread: threading.Thread) -> None:
+    """Start a thread that may have been started before, by a call that was interrupted.
+
+    Raises:
+        RuntimeError: No thread can be started.
+    """
+    # One that was begun shows by a number within a moment; without one it was not.
+    if thread.ident is None:
+        try:
+            thread.start()
+        except RuntimeError:
+            if thread.ident is None:
+                raise
 
 
 def _start_copies(drafts: Sequence[Draft]) -> None:

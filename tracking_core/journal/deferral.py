@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tracking_core.errors import JournalError
+from tracking_core.latch import Latch
 
 SLOW = 0.05
 """Seconds that the file system may hold up an append before the next ones are deferred."""
@@ -61,7 +62,7 @@ class DeferredAppender:
 
     def drain(self, timeout: float) -> bool:
         """Wait until what was queued is written; False when `timeout` seconds passed first."""
-        passed = threading.Event()
+        passed = Latch()
         self._lines.put((b"", passed.set))
         return passed.wait(timeout)
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -146,8 +147,7 @@ class MirrorProcess:
         self.gone = False
         self._runs: list[Mirrored] = []
         self._numbers = itertools.count(1)
-        self._answers: dict[int, bool] = {}
-        self._arrived = threading.Condition()
+        self._waiting: dict[int, queue.SimpleQueue[bool]] = {}
         self._sending = threading.Lock()
         self._moved = 0
         self._heard = time.monotonic()
@@ -215,20 +215,24 @@ class MirrorProcess:
 
     def _ask_to_finish(self, run: Mirrored, timeout: float) -> bool:
         number = next(self._numbers)
+        self._waiting[number] = answer = queue.SimpleQueue[bool]()
         self._send({"do": "finish", "run": run.key, "id": number, "timeout": timeout})
-        with self._arrived:
-            moved, at = self._moved, time.monotonic()
-            # The process itself gives up after that time, and says why.
-            patience = timeout + GRACE
-            while number not in self._answers and not self.gone:
+        moved, at = self._moved, time.monotonic()
+        # The process itself gives up after that time, and says why.
+        patience = timeout + GRACE
+        try:
+            while not self.gone or not answer.empty():
                 now = time.monotonic()
                 if self._moved != moved:
                     moved, at = self._moved, now
                 left = min(at + patience, max(self._heard, at) + SILENCE + timeout) - now
                 if left <= 0:
                     break
-                self._arrived.wait(left)
-            return self._answers.pop(number, False)
+                with contextlib.suppress(queue.Empty):
+                    return answer.get(timeout=left)
+            return False
+        finally:
+            self._waiting.pop(number, None)
 
     def _send(self, message: dict[str, Any]) -> None:
         line = json.dumps(message).encode() + b"\n"
@@ -253,11 +257,9 @@ class MirrorProcess:
             for run in tuple(self._runs):
                 if run.key == message["run"]:
                     run.hear(message["state"])
-        with self._arrived:
-            self._moved = message.get("moved", self._moved)
-            if "id" in message:
-                self._answers[message["id"]] = message["done"]
-            self._arrived.notify_all()
+        self._moved = message.get("moved", self._moved)
+        if "id" in message and (answer := self._waiting.get(message["id"])) is not None:
+            answer.put(message["done"])
 
     def _ended(self) -> None:
         """The process has died: another goes on, which finds out what is there already."""
@@ -283,10 +285,9 @@ class MirrorProcess:
             if again:
                 self._send({"do": "open", "run": run.key})
         self.gone = not again
-        with self._arrived:
-            # Whoever waits for an answer asked the one that has died.
-            self._answers.update(dict.fromkeys(range(next(self._numbers)), False))
-            self._arrived.notify_all()
+        # Whoever waits for an answer asked the one that has died.
+        for answer in tuple(self._waiting.values()):
+            answer.put(False)
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError, ValueError), self._said as file:
