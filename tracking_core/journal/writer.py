@@ -24,12 +24,21 @@ from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
 from tracking_core.journal.lines import FORMAT, encode_line
 from tracking_core.journal.rotation import Retired, Turning
-from tracking_core.journal.segments import segment_path
+from tracking_core.journal.segments import LIMIT, by_start, newest_start, segment_path
 
 
-def new_writer_id() -> str:
-    """A name for a writer: sorts by time, and no two are alike."""
-    return f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+def new_writer_id(after: int = 0, now: int | None = None) -> str:
+    """A name for a writer: sorts by time, and no two are alike.
+
+    Args:
+        after: It sorts behind a writer that was started then, in nanoseconds since the epoch: the clock of this host
+            may be behind that of the one which recorded before.
+        now: Nanoseconds since the epoch; None asks the clock.
+    """
+    at = time.time_ns() if now is None else now
+    # A clock that is centuries ahead says nothing, either.
+    at = max(at if at < LIMIT else 0, after + 1)
+    return f"{at:016x}-{secrets.token_hex(4)}"
 
 
 class JournalWriter:
@@ -53,7 +62,7 @@ class JournalWriter:
         self._open()
 
     def _open(self, parent: str | None = None) -> None:
-        self.id = new_writer_id()
+        self.id = self._new_name(forked=parent is not None)
         self.written = 0
         """How many events were written."""
         self.unwritten = 0
@@ -80,6 +89,16 @@ class JournalWriter:
         self.beat()
         if on_network(folder):
             self.defer(for_good=True)
+
+    def _new_name(self, *, forked: bool) -> str:
+        ticks = time.monotonic_ns()
+        if forked:
+            # Counted from its parent, whose name may be ahead of the clock.
+            before, self._named_at = self._named_at, ticks
+            at = by_start(self.id)[0]
+            return new_writer_id(at, at + ticks - before)
+        self._named_at = ticks
+        return new_writer_id(newest_start(self.directory))
 
     def _header(self, number: int) -> bytes:
         previous = self.path.name if number > 1 else None
