@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking_core.settings import working_directory
+
 if TYPE_CHECKING:
     from tracking_core.journal import JournalWriter
     from tracking_core.store.background import Compactor
@@ -93,7 +95,7 @@ class Housekeeper:
         if not charge.captured.is_set():
             from tracking_core.environment import capture
 
-            charge.journal.append("environment", {"environment": _plain(capture(Path.cwd()))})
+            charge.journal.append("environment", {"environment": _plain(capture(working_directory() or Path()))})
             charge.captured.set()
         self._note_accelerators(charge)
         now = time.monotonic()
