@@ -37,7 +37,7 @@ LAYERS = [
     "journal", "layout", "artifacts",
     # Into the journal, and out of it: to targets, and to whoever asks.
     "intake", "delivery", "mirror", "destinations", "store.downsampling", "store.arrow", "store.series", "store.background", "store.parts", "store.columns", "store.finding",
-    "store.following", "store.records", "store.mirrored", "store.truncating", "store.forking", "staging", "origin", "store.merging", "store.compaction", "store.verify", "store", "store.adapter",
+    "store.following", "store.records", "store.mirrored", "store.truncating", "store.forking", "store.continuing", "staging", "origin", "store.merging", "store.compaction", "store.verify", "store", "store.adapter",
     # Runs.
     "housekeeping", "run", "starting", "importing",
     # Tools on top.
