@@ -20,7 +20,7 @@ SHAPE = Shape(1, 10, 1_000_000)
 LOOSE = Shape(1, 10, 50_000)
 """A run whose journal is not compacted: some 14 MB of lines, as much as two segments."""
 PROGRAM = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
 import tracking_core as tracking
 from tracking_core.store.continuing import last_steps
@@ -32,8 +32,9 @@ begin = time.perf_counter()
 run = tracking.start_run("p", root=root, run_id="r0" if how else None, backends="local", **how)
 started = time.perf_counter() - begin
 run.log({"x": 1.0})
-run.finish()
-print(json.dumps({"last_steps_ms": took * 1e3, "start_run_ms": started * 1e3, "found": found}))
+print(json.dumps({"last_steps_ms": took * 1e3, "start_run_ms": started * 1e3, "found": found}), flush=True)
+# At its end a run is compacted.
+os._exit(0)
 """
 
 

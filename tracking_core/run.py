@@ -92,6 +92,18 @@ class Run:
             recorder.on_drop = self._media_dropped
             recorder.on_step = self._note_step
 
+    def moved(self, directory: Path, facts: Mapping[str, Any]) -> None:
+        """The directory was gone, and was begun anew.
+
+        Args:
+            directory: Where it is now.
+            facts: What its `run.json` says.
+        """
+        self._dir = directory
+        self._facts = {**self._facts, "id": facts["id"]}
+        # What was changed since the start, or by earlier sessions, was in the journals.
+        self._recorder.log_config(self._config)
+
     @property
     def _forked(self) -> bool:
         """Whether this process is a fork of the one that started the run."""
@@ -476,6 +488,7 @@ class Run:
         if not self._forked:
             self._drain(timeout if timeout is not None else 60.0)
             self._journal.drain(timeout if timeout is not None else 60.0)
+            self._journal.recover()
             self._journal.settle()
             self._delivery.flush(timeout)
         return self._make_report()

@@ -28,6 +28,7 @@ from tracking_core.troubles import Troubles
 if TYPE_CHECKING:
     from tracking_core.delivery.channel import Delivery
     from tracking_core.delivery.worker import Destination
+    from tracking_core.journal import JournalWriter
     from tracking_core.origin import Origin
 
 OPENING_TIMEOUT = 120.0
@@ -223,6 +224,7 @@ def _open(
         next_steps=next_steps,
     )  # fmt: skip
     _charges[id(run)] = charge
+    _watch_directory(run, journal, charge, troubles)
     _open_runs.append(run)
     _watch_exit()
     _watch_signals()
@@ -238,6 +240,24 @@ def _open(
                 run.finish("failed", 5.0, error="; ".join(closed))
             raise SettingsError(f"start_run: {'; '.join(closed)}")
     return run
+
+
+def _watch_directory(run: Run, journal: JournalWriter, charge: Charge, troubles: Troubles) -> None:
+    """Begin the directory of a run anew when it is gone."""
+    from tracking_core.restoring import Restorer
+
+    def note(message: str, error: OSError | None) -> None:
+        troubles.note("directory", message, error=error)
+
+    def on_restored(directory: Path, facts: Mapping[str, Any]) -> None:
+        run.moved(directory, facts)
+        for surroundings in charge.surroundings:
+            journal.append("environment", {"environment": surroundings})
+
+    try:
+        journal.on_astray = Restorer(journal, note, on_restored).look
+    except OSError as error:
+        note(f"run.json cannot be read: {error}", error)
 
 
 def _next_steps(origin: Origin, directory: Path, own: str, troubles: Troubles, *, created: bool) -> dict[str, int]:

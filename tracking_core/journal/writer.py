@@ -22,9 +22,9 @@ from typing import Any
 
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
-from tracking_core.journal.lines import FORMAT, encode_line
+from tracking_core.journal.lines import FORMAT, decode_line, encode_line
 from tracking_core.journal.rotation import Retired, Turning
-from tracking_core.journal.segments import LIMIT, by_start, newest_start, segment_path
+from tracking_core.journal.segments import LIMIT, by_start, find_files, newest_start, segment_path
 
 
 def new_writer_id(after: int = 0, now: int | None = None) -> str:
@@ -59,6 +59,8 @@ class JournalWriter:
         self.clock = clock
         self.on_error: Callable[[OSError], None] | None = None
         """Called with what keeps an event from being written."""
+        self.on_astray: Callable[[], bool] | None = None
+        """Called to look whether the files are still where they belong, and to begin them anew; whether it did."""
         self._open()
 
     def _open(self, parent: str | None = None) -> None:
@@ -100,8 +102,8 @@ class JournalWriter:
         self._named_at = ticks
         return new_writer_id(newest_start(self.directory))
 
-    def _header(self, number: int) -> bytes:
-        previous = self.path.name if number > 1 else None
+    def _header(self, number: int, *, first: bool = False) -> bytes:
+        previous = self.path.name if number > 1 and not first else None
         header = {"v": FORMAT, "run": self.run_id, "writer": self.id, "segment": number, "previous": previous}
         return encode_line(0, self._low, "segment", _seconds(self.clock()), {**header, "parent": self._parent})
 
@@ -314,9 +316,98 @@ class JournalWriter:
             os.close(new)
         before, self.path = self.path, path
         turning.number += 1
+        turning.before = self.written
         barrier = self._next()
         turning.retired.append(Retired(turning.number - 1, before, old, barrier))
         self.write(barrier, "mark", {}, _seconds(self.clock()))
+
+    @property
+    def is_astray(self) -> bool:
+        """Whether what is written does not arrive under the name of the file: that was deleted, or moved away."""
+        fd, path = self._fd, self.path
+        if fd < 0:
+            return False
+        try:
+            own = os.fstat(fd)
+            there = os.stat(path)  # noqa: PTH116 - asked every second
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            # Not known just now, as of a network file system that does not answer.
+            return False
+        if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) or path != self.path:
+            return False
+        # Some file systems number a file anew; then it is as long as what was written, and begins as ours.
+        return there.st_size < own.st_size or not self._is_own(path)
+
+    def _is_own(self, path: Path) -> bool:
+        try:
+            with path.open("rb") as file:
+                header = decode_line(file.readline(1 << 16).rstrip(b"\n"))
+        except (OSError, JournalError):
+            return False
+        return header.kind == "segment" and header.fields.get("writer") == self.id
+
+    def recover(self) -> bool:
+        """Begin the files anew if they are gone; whether they were."""
+        return self.on_astray() if self.on_astray is not None else False
+
+    def renew(self, directory: Path, run_id: str) -> int:
+        """Go on in a new segment where files are gone that were written to.
+
+        Args:
+            directory: The run directory: the same, made anew, or another.
+            run_id: Identity of the run.
+
+        Returns:
+            How many events were lost with the files; of files that were moved away none are.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        turning = self._turning
+        with turning.busy:
+            folder = directory / "journal"
+            folder.mkdir(parents=True, exist_ok=True)
+            self.directory, self.run_id = directory, run_id
+            path = segment_path(folder, self.id, turning.number + 1)
+            new = _create(path)
+            try:
+                header = self._header(turning.number + 1, first=True)
+                if os.write(new, header) != len(header):
+                    path.unlink()
+                    raise OSError(errno.ENOSPC, "the header of the next segment could not be written", str(path))
+                with turning.lock:
+                    if self._fd < 0:
+                        path.unlink()
+                        return 0
+                    lost = self.count_lost()
+                    os.dup2(new, self._fd, inheritable=False)
+            finally:
+                os.close(new)
+            turning.close()
+            self.path, self._alive = path, folder / self._alive.name
+            turning.number += 1
+            turning.before = self.written
+        self.mark()
+        self.beat()
+        return lost
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether nobody can open the file that is written to."""
+        fd = self._fd
+        return fd >= 0 and os.fstat(fd).st_nlink == 0
+
+    def count_lost(self) -> int:
+        """Count what was written to a file that nobody can open any more as not written; how many events that are."""
+        if not self.is_deleted:
+            return 0
+        files, number = find_files(self.directory).get(self.id), self._turning.number
+        has_earlier = files is not None and (files.parts or any(one < number for one in files.segments))
+        lost = max(0, self.written - (self._turning.before if has_earlier else 0))
+        self.written, self.unwritten = self.written - lost, self.unwritten + lost
+        return lost
 
     def seal(self) -> None:
         """Say of segments to which nothing comes any more how long they are, and what their digest is.
@@ -375,7 +466,9 @@ class JournalWriter:
         if fd < 0:
             return
         if os.fstat(fd).st_nlink == 0 and not self.path.exists():
-            self.unwritten, self.written = self.unwritten + self.written, 0
+            if self.recover():
+                return
+            self.count_lost()
             raise FileNotFoundError(errno.ENOENT, "the journal was deleted while the run went on", str(self.path))
         os.fsync(fd)
 
