@@ -123,7 +123,8 @@ class _Steps:
         except FileNotFoundError:
             return 0
         # The first may be a part of one, and the last is being written.
-        for line in lines[1 if size > limit else 0 : -1]:
+        # From the end: there the last step mostly stands, and then nothing is asked of the others.
+        for line in reversed(lines[1 if size > limit else 0 : -1]):
             where = _where(line, self._writer)
             if where is not None and where.step is not None and where.step > self._found.get(where.axis, -STEPS - 1):
                 self._take_event(where.kind, where.seq, where.axis, where.step)
