@@ -35,7 +35,7 @@ NAME = "train/metric_0"
 class RunStore:
     """Our own: compacted runs, read from a store that was opened just now."""
 
-    def write(self, place: Path, shape: Shape) -> None:
+    def write(self, place: Path, shape: Shape, *, compacted: bool = True) -> None:
         from tracking_core.journal import JournalWriter
         from tracking_core.layout import create_run
         from tracking_core.store.compaction import compact
@@ -54,7 +54,8 @@ class RunStore:
                 journal.rotate(8 << 20)
             journal.append("finish", {"status": "finished", "error": None})
             journal.close()
-            compact(directory, over=True)
+            if compacted:
+                compact(directory, over=True)
 
     @property
     def store(self) -> Any:

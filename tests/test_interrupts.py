@@ -149,7 +149,7 @@ def test_a_second_interrupt_while_the_first_is_handled_is_made_up_for_at_the_end
             second = None
 
             def _trace(self, frame, event, arg):
-                if self.fired and event == "opcode" and frame.f_code.co_name in {"_interrupted", "let_go", "recover"}:
+                if self.fired and event == "opcode" and frame.f_code.co_name in {"_interrupted", "let_go", "reclaim"}:
                     self.second = True
                     raise KeyboardInterrupt
                 if self.fired:

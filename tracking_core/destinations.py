@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import SettingsError
-from tracking_core.settings import Settings
+from tracking_core.settings import Settings, absolute_path
 from tracking_core.targets import Target, check_options, parse_targets
 
 if TYPE_CHECKING:
@@ -122,10 +121,14 @@ def with_options(target: Target, settings: Settings) -> Target:
 
 
 def absolute_target(target: Target) -> Target:
-    """A target whose local path does not depend on the working directory: workers may run elsewhere, and later."""
+    """A target whose local path does not depend on the working directory: workers may run elsewhere, and later.
+
+    Raises:
+        SettingsError: The working directory was removed.
+    """
     if target.authority or not target.path or "://" in target.path:
         return target
-    return replace(target, path=str(Path(target.path).expanduser().absolute()))
+    return replace(target, path=str(absolute_path(target.path, f"the target {str(target)!r}")))
 
 
 def _is_tracker(value: Any) -> bool:

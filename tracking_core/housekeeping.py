@@ -1,18 +1,20 @@
 """One quiet thread that does for all open runs what needs doing now and then.
 
-It captures where a run runs, makes journals durable against loss of power, goes on in a new file when one is large,
-keeps heartbeats, and notes the accelerators once the training has started to use them.
+It captures where a run runs, sees that its directory is there, makes journals durable against loss of power, goes on in
+a new file when one is large, keeps heartbeats, and notes the accelerators once the training has started to use them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.latch import Latch
+from tracking_core.settings import working_directory
 
 if TYPE_CHECKING:
     from tracking_core.journal import JournalWriter
@@ -37,6 +39,8 @@ class Charge:
     captured: Latch = field(default_factory=Latch)
     busy: threading.Lock = field(default_factory=threading.Lock)
     accelerators: bool = False
+    surroundings: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    """What was noted of where the run runs."""
     synced: int = 0
     synced_at: float = 0.0
     beat_at: float = 0.0
@@ -76,6 +80,7 @@ class Housekeeper:
         self._note_accelerators(charge)
         if charge.compactor is not None:
             charge.compactor.stop()
+        charge.journal.recover()
 
     def forget(self) -> None:
         """In a forked child: the thread is not there, and the runs are the parent's."""
@@ -95,10 +100,11 @@ class Housekeeper:
                     charge.captured.set()
 
     def _look_after(self, charge: Charge) -> None:
+        charge.journal.recover()
         if not charge.captured.is_set():
             from tracking_core.environment import capture
 
-            charge.journal.append("environment", {"environment": _plain(capture(Path.cwd()))})
+            _note(charge, capture(working_directory() or Path()))
             charge.captured.set()
         self._note_accelerators(charge)
         now = time.monotonic()
@@ -144,7 +150,13 @@ class Housekeeper:
         found = accelerators()
         if found is not None:
             charge.accelerators = True
-            charge.journal.append("environment", {"environment": {"accelerators": _plain(found)}})
+            _note(charge, {"accelerators": found})
+
+
+def _note(charge: Charge, facts: Mapping[str, Any]) -> None:
+    """Note something of where the run runs."""
+    charge.surroundings.append(_plain(facts))
+    charge.journal.append("environment", {"environment": charge.surroundings[-1]})
 
 
 def _plain(facts: Any) -> Any:

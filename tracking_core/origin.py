@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core.errors import RunExistsError, SettingsError
+from tracking_core.errors import RunExistsError, SettingsError, StoreError
 from tracking_core.layout import RUN_FILE, create_run, find_run, read_run
 
 if TYPE_CHECKING:
@@ -141,10 +141,40 @@ class Origin:
             raise OSError(f"{journal.path}: what resume_step supersedes could not be written")
         return journal
 
-    def next_steps(self) -> dict[str, int]:
-        """Axis → the step after the one that the run goes on from."""
-        steps = {self.fork[1]: self.fork[2] + 1} if self.fork is not None else {}
-        return {**steps, self.back[0]: self.back[1] + 1} if self.back is not None else steps
+    def next_steps(
+        self, directory: Path, own: str, on_error: Callable[[StoreError], None], *, created: bool
+    ) -> dict[str, int]:
+        """Axis → the step that comes next, where none is given.
+
+        A run that is continued goes on behind what its earlier sessions hold. Who joins a run that goes on counts for
+        itself.
+
+        Args:
+            directory: The directory of the run.
+            own: The writer of this process.
+            on_error: Called with why some of what the run holds cannot be read.
+            created: Whether this process has just created the run.
+
+        Raises:
+            StoreError: The run cannot be read.
+            OSError: The same.
+        """
+        known: dict[str, int] = {}
+        if self.fork is not None and (created or self.elsewhere):
+            known[self.fork[1]] = self.fork[2]
+        if self.back is not None:
+            known[self.back[0]] = self.back[1]
+        found: dict[str, int] = {}
+        if not self.elsewhere and not (created and self.fork is None):
+            from tracking_core.store.continuing import goes_on, last_steps
+
+            if created or not goes_on(directory, own):
+                forks = read_run(directory).get("forks", ())
+                found = last_steps(directory, forks, known, on_error=on_error)
+        return {
+            **{axis: step + 1 for axis, step in found.items() if step >= 0},
+            **{axis: step + 1 for axis, step in known.items()},
+        }
 
 
 def _parts(value: Any) -> tuple[Any, ...] | None:

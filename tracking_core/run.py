@@ -95,6 +95,18 @@ class Run:
             recorder.on_step = self._steps.accepted
             recorder.on_refusal = self._steps.refused
 
+    def moved(self, directory: Path, facts: Mapping[str, Any]) -> None:
+        """The directory was gone, and was begun anew.
+
+        Args:
+            directory: Where it is now.
+            facts: What its `run.json` says.
+        """
+        self._dir = directory
+        self._facts = {**self._facts, "id": facts["id"]}
+        # What was changed since the start, or by earlier sessions, was in the journals.
+        self._recorder.log_config(self._config)
+
     @property
     def _forked(self) -> bool:
         """Whether this process is a fork of the one that started the run."""
@@ -431,7 +443,7 @@ class Run:
     def _interrupted(self, error: BaseException) -> None:
         """A call was broken off, as by Ctrl-C, wherever it stood: nothing may wait for what it had begun."""
         let_go(error)
-        self._journal.recover()
+        self._journal.reclaim()
 
     def _elsewhere(self, method: str) -> None:
         """A call that is not an ordinary one of the running run, in the process that started it."""
@@ -487,6 +499,7 @@ class Run:
         if not self._forked:
             self._drain(timeout if timeout is not None else 60.0)
             self._journal.drain(timeout if timeout is not None else 60.0)
+            self._journal.recover()
             self._journal.settle()
             self._delivery.flush(timeout)
         return self._make_report()

@@ -178,7 +178,8 @@ def load_settings(
     values: dict[str, Setting] = {v.key: Setting(v.default, "default") for v in VARIABLES if v.default}
     options: dict[str, dict[str, Setting]] = {}
     env_options: dict[str, Setting] = {}
-    path, table = find_file(Path.cwd() if directory is None else directory) if read_file else (None, {})
+    here = working_directory() if directory is None else directory
+    path, table = find_file(here) if read_file and here is not None else (None, {})
     if path is not None:
         _read_file(path, table, values, options)
     for name, value in environ.items():
@@ -189,6 +190,33 @@ def load_settings(
         elif name.startswith(OPTION_PREFIX):
             env_options[name[len(OPTION_PREFIX) :].lower()] = Setting(value, f"environment variable {name}")
     return Settings(values, options, env_options, path)
+
+
+def working_directory() -> Path | None:
+    """The working directory; None when it was removed, which is no error as long as nothing is relative to it."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def absolute_path(path: str | os.PathLike[str], what: str) -> Path:
+    """A path that does not depend on the working directory.
+
+    Args:
+        path: The path; "~" is the home directory.
+        what: What it is, for the message.
+
+    Raises:
+        SettingsError: It is relative, and the working directory was removed.
+    """
+    found = Path(path).expanduser()
+    if not found.is_absolute() and working_directory() is None:
+        raise SettingsError(
+            f"{what}: {str(path)!r} is relative, and the working directory was removed: name an absolute path, or "
+            "change to a directory that exists"
+        )
+    return found.absolute()
 
 
 def option_variable(backend: str, option: str) -> str:

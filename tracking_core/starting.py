@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -11,22 +12,23 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, TrackingError
+from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
 from tracking_core.housekeeping import Charge, Housekeeper
 from tracking_core.protocol import PREEMPTED
 from tracking_core.run import NullRun, Run, outcome
-from tracking_core.settings import Settings, load_settings
+from tracking_core.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.troubles import Troubles
 
 if TYPE_CHECKING:
     from tracking_core.delivery.channel import Delivery
     from tracking_core.delivery.worker import Destination
+    from tracking_core.journal import JournalWriter
     from tracking_core.origin import Origin
 
 OPENING_TIMEOUT = 120.0
@@ -114,7 +116,9 @@ def start_run(
     )  # fmt: skip
     base = root if root is not None else local_root(requested)
     check_mirroring(settings, base)
-    folder = Path(settings.get("dir", base) or "tracking_runs").expanduser().absolute()
+    folder = Path(settings.get("dir", base) or "tracking_runs").expanduser()
+    if folder.is_absolute() or working_directory() is not None:
+        folder = folder.absolute()
     how = settings.choice("delivery", delivery)
     peers = Peers(process)
     records = settings.choice("process") == "all" or peers.index == 0
@@ -188,14 +192,18 @@ def _open(
     from tracking_core.redaction import redact_text
 
     troubles = Troubles(f"run {facts['name']}")
-    facts, root, directory, journal, added = _create(facts, root, resume, places, troubles, origin, strict=strict)
+    elsewhere = settings.get("artifacts")
+    blobs = absolute_path(elsewhere, settings.origin("artifacts")) if elsewhere else None
+    facts, root, directory, journal, added, created = _create(
+        facts, root, resume, places, troubles, origin, strict=strict
+    )
+    next_steps = _next_steps(origin, directory, journal.id, troubles, created=created)
 
     def on_error(error: OSError) -> None:
         troubles.note("journal", f"the journal could not be written: {error}", error=error)
 
     journal.on_error = on_error
-    blobs = settings.get("artifacts")
-    store = ArtifactStore(root, facts["project"], Path(blobs).expanduser().absolute() if blobs else None)
+    store = ArtifactStore(root, facts["project"], blobs)
     recorder = Recorder(journal, directory, store) if how == "inline" else DeferredRecorder(journal, directory, store)
 
     def note(reason: str, message: str, error: BaseException | None) -> None:
@@ -213,14 +221,17 @@ def _open(
 
     run = Run(
         facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left, say=say,
-        next_steps=origin.next_steps(),
+        next_steps=next_steps,
     )  # fmt: skip
     _charges[id(run)] = charge
+    _watch_directory(run, journal, charge, troubles)
     _open_runs.append(run)
     _watch_exit()
     _watch_signals()
     if added:
         run.log_config(added)
+    if next_steps:
+        say(f"run {run.name} is continued at {_places(next_steps)}")
     if strict:
         closed = channel.await_open(OPENING_TIMEOUT)
         if closed:
@@ -229,6 +240,45 @@ def _open(
                 run.finish("failed", 5.0, error="; ".join(closed))
             raise SettingsError(f"start_run: {'; '.join(closed)}")
     return run
+
+
+def _watch_directory(run: Run, journal: JournalWriter, charge: Charge, troubles: Troubles) -> None:
+    """Begin the directory of a run anew when it is gone."""
+    from tracking_core.restoring import Restorer
+
+    def note(message: str, error: OSError | None) -> None:
+        troubles.note("directory", message, error=error)
+
+    def on_restored(directory: Path, facts: Mapping[str, Any]) -> None:
+        run.moved(directory, facts)
+        for surroundings in charge.surroundings:
+            journal.append("environment", {"environment": surroundings})
+
+    try:
+        journal.on_astray = Restorer(journal, note, on_restored).look
+    except OSError as error:
+        note(f"run.json cannot be read: {error}", error)
+
+
+def _next_steps(origin: Origin, directory: Path, own: str, troubles: Troubles, *, created: bool) -> dict[str, int]:
+    """Axis → the step that comes next, where none is given."""
+
+    def note(error: Exception) -> None:
+        troubles.note("steps", f"not all of where the run had come to can be read, to count on: {error}", error=error)
+
+    try:
+        return origin.next_steps(directory, own, note, created=created)
+    except (OSError, StoreError) as error:
+        note(error)
+        return {}
+
+
+def _places(steps: Mapping[str, int]) -> str:
+    """Where a run goes on, for people: the axis "step" first, and not more than a few."""
+    from tracking_core.naming import printable
+
+    named = [f"{printable(axis, limit=40)} {steps[axis]}" for axis in sorted(steps, key=lambda axis: axis != "step")]
+    return ", ".join(named[:5]) + (", …" if len(named) > 5 else "")
 
 
 def _channel(
@@ -257,8 +307,13 @@ def _create(
     origin: Origin,
     *,
     strict: bool,
-) -> tuple[dict[str, Any], Path, Path, Any, dict[str, Any]]:
-    """Create or find the run directory, and open its journal; a root that cannot be written is replaced."""
+) -> tuple[dict[str, Any], Path, Path, Any, dict[str, Any], bool]:
+    """Create or find the run directory, and open its journal; a root that cannot be written is replaced.
+
+    Returns:
+        What `run.json` says, the root, the directory, the journal, what is added to the configuration, and whether the
+        run was created.
+    """
     from tracking_core.environment import identity
     from tracking_core.journal import JournalWriter
     from tracking_core.layout import read_run, run_directory, tombstone_of
@@ -277,6 +332,8 @@ def _create(
         directory = run_directory(place, facts["project"], facts["id"])
         added: dict[str, Any] = {}
         try:
+            if not place.is_absolute():
+                raise OSError(errno.ENOENT, "the working directory was removed", str(place))  # noqa: TRY301
             if resume == "must" and not (directory / "run.json").is_file():
                 removed = tombstone_of(place, facts["id"], facts["project"])
                 what = f"was removed (see {removed})" if removed else f"is not in {directory.parent}"
@@ -288,8 +345,8 @@ def _create(
                     raise
                 added = facts["config"]
                 facts = {**read_run(directory), "config": RunRecord(directory).config}
-                return facts, place, directory, origin.go_back(directory, facts["id"], troubles.note), added
-            return facts, place, directory, JournalWriter(directory, facts["id"]), added
+                return facts, place, directory, origin.go_back(directory, facts["id"], troubles.note), added, False
+            return facts, place, directory, JournalWriter(directory, facts["id"]), added, True
         except OSError as error:
             if strict or attempt is not root:
                 raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from tracking_core.environment import import_path
 from tracking_core.latch import Latch
 from tracking_core.redaction import redact_text
 
@@ -83,7 +84,7 @@ class Deliverer:
             stderr=self._stderr,
             # Ctrl-C is for the training; the same session, since priorities are compared within one.
             process_group=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
         )
 
     def attach(self, key: str, delivery: Listener) -> None:
@@ -122,7 +123,7 @@ class Deliverer:
                 "run": key,
                 "dir": str(directory),
                 # What may have changed since the process was started, and decides how a backend opens.
-                "path": _import_path(),
+                "path": import_path(),
                 "env": environ if environ != self._environ else None,
                 "targets": targets,
             }
@@ -216,11 +217,6 @@ def _scratch() -> IO[bytes]:
         return tempfile.TemporaryFile()
     except OSError:
         return Path(os.devnull).open("w+b")
-
-
-def _import_path() -> list[str]:
-    """Where the training imports from; the empty entry means the working directory."""
-    return list(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109 - text, like its neighbours
 
 
 _shared: Deliverer | None = None

@@ -37,7 +37,7 @@ class Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._token = secrets.token_hex(8)
         self._beaten = time.monotonic()
-        content = json.dumps({**process_facts(), "token": self._token}).encode()
+        content = self._content = json.dumps({**process_facts(), "token": self._token}).encode()
         for _ in range(3):
             if write_exclusively(self.path, content):
                 return
@@ -55,7 +55,12 @@ class Lease:
         if now - self._beaten > 10.0:
             self._beaten = now
             with contextlib.suppress(OSError):
-                os.utime(self.path)
+                try:
+                    os.utime(self.path)
+                except FileNotFoundError:
+                    # Deleted with its directory, which is there again.
+                    self.path.parent.mkdir(exist_ok=True)
+                    write_exclusively(self.path, self._content)
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""

@@ -29,6 +29,7 @@ from tracking_core.journal import Event
 from tracking_core.journal.events import to_record
 from tracking_core.layout import read_run
 from tracking_core.plugins import Adapter, find_adapter
+from tracking_core.presence import Presence
 from tracking_core.protocol import PREEMPTED, Tracker
 from tracking_core.redaction import redact_text
 from tracking_core.targets import Target
@@ -119,6 +120,7 @@ class TargetWorker:
         else:
             self.cursor = Cursor(None, destination.label)
         self.inbox = Inbox(directory, self.cursor)
+        self._presence = Presence(directory)
 
     # ------------------------------------------------------------------ opening
 
@@ -314,6 +316,10 @@ class TargetWorker:
         Returns:
             How many records were done with; 0 when there is nothing to do.
         """
+        if not self._is_there():
+            return 0
+        if self._renewed:
+            self._begin_again()
         if self._lease is not None:
             self._lease.beat()
         if self._clock() < self._open_until or (self._broken and not self._reopen()):
@@ -328,11 +334,39 @@ class TargetWorker:
             if self._uncommitted:
                 self._commit()
             return 0
+        if not self._is_there():
+            # What was read just now may be another run's.
+            return 0
         before = self.progress
         self._deliver(events)
         if self._clock() - self._committed_at >= COMMIT_INTERVAL:
             self._commit()
         return self.progress - before
+
+    def _is_there(self) -> bool:
+        """Whether the run is in its directory, so that it can be read, and cursors be written."""
+        if not self._strayed:
+            found = self._presence.look()
+            self._renewed |= found == "anew"
+            if found == "another":
+                self._strayed = True
+                self.failure = "the directory holds another run now"
+                self._trouble("given up", f"gets no more of this run: {self.failure}", None)
+            return found in {"here", "anew"}
+        return False
+
+    def _begin_again(self) -> None:
+        """Open the backend again: what it keeps in the run directory was deleted with it."""
+        self._renewed = False
+        self._commit()
+        if self.tracker is None or self.destination.tracker is not None:
+            return
+        try:
+            call(self.tracker.finish, "interrupted", error="the directory of the run was deleted while it went on")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+            _raise_if_for_training(error)
+            self._trouble("finish", f"could not be finished before it was opened again: {brief(error)}", error)
+        self._reopen()
 
     def _deliver(self, events: Sequence[Event]) -> None:
         batch: list[tuple[Event, Record]] = []
@@ -397,6 +431,8 @@ class TargetWorker:
     _open_until = float("-inf")
     _broken = False
     _anew = False
+    _strayed = False
+    _renewed = False
 
     def _reopen(self) -> bool:
         """Open the backend again, and go on after what it has confirmed."""
@@ -474,7 +510,7 @@ class TargetWorker:
 
     def _commit(self) -> None:
         self._committed_at = self._clock()
-        if self.tracker is None or not self._flushed():
+        if self.tracker is None or not self._flushed() or not self._is_there():
             return
         try:
             self.cursor.save(self.inbox.positions())
@@ -518,7 +554,8 @@ class TargetWorker:
             self._trouble("finish", f"could not be finished: {brief(problem)}", problem)
         # What was not confirmed is sent again when the run is opened again: the cursor must not pass over it.
         try:
-            self.cursor.save(self.inbox.positions() if confirmed else {})
+            if self._is_there():
+                self.cursor.save(self.inbox.positions() if confirmed else {})
         except OSError as problem:
             self._trouble("commit", f"could not write its cursor: {brief(problem)}", problem)
         self._uncommitted = 0
@@ -541,7 +578,7 @@ class TargetWorker:
 
     def pending(self) -> int:
         """How many records in the journal this target has not been done with."""
-        return self.inbox.waiting()
+        return 0 if self._strayed else self.inbox.waiting()
 
     def _give_up(self, message: str, error: BaseException | None) -> None:
         self.failure = message

@@ -28,7 +28,6 @@ from tracking_core.intake.resolver import Draft, resolver
 from tracking_core.journal import JournalWriter
 from tracking_core.journal.events import histogram_fields, media_fields
 from tracking_core.journal.numbers import Ticket
-from tracking_core.layout import put_media
 from tracking_core.values import (
     Histogram,
     Stacked,
@@ -327,7 +326,7 @@ class DeferredRecorder(Recorder):
         name = to_name(name)
 
         def fields(host: list[Array]) -> dict[str, Any]:
-            content = media_fields(kind, value, lambda data, ext: put_media(self.directory, data, ext))
+            content = media_fields(kind, value, self._put)
             return {"axis": axis, "step": read_step(host), "name": name, **content}
 
         frames = getattr(value, "frames", None)

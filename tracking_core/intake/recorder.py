@@ -57,9 +57,25 @@ class Recorder:
         self, journal: JournalWriter, directory: Path, artifacts: ArtifactStore, on_error: OnError | None = None
     ) -> None:
         self.journal = journal
-        self.directory = directory
+        # The journal's, unless it is asked to be elsewhere: a run that was deleted may go on in another.
+        self._elsewhere = directory if directory != journal.directory else None
         self.artifacts = artifacts
         self.on_error = on_error
+
+    @property
+    def directory(self) -> Path:
+        """The run directory, for media."""
+        return self._elsewhere or self.journal.directory
+
+    def _put(self, content: bytes, extension: str) -> str:
+        """Keep a medium; the name of its file."""
+        # Its directory may be gone, or another run's by now.
+        self.journal.recover()
+        try:
+            return put_media(self.directory, content, extension)
+        except (FileNotFoundError, NotADirectoryError):
+            self.journal.recover()
+            return put_media(self.directory, content, extension)
 
     def log_scalars(
         self, scalars: Mapping[str, Any], *, step: Any, step_axis: str = "step", wall_time: float | None = None
@@ -100,7 +116,7 @@ class Recorder:
         """Keep images as media, and describe them."""
         entries: list[dict[str, Any]] = []
         for image in images:
-            file = put_media(self.directory, image.png(), "png")
+            file = self._put(image.png(), "png")
             entries.append({"file": file, "shape": list(image.pixels.shape), "caption": image.caption})
             if image.clipped:
                 entries[-1]["clipped"] = image.clipped
@@ -257,7 +273,7 @@ class Recorder:
 
     def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> bool:
         when = _when(step, step_axis)
-        fields = media_fields(kind, value, lambda content, ext: put_media(self.directory, content, ext))
+        fields = media_fields(kind, value, self._put)
         self.journal.append(kind, {**when, "name": to_name(name), **fields}, time=wall_time)
         return True
 

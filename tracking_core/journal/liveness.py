@@ -74,8 +74,20 @@ def owner_of(path: Path) -> int | None:
     return pid
 
 
+_ahead: dict[Path, tuple[float, float]] = {}
+"""File that was changed in the future → when that was, and since when it has been seen so, in monotonic seconds."""
+
+
 def _fresh(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime < STALE
+        changed = path.stat().st_mtime
     except OSError:
         return False
+    age = time.time() - changed
+    if age > -STALE:
+        return age < STALE
+    # The clocks of two hosts differ. What this one says of the file counts from when it was first looked at.
+    seen = _ahead.get(path)
+    if seen is None or seen[0] != changed:
+        seen = _ahead[path] = (changed, time.monotonic())
+    return time.monotonic() - seen[1] < STALE

@@ -53,6 +53,8 @@ class Turning:
 
     def __init__(self) -> None:
         self.number = 1
+        self.before = 0
+        """How many events were written before this segment was begun, about."""
         self.retired: list[Retired] = []
         self.lock = threading.Lock()
         """Held for the moment in which the descriptor changes its file, so that it is not closed meanwhile."""

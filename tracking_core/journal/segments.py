@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 MERGED = 8
 """How many segments are merged into a part; of a writer that is gone the rest as well."""
+LIMIT = 1 << 62
+"""Nanoseconds since the epoch from which on the name of a writer is not believed: the year 2116."""
+_NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{8}")
 _SEGMENT = re.compile(r"([^.].*)-(\d{6,})\.jsonl")
 _PART = re.compile(r"events-(.+)-(\d+)-(\d+)\.jsonl")
 
@@ -70,6 +74,31 @@ class WriterFiles:
     parts: list[PartFiles] = field(default_factory=list[PartFiles])
 
 
+@lru_cache(maxsize=4096)
+def by_start(writer: str) -> tuple[int, str]:
+    """Sorts writers by their start, which their names tell.
+
+    A name of another form, or beyond `LIMIT`, comes before all others: whatever is in such a file must not hold against
+    what is recorded later.
+
+    Args:
+        writer: Name of the writer.
+
+    Returns:
+        Nanoseconds since the epoch, or -1; and the name.
+    """
+    match = _NAME.fullmatch(writer)
+    at = int(match[1], 16) if match else LIMIT
+    return (at if at < LIMIT else -1), writer
+
+
+def newest_start(directory: Path) -> int:
+    """When the newest writer of a run was started, in nanoseconds since the epoch, as its name says; 0 for none."""
+    journal = (match[0] for name in _names(directory / "journal") if (match := split_segment_name(name)))
+    parts = (match[1] for name in _names(directory) if (match := _PART.fullmatch(name)))
+    return max((at for writer in {*journal, *parts} if (at := by_start(writer)[0]) < LIMIT - 1), default=0)
+
+
 def segment_path(folder: Path, writer: str, number: int) -> Path:
     """The file of a segment."""
     return folder / f"{writer}-{number:06d}.jsonl"
@@ -102,7 +131,7 @@ def find_files(directory: Path) -> dict[str, WriterFiles]:
             found.setdefault(part.writer, WriterFiles()).parts.append(part)
     for files in found.values():
         files.parts.sort()
-    return dict(sorted(found.items()))
+    return {writer: found[writer] for writer in sorted(found, key=by_start)}
 
 
 def _names(directory: Path) -> list[str]:

@@ -21,15 +21,24 @@ from typing import Any
 
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
-from tracking_core.journal.lines import FORMAT, encode_line
+from tracking_core.journal.lines import FORMAT, decode_line, encode_line
 from tracking_core.journal.numbers import Numbers, Ticket
 from tracking_core.journal.rotation import Retired, Turning
-from tracking_core.journal.segments import segment_path
+from tracking_core.journal.segments import LIMIT, by_start, find_files, newest_start, segment_path
 
 
-def new_writer_id() -> str:
-    """A name for a writer: sorts by time, and no two are alike."""
-    return f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+def new_writer_id(after: int = 0, now: int | None = None) -> str:
+    """A name for a writer: sorts by time, and no two are alike.
+
+    Args:
+        after: It sorts behind a writer that was started then, in nanoseconds since the epoch: the clock of this host
+            may be behind that of the one which recorded before.
+        now: Nanoseconds since the epoch; None asks the clock.
+    """
+    at = time.time_ns() if now is None else now
+    # A clock that is centuries ahead says nothing, either.
+    at = max(at if at < LIMIT else 0, after + 1)
+    return f"{at:016x}-{secrets.token_hex(4)}"
 
 
 class JournalWriter:
@@ -50,10 +59,12 @@ class JournalWriter:
         self.clock = clock
         self.on_error: Callable[[OSError], None] | None = None
         """Called with what keeps an event from being written."""
+        self.on_astray: Callable[[], bool] | None = None
+        """Called to look whether the files are still where they belong, and to begin them anew; whether it did."""
         self._open()
 
     def _open(self, parent: str | None = None) -> None:
-        self.id = new_writer_id()
+        self.id = self._new_name(forked=parent is not None)
         self.written = 0
         """How many events were written."""
         self.unwritten = 0
@@ -80,8 +91,18 @@ class JournalWriter:
         if on_network(folder):
             self.defer(for_good=True)
 
-    def _header(self, number: int) -> bytes:
-        previous = self.path.name if number > 1 else None
+    def _new_name(self, *, forked: bool) -> str:
+        ticks = time.monotonic_ns()
+        if forked:
+            # Counted from its parent, whose name may be ahead of the clock.
+            before, self._named_at = self._named_at, ticks
+            at = by_start(self.id)[0]
+            return new_writer_id(at, at + ticks - before)
+        self._named_at = ticks
+        return new_writer_id(newest_start(self.directory))
+
+    def _header(self, number: int, *, first: bool = False) -> bytes:
+        previous = self.path.name if number > 1 and not first else None
         header = {"v": FORMAT, "run": self.run_id, "writer": self.id, "segment": number, "previous": previous}
         return encode_line(0, self._low, "segment", _seconds(self.clock()), {**header, "parent": self._parent})
 
@@ -107,7 +128,7 @@ class JournalWriter:
         """Take the place of an event that is written later: its ticket, and its time in seconds since the epoch.
 
         Whoever takes one must `write` it or `give_up`: until then the journal claims nothing beyond it. One whose
-        ticket nobody holds any more is given up by `recover`.
+        ticket nobody holds any more is given up by `reclaim`.
         """
         at = _seconds(self.clock() if time is None else time)
         ticket = self._take()
@@ -142,7 +163,7 @@ class JournalWriter:
         self._given_up = True
         self._complete(ticket)
 
-    def recover(self) -> None:
+    def reclaim(self) -> None:
         """Give up what nobody is left to write: the number of a call that was interrupted before it had it in hand."""
         found = self._numbers.forsaken()
         if found:
@@ -152,7 +173,7 @@ class JournalWriter:
 
     def abandon(self, patience: float) -> None:
         """Give up what is not written within `patience` seconds: at the end, when nothing is on its way any more."""
-        self.recover()
+        self.reclaim()
         deadline = monotonic() + patience
         # Other threads may be in the middle of a call.
         while self._numbers.held and monotonic() < deadline:
@@ -162,7 +183,7 @@ class JournalWriter:
 
     def settle(self) -> None:
         """Tell readers what will not come, if nothing is written after it that would; they wait for it otherwise."""
-        self.recover()
+        self.reclaim()
         if self._given_up and not self._numbers.held and not self.closed:
             self._given_up = False
             self.mark()
@@ -303,9 +324,98 @@ class JournalWriter:
             os.close(new)
         before, self.path = self.path, path
         turning.number += 1
+        turning.before = self.written
         barrier = self._take()
         turning.retired.append(Retired(turning.number - 1, before, old, barrier[0]))
         self.write(barrier, "mark", {}, _seconds(self.clock()))
+
+    @property
+    def is_astray(self) -> bool:
+        """Whether what is written does not arrive under the name of the file: that was deleted, or moved away."""
+        fd, path = self._fd, self.path
+        if fd < 0:
+            return False
+        try:
+            own = os.fstat(fd)
+            there = os.stat(path)  # noqa: PTH116 - asked every second
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            # Not known just now, as of a network file system that does not answer.
+            return False
+        if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) or path != self.path:
+            return False
+        # Some file systems number a file anew; then it is as long as what was written, and begins as ours.
+        return there.st_size < own.st_size or not self._is_own(path)
+
+    def _is_own(self, path: Path) -> bool:
+        try:
+            with path.open("rb") as file:
+                header = decode_line(file.readline(1 << 16).rstrip(b"\n"))
+        except (OSError, JournalError):
+            return False
+        return header.kind == "segment" and header.fields.get("writer") == self.id
+
+    def recover(self) -> bool:
+        """Begin the files anew if they are gone; whether they were."""
+        return self.on_astray() if self.on_astray is not None else False
+
+    def renew(self, directory: Path, run_id: str) -> int:
+        """Go on in a new segment where files are gone that were written to.
+
+        Args:
+            directory: The run directory: the same, made anew, or another.
+            run_id: Identity of the run.
+
+        Returns:
+            How many events were lost with the files; of files that were moved away none are.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        turning = self._turning
+        with turning.busy:
+            folder = directory / "journal"
+            folder.mkdir(parents=True, exist_ok=True)
+            self.directory, self.run_id = directory, run_id
+            path = segment_path(folder, self.id, turning.number + 1)
+            new = _create(path)
+            try:
+                header = self._header(turning.number + 1, first=True)
+                if os.write(new, header) != len(header):
+                    path.unlink()
+                    raise OSError(errno.ENOSPC, "the header of the next segment could not be written", str(path))
+                with turning.lock:
+                    if self._fd < 0:
+                        path.unlink()
+                        return 0
+                    lost = self.count_lost()
+                    os.dup2(new, self._fd, inheritable=False)
+            finally:
+                os.close(new)
+            turning.close()
+            self.path, self._alive = path, folder / self._alive.name
+            turning.number += 1
+            turning.before = self.written
+        self.mark()
+        self.beat()
+        return lost
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether nobody can open the file that is written to."""
+        fd = self._fd
+        return fd >= 0 and os.fstat(fd).st_nlink == 0
+
+    def count_lost(self) -> int:
+        """Count what was written to a file that nobody can open any more as not written; how many events that are."""
+        if not self.is_deleted:
+            return 0
+        files, number = find_files(self.directory).get(self.id), self._turning.number
+        has_earlier = files is not None and (files.parts or any(one < number for one in files.segments))
+        lost = max(0, self.written - (self._turning.before if has_earlier else 0))
+        self.written, self.unwritten = self.written - lost, self.unwritten + lost
+        return lost
 
     def seal(self) -> None:
         """Say of segments to which nothing comes any more how long they are, and what their digest is.
@@ -364,7 +474,9 @@ class JournalWriter:
         if fd < 0:
             return
         if os.fstat(fd).st_nlink == 0 and not self.path.exists():
-            self.unwritten, self.written = self.unwritten + self.written, 0
+            if self.recover():
+                return
+            self.count_lost()
             raise FileNotFoundError(errno.ENOENT, "the journal was deleted while the run went on", str(self.path))
         os.fsync(fd)
 

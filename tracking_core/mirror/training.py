@@ -18,6 +18,7 @@ from typing import Any
 
 from tracking_core.delivery.channel import Delivery
 from tracking_core.delivery.report import TargetReport
+from tracking_core.environment import import_path
 from tracking_core.mirror.address import Mirroring, mirroring
 from tracking_core.redaction import redact_text
 from tracking_core.settings import Settings
@@ -173,7 +174,7 @@ class MirrorProcess:
                 pass_fds=[theirs_out],
                 # Ctrl-C is for the training; the same session, since priorities are compared within one.
                 process_group=0,
-                env={**self.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},  # noqa: PTH109 - text
+                env={**self.environ, "PYTHONPATH": os.pathsep.join(import_path())},
             )
         except OSError:
             os.close(self._requests)

@@ -29,6 +29,7 @@ from tracking_core.mirror import files
 from tracking_core.mirror.address import Mirroring
 from tracking_core.mirror.objects import Listed, Objects
 from tracking_core.naming import FILE_NAMES
+from tracking_core.presence import Presence
 from tracking_core.redaction import redact_text
 
 SMALL = 8 << 20
@@ -93,6 +94,7 @@ class RunUploader:
         self._moved = moved
         self._project = directory.parent.name
         self._run = f"{self._project}/{directory.name}"
+        self._presence = Presence(directory)
         self._key = f"mirror-{hashlib.sha256(str(mirroring.address).encode()).hexdigest()[:12]}"
         self._lease: Lease | None = None
         self._there: dict[str, Listed] | None = None
@@ -123,8 +125,8 @@ class RunUploader:
         began = time.time()
         self._failed, self._gone = {}, False
         self._row = dict.fromkeys(self._row, 0)
-        if not (self.directory / RUN_FILE).exists():
-            # Somebody has removed the run: what is in the mirror stays.
+        if not (self.directory / RUN_FILE).exists() or self._presence.look() == "another":
+            # Somebody has removed the run, or put another in its place: what is in the mirror stays.
             return True
         try:
             if not last and not self._is_ours():

@@ -11,6 +11,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from tracking_core.environment import import_path
+
 WORTH = 256 << 10
 """Bytes of journals from which on a run is compacted when it ends. What describes its surroundings may take 100 KB."""
 PATIENCE = 30.0
@@ -37,7 +39,7 @@ class Compactor:
             stderr=self._said,
             # Ctrl-C is for the training; the same session, since priorities are compared within one.
             process_group=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},  # noqa: PTH109 - text
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
         )
 
     def ended(self) -> str | None:

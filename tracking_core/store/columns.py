@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tracking_core.journal import Event, JournalReader, Superseded
+from tracking_core.journal.segments import by_start
 from tracking_core.store.parts import ScalarPart, read_side_by_side
 
 CHUNK = 1 << 22
@@ -315,7 +316,8 @@ class ScalarColumns:
             name: The scalar.
             raw: Whether those that are superseded are wanted too.
         """
-        found = [rows for key in sorted(self._writers) if (rows := self._rows_of(key, name, raw=raw)) is not None]
+        writers = sorted(self._writers, key=by_start)
+        found = [rows for key in writers if (rows := self._rows_of(key, name, raw=raw)) is not None]
         if not found:
             return None
         if len(found) == 1:
@@ -347,7 +349,8 @@ class ScalarColumns:
     def last(self) -> dict[str, float]:
         """The value of every scalar that was logged last, as it was logged: an int stays one, and so does a bool."""
         found: dict[str, float] = {}
-        for key, writer in sorted(self._writers.items()):
+        for key in sorted(self._writers, key=by_start):
+            writer = self._writers[key]
             last = writer.last()
             if self._superseded.of(key):
                 rows = {name: self._rows_of(key, name) for name in last}

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from tracking_core.errors import JournalError
 from tracking_core.journal import FORMAT, Event, decode_line
+from tracking_core.journal.segments import by_start
 
 CHUNK = 1 << 23
 TAIL = 1 << 16
@@ -78,7 +79,7 @@ class EventFinder:
 
     def newest_session(self) -> str | None:
         """The writer of the newest session; None when nothing was written yet."""
-        return max(self.sessions(), default=None)
+        return max(self.sessions(), key=by_start, default=None)
 
     def newest_end(self) -> tuple[str | None, Event | None]:
         """The writer of the newest session, None when there is none yet; and how it ended, None when it did not.
@@ -91,7 +92,7 @@ class EventFinder:
     def _newest_end(self) -> tuple[str | None, Event | None]:
         # Of one look at the files: for a listing they are most of what there is to do.
         files = self._look()
-        newest = max(self._sessions(files), default=None)
+        newest = max(self._sessions(files), key=by_start, default=None)
         if newest is None:
             return None, None
         if newest not in self._finished:
@@ -128,7 +129,7 @@ class EventFinder:
             _scan(file)
             for event in _decoded(file, kind):
                 found[event.writer, event.seq] = event
-        return [found[key] for key in sorted(found)]
+        return [found[key] for key in sorted(found, key=lambda key: (by_start(key[0]), key[1]))]
 
     def _sessions(self, there: list[_File]) -> list[str]:
         first: dict[str, Path] = {}
@@ -138,7 +139,7 @@ class EventFinder:
             is_there, parent = _parent(first[writer])
             if is_there:
                 self._parents[writer] = parent
-        return [writer for writer in sorted(first) if self._parents.get(writer) is None]
+        return [writer for writer in sorted(first, key=by_start) if self._parents.get(writer) is None]
 
     @staticmethod
     def _finish(writer: str, there: list[_File]) -> Event | None:

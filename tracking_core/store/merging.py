@@ -23,6 +23,7 @@ from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.lines import FORMAT
 from tracking_core.journal.segment_reader import Damage, SegmentReader
 from tracking_core.journal.segments import PartFiles
+from tracking_core.journal.superseded import STEPPED
 from tracking_core.store.parts import content_digest, number_out, write_scalars
 
 _EXACT = 2**53
@@ -121,6 +122,7 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
     columns, lines, damage = _Columns(), list[bytes](), list[dict[str, Any]]()
     digests: list[str] = []
     seen: set[int] = set()
+    steps: dict[str, int] = {}
     low = whole = records = 0
     parent, began = None, None
     for path, number in zip(paths, numbers, strict=True):
@@ -129,6 +131,8 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
         reader = SegmentReader(path, writer, number)
         for (_, start), event in reader.read(final=True):
             records += event.kind in RECORD_KINDS
+            if event.kind in STEPPED:
+                _note_step(event, steps)
             if event.kind == "scalars" and event.seq not in seen and columns.take(event):
                 seen.add(event.seq)
                 continue
@@ -145,7 +149,7 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
     header: dict[str, Any] = {
         "v": FORMAT, "writer": writer, "parent": parent, "segments": [numbers[0], numbers[-1]], "digests": digests,
         "first": part.first, "last": part.last, "count": len(lines) + len(columns.seq), "records": records,
-        "whole": whole, "content": content_digest(names, axes, sorted_columns),
+        "whole": whole, "content": content_digest(names, axes, sorted_columns), "steps": steps,
     }  # fmt: skip
     began = began or 0.0
     top = [
@@ -156,6 +160,13 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
     _put(part.events, lambda aside: _write(aside, [*top, *lines]))
     _put(part.scalars, lambda aside: write_scalars(aside, writer, names, axes, sorted_columns))
     return part
+
+
+def _note_step(event: Event, steps: dict[str, int]) -> None:
+    """Note the largest step of each axis."""
+    axis, step = event.fields.get("axis", "step"), event.fields.get("step")
+    if isinstance(axis, str) and _is_text(axis) and type(step) is int and step > steps.get(axis, step - 1):
+        steps[axis] = step
 
 
 def _damage(one: Damage, content: bytes) -> dict[str, Any]:

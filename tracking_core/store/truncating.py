@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +49,8 @@ def find_truncation(
     """What has to be superseded, so that `step` is the last step of an axis.
 
     A writer is cut at its first row beyond the step. Of one that has none, as a data worker that logs on another axis,
-    what was logged later than the first such row of any writer is cut off.
+    what was logged later than the first such row of any writer is cut off. Times tell which that is, unless one of the
+    two went back itself: it had found all that came before, and clocks may differ.
 
     Args:
         directory: The run directory.
@@ -82,16 +83,34 @@ def find_truncation(
                 found = (int(block.seq[first]), float(block.time[first]))
                 beyond[name] = min(found, beyond.get(name, found))
     cuts = {name: Cut(lasts[name], beyond[name][0] if name in beyond else None) for name in lasts}
-    if beyond:
-        since = min(time for _, time in beyond.values())
-        for name in lasts.keys() - beyond.keys():
-            later = [
-                int(numbers.min())
-                for block in _blocks(directory, name, superseded)
-                if len(numbers := block.seq[block.time >= since])
-            ]
-            cuts[name] = Cut(lasts[name], min(later, default=None))
+    found = {one.by: one.cuts for one in superseded.truncations if one.by}
+    for name in lasts.keys() - beyond.keys() if beyond else ():
+        later = [
+            int(numbers.min())
+            for block in _blocks(directory, name, superseded)
+            if len(numbers := block.seq[_is_later(name, block, beyond, found)])
+        ]
+        cuts[name] = Cut(lasts[name], min(later, default=None))
     return Truncation(axis, step, cuts, by), axes if is_known else set()
+
+
+def _is_later(
+    name: str, block: _Block, beyond: Mapping[str, tuple[int, float]], found: Mapping[str, Mapping[str, Cut]]
+) -> np.ndarray[Any, Any]:
+    """Which rows of a writer are later than the first row of another that is beyond the step.
+
+    Args:
+        name: The writer.
+        block: Rows of it.
+        beyond: Other writer → number and time of that row.
+        found: Writer that went back → where it cut those that it found.
+    """
+    later = np.zeros(len(block.seq), np.bool_)
+    for other, (seq, time) in beyond.items():
+        before = found[other][name].last if name in found.get(other, ()) else 0
+        is_after = other in found.get(name, ()) and seq <= found[name][other].last
+        later |= (block.seq > before) & (is_after | (block.time >= time))
+    return later
 
 
 def _blocks(directory: Path, writer: str, superseded: Superseded, *, beyond: int | None = None) -> Iterator[_Block]:

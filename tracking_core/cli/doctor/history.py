@@ -16,7 +16,7 @@ from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.hookspecs import Finding
 from tracking_core.journal import Event, JournalReader, Place, decode_line
 from tracking_core.journal.liveness import is_alive
-from tracking_core.journal.segments import WriterFiles, find_files
+from tracking_core.journal.segments import WriterFiles, by_start, find_files
 from tracking_core.layout import RUN_FILE, project_directories, read_run
 from tracking_core.naming import printable
 from tracking_core.targets import Target, parse_target
@@ -159,7 +159,7 @@ def _status(directory: Path, ends: Mapping[str, _Ends]) -> tuple[str, dict[str, 
     sessions = [writer for writer, end in ends.items() if not end.is_fork]
     if not sessions:
         return "crashed", {}
-    newest = max(sessions)
+    newest = max(sessions, key=by_start)
     for event in reversed(ends[newest].last):
         if event.kind == "finish":
             return str(event.fields.get("status")), dict(event.fields.get("dropped") or {})
