@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 MERGED = 8
 """How many segments are merged into a part; of a writer that is gone the rest as well."""
-_SEGMENT = re.compile(r"([^.].*)-(\d{6,})\.jsonl")
-_PART = re.compile(r"events-(.+)-(\d+)-(\d+)\.jsonl")
+# No writer comes to numbers of more digits, and they fit into 64 bits.
+_SEGMENT = re.compile(r"([^.].*)-([0-9]{6,12})\.jsonl")
+_PART = re.compile(r"events-(.+)-([0-9]{1,18})-([0-9]{1,18})\.jsonl")
 
 
 class Place(NamedTuple):
