@@ -261,7 +261,9 @@ def test_many_threads(writer):
     def work(name):
         barrier.wait()
         for count in range(250):
-            assert writer.append("scalars", {"axis": "step", "step": 0, "thread": name, "count": count, "values": {"x": count}})
+            assert writer.append(
+                "scalars", {"axis": "step", "step": 0, "thread": name, "count": count, "values": {"x": count}}
+            )
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
     try:

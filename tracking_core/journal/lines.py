@@ -149,7 +149,7 @@ def _decode_any(text: bytes, writer: str) -> Event:
 def _check_common(seq: Any, low: Any, kind: Any, time: Any) -> None:
     try:
         msgspec.convert((seq, low, kind, time), tuple[Count, Count, str, float])
-    except (msgspec.ValidationError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"one of seq, low, kind and t is none: {error}") from error
     if not math.isfinite(time):
         raise ValueError(f"t is {time}")

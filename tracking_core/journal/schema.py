@@ -235,7 +235,7 @@ def check(kind: str, seq: int, fields: Mapping[str, Any], unpack: Callable[[Any]
         return
     try:
         found = msgspec.convert(fields, shape)
-    except (msgspec.ValidationError, UnicodeEncodeError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(str(error)) from error
     if kind in _PACKED:
         check_tree(fields[_PACKED[kind]], unpack)
@@ -257,14 +257,16 @@ def check_tree(tree: Any, unpack: Callable[[Any], Any]) -> Mapping[str, Any]:
     Raises:
         ValueError: They cannot, or are none, or are nested too deep for whoever goes through them.
     """
-    _check_depth(tree)
+    if not is_flat_enough(tree):
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
     found = unpack(tree)
     if not isinstance(found, dict):
         raise ValueError(f"expected an object, got {type(found).__name__}")  # noqa: TRY004 - what was read is wrong
     return cast("Mapping[str, Any]", found)
 
 
-def _check_depth(tree: Any) -> None:
+def is_flat_enough(tree: Any) -> bool:
+    """Whether values of users are nested no deeper than those who go through them can go."""
     level: list[Any] = [tree]
     for _ in range(DEEPEST):
         below: list[Any] = []
@@ -275,8 +277,8 @@ def _check_depth(tree: Any) -> None:
                 below += cast("list[Any]", one)
         level = [one for one in below if isinstance(one, (dict, list))]
         if not level:
-            return
-    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+            return True
+    return False
 
 
 def _check_histogram(found: _Histogram, unpack: Callable[[Any], Any]) -> None:

@@ -80,7 +80,7 @@ class Truncation:
         """
         try:
             found = msgspec.convert(fields, Truncating)
-        except (msgspec.ValidationError, UnicodeEncodeError, OverflowError) as error:
+        except (ValueError, OverflowError) as error:
             raise JournalError(f"a truncation of writer {by or 'the parent'} cannot be read: {error}") from error
         return cls(
             found.axis, found.step, {writer: Cut(cut.last, cut.begin) for writer, cut in found.writers.items()}, by

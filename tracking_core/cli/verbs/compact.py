@@ -33,8 +33,9 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
     if bool(runs) == every:
         raise click.UsageError("name runs, or give --all")
     own_root(root, "compact")
-    records = open_store(root).runs() if every else choose_all(runs, root)
-    done: list[dict[str, Any]] = []
+    store = open_store(root)
+    records = store.runs() if every else choose_all(runs, root)
+    done: list[dict[str, Any]] = [{"id": place.name, "error": why} for place, why in store.unreadable.items()]
     with progress("compacting", len(records)) as advance:
         for record in records:
             entry: dict[str, Any] = {"id": record.id, "error": None}
