@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -150,7 +151,7 @@ def _linked(root: Path, name: str) -> list[Path]:
     if not name or Path(name).name != name:
         return []
     places = (project / name for project in project_directories(root))
-    return [place for place in places if place.is_symlink() and is_run(place)]
+    return [place for place in places if os.path.islink(place) and is_run(place)]  # noqa: PTH114 - any text will do
 
 
 def _facts(place: Path) -> tuple[str, str, str] | None:

@@ -127,12 +127,12 @@ def not_runs(store: Store) -> list[tuple[str, Verified]]:
     Args:
         store: The store, after a listing: runs that this left out are among them, and journals without a `run.json`.
     """
-    wrong = [Break(place / RUN_FILE, None, why) for place, why in store.unreadable.items()]
-    for place in orphans(store.root):
-        wrong.append(Break(place, None, f"a journal without {RUN_FILE}: no other command sees this run"))
-    return [
-        (one.file.name if one.file.name != RUN_FILE else one.file.parent.name, Verified(breaks=[one])) for one in wrong
-    ]
+    wrong = {place: Break(place / RUN_FILE, None, why) for place, why in store.unreadable.items()}
+    wrong |= {
+        place: Break(place, None, f"a journal without {RUN_FILE}: no other command sees this run")
+        for place in orphans(store.root)
+    }
+    return [(place.name, Verified(breaks=[one])) for place, one in wrong.items()]
 
 
 class _Referred:

@@ -110,9 +110,8 @@ def _print(rows: list[Row], unreadable: list[Unreadable], columns: list[str]) ->
                 *("" if value is None else number(value) for value in values),
             )
         )
-    style = status_style(None)
-    for one in unreadable:
-        lines.append((one.dir.name, "", one.dir.parent.name, ("unreadable", style), "-", "-", "", *("" for _ in extra)))
+    status = ("unreadable", status_style(None))
+    lines += [(one.dir.name, "", one.dir.parent.name, status, "-", "-", "", *("" for _ in extra)) for one in unreadable]
     Output().table(
         ("id", "name", "project", "status", "started", "duration", "tags", *extra),
         lines,

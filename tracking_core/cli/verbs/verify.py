@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def verb(runs: tuple[str, ...], every: bool, quick: bool, root: str | None, as_json: bool) -> None:
     """Check every checksum and digest of RUNs, every medium, every content of an artifact, and name what is wrong.
 
-    With --all runs that cannot be read are named as well, and journals without a run.json, which no listing has. Of a run that goes on what is there is checked. Ends with 1 when something is not as it was written.
+    With --all runs that cannot be read are named as well, and journals without a run.json, which no listing has. Of a
+    run that goes on what is there is checked. Ends with 1 when something is not as it was written.
     """
     from tracking_core.cli.choosing import choose_all
     from tracking_core.cli.output import print_json
