@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tracking_core.journal.schema import NUMBERS
+
 MERGED = 8
 """How many segments are merged into a part; of a writer that is gone the rest as well."""
-# No writer comes to numbers of more digits, and they fit into 64 bits.
+# No writer comes to numbers of more digits.
 _SEGMENT = re.compile(r"([^.].*)-([0-9]{6,12})\.jsonl")
-_PART = re.compile(r"events-(.+)-([0-9]{1,18})-([0-9]{1,18})\.jsonl")
+_PART = re.compile(r"events-(.+)-([0-9]{1,19})-([0-9]{1,19})\.jsonl")
 
 
 class Place(NamedTuple):
@@ -100,6 +102,8 @@ def find_files(directory: Path) -> dict[str, WriterFiles]:
         match = _PART.fullmatch(name)
         if match and f"scalars{name.removeprefix('events').removesuffix('.jsonl')}.parquet" in names:
             part = PartFiles(match[1], int(match[2]), int(match[3]), directory)
+            if not part.first <= part.last < NUMBERS:
+                continue
             found.setdefault(part.writer, WriterFiles()).parts.append(part)
     for files in found.values():
         files.parts.sort()
