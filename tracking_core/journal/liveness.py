@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from tracking_core.journal.regular import SMALL, read_regular
+from tracking_core.journal.regular import SMALL, OddFileError, read_regular
 from tracking_core.journal.writer import boot_id, process_start
 
 STALE = 60.0
@@ -58,7 +58,7 @@ def owner_of(path: Path) -> int | None:
         pid, host = facts["pid"], facts["host"]
         if type(pid) is not int or not 0 < pid < _PIDS:
             raise ValueError(f"no process has the number {pid!r:.40}")  # noqa: TRY301 - as where there is none
-    except FileNotFoundError:
+    except (FileNotFoundError, OddFileError):
         return None
     except (OSError, ValueError, KeyError):
         # Being written in place just now.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tracking_core.errors import JournalError, MissingDependencyError, TrackingError
 from tracking_core.journal.lines import FORMAT, Event, decode_line
-from tracking_core.journal.regular import bounded_lines, open_regular
+from tracking_core.journal.regular import OddFileError, bounded_lines, open_regular
 from tracking_core.journal.schema import UNNUMBERED
-from tracking_core.journal.segment_reader import Damage
+from tracking_core.journal.segment_reader import EVERYTHING, Damage
 from tracking_core.journal.segments import PartFiles
 
 EVENT = 96
@@ -55,7 +55,7 @@ class PartReader:
         self._given = 0
         self._moved = 0
 
-    def read(self, limit: int = 1 << 30) -> list[tuple[tuple[int, int], Event]]:
+    def read(self, limit: int = EVERYTHING) -> list[tuple[tuple[int, int], Event]]:
         """The next events, of about `limit` bytes; ((first segment, how many came before), event) pairs."""
         if self._events is None:
             self._events = self._all()
@@ -162,6 +162,19 @@ class PartReader:
             begin = stop
 
 
+def _open(path: Path) -> IO[bytes]:
+    """Open a file of a part.
+
+    Raises:
+        JournalError: Something else stands there.
+        OSError: It cannot be opened.
+    """
+    try:
+        return open_regular(path)
+    except OddFileError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def read_header(path: Path, writer: str = "") -> Event:
     """The first line of the events file of a part.
 
@@ -169,7 +182,7 @@ def read_header(path: Path, writer: str = "") -> Event:
         JournalError: It is damaged, or of a newer format.
         OSError: It cannot be read.
     """
-    with open_regular(path) as file:
+    with _open(path) as file:
         line = next(bounded_lines(file), (0, None))[1]
     try:
         header = decode_line(line or b"", writer)
@@ -199,7 +212,7 @@ def has_unkept_damage(path: Path, writer: str) -> bool:
 
 def part_lines(path: Path, writer: str) -> Iterator[Event]:
     """The lines of the events file of a part, those of its own included; a damaged one is left out."""
-    with open_regular(path) as file:
+    with _open(path) as file:
         for _, line in bounded_lines(file):
             if line:
                 with suppress(JournalError):
@@ -227,7 +240,7 @@ def open_columns(path: Path) -> Any:
     """
     parquet = load_parquet(path)
     # pyarrow takes a path, and would wait for a FIFO.
-    open_regular(path).close()
+    _open(path).close()
     with damage_named(path):
         file = parquet.ParquetFile(path, read_dictionary=["name", "axis", "kind"], page_checksum_verification=True)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tracking_core.journal.lines import Event
 from tracking_core.journal.part_reader import PartReader
 from tracking_core.journal.regular import size_of
-from tracking_core.journal.segment_reader import Damage, SegmentReader
+from tracking_core.journal.segment_reader import EVERYTHING, Damage, SegmentReader
 from tracking_core.journal.segments import Place, WriterFiles, find_files, split_segment_name
 
 Found = tuple[tuple[int, int], Event]
@@ -92,7 +92,7 @@ class WriterReader:
         first = self._readers.get(numbers[0]) if numbers else None
         return max(self._firm, first.low if first is not None else 0)
 
-    def read(self, limit: int = 1 << 30, *, final: bool = False) -> list[Found]:
+    def read(self, limit: int = EVERYTHING, *, final: bool = False) -> list[Found]:
         """Read the complete lines that were added.
 
         Args:

@@ -12,6 +12,8 @@ from tracking_core.journal.lines import FORMAT, Event, decode_line
 from tracking_core.journal.regular import OddFileError, open_regular
 from tracking_core.journal.schema import OF_PARTS
 
+EVERYTHING = 1 << 62
+"""As many bytes as there are."""
 _CHUNK = 1 << 20
 _START = re.compile(rb'\{"seq":\d+,"low":\d+,"kind":"')
 """How every line starts; inside a JSON string its quotes would be escaped."""
@@ -65,7 +67,7 @@ class SegmentReader:
         self.parent: str | None = None
         """The writer that this one was forked from, if it was; known once the header was read."""
 
-    def read(self, limit: int = 1 << 30, *, final: bool = False) -> list[tuple[tuple[int, int], Event]]:
+    def read(self, limit: int = EVERYTHING, *, final: bool = False) -> list[tuple[tuple[int, int], Event]]:
         """Read the complete lines that were added.
 
         Args:

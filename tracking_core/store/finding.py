@@ -205,21 +205,28 @@ def _scan(file: _File) -> None:
             content.seek(0)
             _check_format(content.readline(LINE), file)
         content.seek(file.scanned)
-        rest = b""
+        pieces, length = list[bytes](), 0
         # Not mapped into memory: on a network file system a mapped file that is removed ends the process.
         while chunk := content.read(CHUNK):
-            text = rest + chunk
-            # What has no newline yet is being written.
+            pieces.append(chunk)
+            length += len(chunk)
+            if b"\n" not in chunk:
+                # What has no newline yet is being written; or it is longer than any line, and is passed over.
+                if length > LONGEST:
+                    file.scanned += length
+                    pieces, length = [], 0
+                continue
+            text = b"".join(pieces)
             end = text.rfind(b"\n") + 1
+            newline = -1
             for match in _OTHERS.finditer(text, 0, end):
-                place = (file.scanned + match.start(), file.scanned + text.find(b"\n", match.end()))
+                if newline < match.end():
+                    # Once for a line: a damaged one may hold any number of beginnings.
+                    newline = text.find(b"\n", match.end())
+                place = (file.scanned + match.start(), file.scanned + newline)
                 file.places.setdefault(match[1].decode("utf-8", "replace"), []).append(place)
             file.scanned += end
-            rest = text[end:]
-            if len(rest) > LONGEST:
-                # No line is that long: what comes up to its end is passed over, and so is that end.
-                file.scanned += len(rest)
-                rest = b""
+            pieces, length = [text[end:]], length - end
 
 
 def _header(line: bytes, writer: str) -> Event | None:
