@@ -54,9 +54,10 @@ def test_a_call_at_such_a_moment_is_left_out_and_counted(tmp_path, troubles):
 
 
 def test_strict_runs_are_told(tmp_path):
-    with tracking.start_run("p", root=tmp_path, backends="local", strict=True) as run:
-        with pytest.raises(InvalidValueError, match="wall_time"):
-            run.log_scalars({"loss": 1.0}, step=1, wall_time=1e308)
+    run = tracking.start_run("p", root=tmp_path, backends="local", strict=True)
+    with pytest.raises(InvalidValueError, match="wall_time"):
+        run.log_scalars({"loss": 1.0}, step=1, wall_time=1e308)
+    run.finish()
 
 
 @pytest.mark.parametrize("time", [1e308, -1e308, 1e12, 253402300800.0])
