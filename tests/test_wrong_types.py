@@ -8,6 +8,7 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tracking_core as tracking
@@ -30,6 +31,7 @@ from tracking_core.errors import JournalError
 from tracking_core.journal import decode_line, read_events
 from tracking_core.store.compaction import compact
 from tracking_core.store.verify import verify
+from tracking_core.values import ArtifactRef, Audio, Histogram, Image
 
 VALID = {
     "scalars": {**STEPPED, "values": {"loss": 0.5, "nan": "NaN", "big": "1180591620717411303424"}},
@@ -402,3 +404,30 @@ def test_any_bytes_for_a_run_file(root, tmp_path, seed):
         for arguments in (["runs", "--json"], ["show", "bad"], ["verify", "--all", "--quick"]):
             said(*arguments, root=root)
     check_everything(root, tmp_path, bad_is_listed=directory not in store.unreadable and store.run("bad").id == "bad")
+
+
+def test_what_is_logged_is_never_damage(tmp_path, troubles):
+    """Odd arguments are taken as what readers know, or refused; none becomes a line that they step over."""
+    with tracking.start_run("p", root=tmp_path, backends="local", config={"$float": 1, "$": {"$int": 2}}) as run:
+        run.log_images({"i": Image(np.zeros((2, 2), np.uint8), caption=3)}, step=np.int8(1))
+        run.log_images({"i": Image.from_pixels(np.zeros((2, 2, 1), np.uint8), caption=3)}, step=1)
+        run.log_audio("a", Audio(np.zeros(8), caption=["x"]), step=1)
+        run.log_video("v", np.zeros((2, 2, 2), np.uint8), step=1, fps=np.float32(3))
+        run.log_table("t", {"a": [1, None, "x"]}, step=1)
+        run.log_histogram("h", Histogram([0.5, 2], [0, 1, 2]), step=1)
+        run.log_histogram("h", [np.nan, np.inf], step=1)
+        run.use_artifact(ArtifactRef("x", version="v3"))
+        run.use_artifact(ArtifactRef("x"))
+        run.log_artifact({"a": b"1"}, name="x", metadata={"$float": "x"}, aliases=["b"])
+        run.log_summary({"$int": "x", "n": np.float32(2), "deep": {"a": [1, {"b": None}]}})
+        run.log_config({"big": 2**80, "nan": math.nan})
+        run.log_alert(3, ["x"])
+        run.log_scalars({"\ud800": 2**90, "": True, "a": np.float16(2)}, step=-(2**63), step_axis="\udcfe")
+        run.finish("failed", error="x")
+    record = tracking.open_store(tmp_path).run(run.id)
+    assert record.damage() == []
+    assert [message for reason, message, _ in troubles if "use_artifact" in message] != []
+    assert [ref.version for ref in record.used_artifacts()] == [None]
+    assert record.config["$float"] == 1
+    assert record.images("i")[0][1][0].caption == "3"
+    assert record.status == "failed"

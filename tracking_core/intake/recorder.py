@@ -15,7 +15,7 @@ from tracking_core.artifacts import ArtifactStore
 from tracking_core.config import to_plain
 from tracking_core.errors import InvalidValueError, StoreError
 from tracking_core.journal import JournalWriter, pack
-from tracking_core.journal.events import histogram_fields, media_fields
+from tracking_core.journal.events import histogram_fields, media_fields, said
 from tracking_core.journal.times import to_seconds
 from tracking_core.layout import put_media
 from tracking_core.redaction import redact_text
@@ -98,7 +98,7 @@ class Recorder:
         entries: list[dict[str, Any]] = []
         for image in images:
             file = put_media(self.directory, image.png(), "png")
-            entries.append({"file": file, "shape": list(image.pixels.shape), "caption": image.caption})
+            entries.append({"file": file, "shape": list(image.pixels.shape), "caption": said(image.caption)})
             if image.clipped:
                 entries[-1]["clipped"] = image.clipped
         return entries
@@ -173,6 +173,11 @@ class Recorder:
             )
         text = artifact if isinstance(artifact, str) else str(artifact)
         fields = {"artifact": text, "name": ref.name, "type": ref.type, "version": ref.version, "digest": ref.digest}
+        version = ref.version
+        if not all(isinstance(part, str) for part in (ref.name, ref.type, ref.digest)) or not (
+            version is None or (type(version) is int and version >= 0)
+        ):
+            raise InvalidValueError(f"use_artifact: a name, a type, a number or None, and a digest, got {ref!r:.200}")
         self.journal.append("use_artifact", fields)
         return ref
 

@@ -52,7 +52,7 @@ def media_fields(kind: str, value: Any, put: Callable[[bytes, str], str]) -> dic
         content = to_json(pack({"columns": list(value.columns), "rows": [list(r) for r in value.rows]}))
         return {"file": put(content, "table.json"), "rows": len(value.rows), "columns": len(value.columns)}
     if kind == "audio":
-        return {"file": put(value.wav(), "wav"), "sample_rate": value.sample_rate, "caption": value.caption}
+        return {"file": put(value.wav(), "wav"), "sample_rate": value.sample_rate, "caption": said(value.caption)}
     if kind == "video":
         if value.frames is None:
             return {"file": put(value.encoded, value.format), "fps": value.fps}
@@ -63,6 +63,11 @@ def media_fields(kind: str, value: Any, put: Callable[[bytes, str], str]) -> dic
     if value.plotly is not None:
         return {"file": put(value.plotly.encode("utf-8", "surrogatepass"), "plotly.json")}
     return {"file": put(value.image.png(), "png")}
+
+
+def said(caption: object) -> str | None:
+    """A caption as text, whatever it was given as."""
+    return None if caption is None else str(caption)
 
 
 def to_record(event: Event, directory: Path) -> Record:
