@@ -287,7 +287,7 @@ def test_a_digest_from_elsewhere_leads_nowhere(store, tmp_path):
     content = json.loads(manifest.read_bytes())
     content["files"]["data.bin"]["sha256"] = "../../../secret"
     manifest.write_text(json.dumps(content))
-    refused(lambda: store.get("model").read("data.bin"), "sha256", error=ValueError)
+    refused(lambda: store.get("model").read("data.bin"), "sha256", error=StoreError)
 
 
 # ---------------------------------------------------------------- what is stored

@@ -137,7 +137,7 @@ def test_the_list_is_a_table_with_the_columns_that_were_asked_for(place):
 def test_an_empty_store_is_no_error(tmp_path):
     out, err = tracking("runs", cwd=tmp_path)
     assert (out, err) == ("", "no runs under tracking_runs\n")
-    assert as_json("runs", cwd=tmp_path) == {"runs": []}
+    assert as_json("runs", cwd=tmp_path) == {"runs": [], "unreadable": []}
     assert not (tmp_path / "tracking_runs").exists()
 
 
@@ -151,12 +151,13 @@ def test_a_run_that_cannot_be_read_hides_no_other(place, tmp_path):
 
     lines = [line.rpartition(b',"crc":"')[0] for line in newer.split(b"\n")[:-1]]
     journal.write_bytes(b"".join(line + b',"crc":"%08x"}\n' % zlib.crc32(line) for line in lines))
-    found = {run["id"]: run for run in as_json("runs", cwd=tmp_path)["runs"]}
+    found = {run["id"]: run for run in as_json("runs", cwd=tmp_path, code=1)["runs"]}
     assert found["b"]["status"] == "finished"
     assert found["a"]["status"] is None
     assert "has format 9" in found["a"]["problem"]
-    out, _ = tracking("runs", cwd=tmp_path)
+    out, err = tracking("runs", cwd=tmp_path, code=1)
     assert "unreadable" in out
+    assert "has format 9" in err
     _, err = tracking("show", "a", cwd=tmp_path, code=1)
     assert "has format 9, this version reads up to 1: upgrade tracking-core" in err
 
@@ -570,7 +571,7 @@ def test_json_is_one_document_of_stable_fields(place):
         ("scalars", "base", "acc"): {"run", "series"},
         ("scalars", "base"): {"run", "scalars"},
         ("compare", "base"): {"runs", "config", "metrics"},
-        ("runs",): {"runs"},
+        ("runs",): {"runs", "unreadable"},
     }  # fmt: skip
     for arguments, fields in expected.items():
         assert set(as_json(*arguments, cwd=place)) == fields

@@ -58,7 +58,7 @@ def record(root, run_id="r", rows=400, limit=4000, *, end=True):
     odd = {"nan": math.nan, "inf": -math.inf, "int": 2**53, "flag": True, "zero": -0.0}
     tracker.log_scalars(odd, step=-5, wall_time=START)
     tracker.log_scalars({"huge": 2**80, "int": 3}, step=1, wall_time=START)
-    tracker.log_scalars({"late": 1.0}, step=2**62, wall_time=1e12)
+    tracker.log_scalars({"late": 1.0}, step=2**62, wall_time=9.2e9)
     tracker.log_images({"img": np.arange(48, dtype=np.uint8).reshape(4, 4, 3)}, step=1)
     tracker.log_histogram("h", np.arange(100.0), step=1)
     tracker.log_summary({"best": 0.5})

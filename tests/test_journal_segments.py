@@ -142,7 +142,7 @@ def test_what_never_came_is_passed_over_once_the_segment_is_sealed(tmp_path):
     inbox.pull()
     assert [event.seq for event in inbox.take(9)] == [1]
     with new.open("ab") as file:
-        seal = {"segment": 1, "bytes": old.stat().st_size, "sha256": ""}
+        seal = {"segment": 1, "bytes": old.stat().st_size, "sha256": "0" * 64}
         file.write(encode_line(4, 5, "seal", 0.0, seal))
     inbox.pull()
     inbox.pull()

@@ -69,9 +69,9 @@ def test_runs_that_a_list_leaves_out_are_said(root):
     [(place, why)] = store.unreadable.items()
     assert place == root / "p" / "hurt"
     assert "cannot be read" in why
-    out, err = tracking("runs", "--ids", cwd=root.parent)
+    out, err = tracking("runs", "--ids", cwd=root.parent, code=1)
     assert out == "good\n"
-    assert err.startswith("left out: tracking_runs/p/hurt/run.json cannot be read")
+    assert err.startswith("unreadable: tracking_runs/p/hurt/run.json cannot be read")
     tracking("rm", "good", "--yes", cwd=root.parent)
     (root / "p" / "hurt" / "run.json").unlink()
     store.runs()

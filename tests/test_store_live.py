@@ -327,7 +327,9 @@ def test_events_are_found_where_compaction_put_them(busy, monkeypatch, parent):
             line for line in journal.read_bytes().splitlines() if decode_line(line).kind not in {"scalars", "segment"}
         ]
         # The header may be long: it names the digest of every segment.
-        header = {"v": 1, "writer": writer, "parent": parent, "segments": [1, 1], "digests": ["0" * 64] * 2000}
+        header = {"v": 1, "writer": writer, "parent": parent, "segments": [1, 2000], "digests": ["0" * 64] * 2000}
+        header |= {"first": min(numbers), "last": max(numbers), "count": len(lines), "records": 0, "whole": 0}
+        header |= {"content": "0" * 64}
         (busy / f"events-{writer}-{min(numbers)}-{max(numbers)}.jsonl").write_bytes(
             encode_line(0, 1, "compacted", 1.0, header) + b"".join(line + b"\n" for line in lines)
         )

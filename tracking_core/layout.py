@@ -20,16 +20,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
-from tracking_core.errors import RunExistsError, RunNotFoundError, StoreError
+from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError
 from tracking_core.journal.lines import FORMAT, pack, unpack
+from tracking_core.journal.regular import LARGEST, OddFileError, read_regular
+from tracking_core.journal.schema import Count, Number, Truncating, is_flat_enough
+from tracking_core.journal.segments import find_files
+from tracking_core.names import check_run_id
 from tracking_core.naming import FILE_NAMES
 
 RUN_FILE = "run.json"
@@ -49,10 +54,16 @@ def create_run(directory: Path, facts: Mapping[str, Any]) -> None:
 
     Raises:
         RunExistsError: There is one already; of several processes exactly one creates it.
+        SettingsError: It is more than readers take.
         OSError: The place cannot be written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     content = dump_json({"v": FORMAT, **facts})
+    if len(content) > LARGEST:
+        raise SettingsError(
+            f"the configuration of the run {directory.name!r} takes {len(content)} bytes, and {LARGEST} are the most: "
+            "log what is large as an artifact"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
     if not write_exclusively(directory / RUN_FILE, content):
         raise RunExistsError(
             f"the run {directory.name!r} exists already in {directory.parent}: pass resume='allow' to continue it, "
@@ -67,33 +78,78 @@ def read_run(directory: Path) -> dict[str, Any]:
         RunNotFoundError: There is none.
         StoreError: It is damaged, or of a newer format.
     """
+    path = directory / RUN_FILE
     try:
-        facts = load_json((directory / RUN_FILE).read_bytes())
+        facts = load_json(read_regular(path))
     except FileNotFoundError as error:
         raise RunNotFoundError(f"there is no run in {directory}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{directory / RUN_FILE} cannot be read: {error}") from error
-    version = facts.get("v") if isinstance(facts, dict) else None
+    except OddFileError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    version = cast("dict[str, Any]", facts).get("v") if isinstance(facts, dict) else None
     if isinstance(version, int) and version > FORMAT:
-        raise StoreError(
-            f"{directory / RUN_FILE} has format {version}, this version reads up to {FORMAT}: upgrade tracking-core"
-        )
-    expected = {"v": int, "id": str, "name": str, "project": str, "started": (int, float)}
-    wrong = [key for key, kind in expected.items() if version is None or not isinstance(facts.get(key), kind)]
-    if version is not None and not _are_forks(facts.get("forks", [])):
-        wrong.append("forks")
+        raise StoreError(f"{path} has format {version}, this version reads up to {FORMAT}: upgrade tracking-core")
+    wrong = wrong_facts(facts)
     if wrong:
-        raise StoreError(f"{directory / RUN_FILE} is not what describes a run: see {', '.join(wrong)} in it")
-    return facts
+        raise StoreError(f"{path} is not what describes a run: see {', '.join(wrong)} in it")
+    return {**facts, "started": float(facts["started"])}
 
 
-def _are_forks(value: Any) -> bool:
-    """Whether it is what `run.json` says of the runs that one was forked from."""
-    expected = {"run": str, "axis": str, "step": int, "writers": dict}
-    return isinstance(value, list) and all(
-        isinstance(one, dict) and all(isinstance(one.get(key), kind) for key, kind in expected.items())
-        for one in cast("list[Any]", value)
-    )
+class _Imported(msgspec.Struct):
+    size: Count = 0
+
+
+class _Fork(Truncating):
+    run: str
+    project: str = ""
+
+
+_Trees = dict[str, Any]
+_NEEDED: Mapping[str, Any] = {"v": Number, "id": str, "name": str, "project": str, "started": float}
+_OPTIONAL: Mapping[str, Any] = {
+    "config": _Trees, "tags": list[str], "group": str | None, "job_type": str | None, "notes": str | None,
+    "environment": _Trees, "targets": list[str], "forks": list[_Fork], "imported": _Imported | None,
+}  # fmt: skip
+"""What `run.json` may say besides; fields that are not known are of a later version."""
+
+
+_Facts = msgspec.defstruct(
+    "_Facts", [*_NEEDED.items(), *((key, kind | msgspec.UnsetType, msgspec.UNSET) for key, kind in _OPTIONAL.items())]
+)
+
+
+def wrong_facts(facts: Any) -> list[str]:
+    """Which entries of what `run.json` says are missing, or are not what they should be."""
+    if not isinstance(facts, dict):
+        return list(_NEEDED)
+    entries = cast("dict[str, Any]", facts)
+    # All at once, which is quicker: a listing asks this of every run.
+    wrong = [] if _is(entries, _Facts) else [key for key, kind in _NEEDED.items() if not _is(entries.get(key), kind)]
+    if wrong or not _is(entries, _Facts):
+        wrong += [key for key, kind in _OPTIONAL.items() if key in entries and not _is(entries[key], kind)]
+    return wrong or [key for key, holds in _FURTHER.items() if not holds(entries.get(key))]
+
+
+def _is(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _is_id(value: str) -> bool:
+    # It becomes a part of paths.
+    try:
+        return check_run_id(value) == value
+    except SettingsError:
+        return False
+
+
+_FURTHER: Mapping[str, Callable[[Any], bool]] = {
+    "id": _is_id, "started": math.isfinite, "config": is_flat_enough, "environment": is_flat_enough,
+}  # fmt: skip
 
 
 def is_from_elsewhere(directory: Path) -> bool:
@@ -142,19 +198,77 @@ def tombstone_of(root: Path, run_id: str, project: str | None = None) -> Path | 
 
 
 def is_run(directory: Path) -> bool:
-    """Whether a directory that can be looked into holds a run."""
+    """Whether a directory that can be looked into holds a run, or something that keeps it from being one."""
+    return os.path.lexists(directory / RUN_FILE)
+
+
+def project_directories(root: Path) -> list[Path]:
+    """The directories of all projects under a root, each once; a root that is not there has none.
+
+    A link to one that is listed itself is left out.
+    """
     try:
-        return (directory / RUN_FILE).is_file()
+        entries = sorted((entry.name, _is_link(entry)) for entry in os.scandir(root) if not entry.name.startswith("."))
+    except OSError:
+        return []
+    there = {name for name, is_link in entries if not is_link and (root / name).is_dir()}
+    base, led_to = os.path.realpath(root), set[str]()
+    for name, is_link in entries:
+        if is_link and (root / name).is_dir():
+            place = os.path.realpath(root / name)
+            if place not in led_to and not (os.path.dirname(place) == base and os.path.basename(place) in there):  # noqa: PTH119, PTH120 - text
+                led_to.add(place)
+                there.add(name)
+    return [root / name for name in sorted(there)]
+
+
+def run_places(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The directory of each project under a root, and the names in it that may be of runs.
+
+    However many links lead to a run, it is among them once: a link to what is listed itself is left out.
+    """
+    projects = project_directories(root)
+    real: set[str] | None = None
+    led_to: set[str] = set()
+    for project in projects:
+        try:
+            entries = sorted(
+                (entry.name, _is_link(entry)) for entry in os.scandir(project) if not entry.name.startswith(".")
+            )
+        except OSError:
+            continue
+        names: list[str] = []
+        for name, is_link in entries:
+            if is_link:
+                real = {os.path.realpath(one) for one in projects} if real is None else real
+                place = os.path.realpath(project / name)
+                if place in led_to or os.path.dirname(place) in real:  # noqa: PTH120 - text
+                    continue
+                led_to.add(place)
+            names.append(name)
+        yield project, names
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink()
     except OSError:
         return False
 
 
-def project_directories(root: Path) -> list[Path]:
-    """The directories of all projects under a root; a root that is not there has none."""
+def orphans(root: Path) -> list[Path]:
+    """Directories under a root that hold a journal, and no `run.json`: no listing has them."""
+    found: list[Path] = []
+    for project, names in run_places(root):
+        found += [project / name for name in names if not is_run(project / name) and _has_journal(project / name)]
+    return found
+
+
+def _has_journal(directory: Path) -> bool:
     try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return bool(find_files(directory))
     except OSError:
-        return []
+        return False
 
 
 def write_exclusively(path: Path, content: bytes) -> bool:
@@ -239,6 +353,23 @@ def load_json(content: bytes) -> Any:
     """Undo `dump_json`.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: It is no JSON, or nested too deep.
     """
-    return unpack(json.loads(content))
+    try:
+        return unpack(json.loads(content))
+    except (RecursionError, OverflowError) as error:
+        raise ValueError(f"it cannot be read: {error}") from error
+
+
+def read_json(path: Path, limit: int = LARGEST) -> Any:
+    """What `dump_json` wrote into a file.
+
+    Args:
+        path: The file.
+        limit: How many bytes it may have.
+
+    Raises:
+        ValueError: It is no JSON.
+        OSError: It cannot be read, or is no regular file, or is larger.
+    """
+    return load_json(read_regular(path, limit))

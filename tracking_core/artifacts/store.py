@@ -6,8 +6,10 @@ its manifest exclusively, so that of several processes each gets its own number 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,14 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from tracking_core.errors import InvalidValueError, NameNotFoundError, StoreError
 from tracking_core.journal.events import blob_path
-from tracking_core.layout import dump_json, load_json, replace_file, write_exclusively
+from tracking_core.journal.regular import SMALL
+from tracking_core.journal.schema import Count, Number, Sha256, is_flat_enough
+from tracking_core.layout import dump_json, read_json, replace_file, write_exclusively
 from tracking_core.mirror.fetching import fetched
 from tracking_core.naming import FILE_NAMES
 from tracking_core.values import ArtifactFile, ArtifactRef
 
 _CHUNK = 1 << 20
+_NUMBER = re.compile("0|[1-9][0-9]{0,14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,8 @@ class ArtifactStore:
     def __init__(self, root: Path, project: str, blobs: Path | None = None) -> None:
         self.blobs = blobs if blobs is not None else root / ".blobs"
         self._folder = root / FILE_NAMES.encode(project) / "artifacts"
+        self.unreadable: dict[Path, str] = {}
+        """Descriptions of versions that the last `versions` left out, as they cannot be read → why."""
 
     def put(
         self,
@@ -114,10 +123,9 @@ class ArtifactStore:
         folder.mkdir(parents=True, exist_ok=True)
         version = max(_numbers(folder), default=-1)
         while True:
-            if version >= 0:
-                newest = self._load(folder, version)
-                if newest.ref.digest == digest and _same(newest.metadata, metadata):
-                    return self._point(folder, newest, aliases)
+            newest = self._load_if_readable(folder, version)
+            if newest is not None and newest.ref.digest == digest and _same(newest.metadata, metadata):
+                return self._point(folder, newest, aliases)
             version += 1
             manifest = {
                 "v": 1,
@@ -144,6 +152,7 @@ class ArtifactStore:
 
         Raises:
             NameNotFoundError: There is none.
+            StoreError: What describes it cannot be read.
         """
         if isinstance(reference, ArtifactRef):
             type = reference.type  # noqa: A001
@@ -165,23 +174,33 @@ class ArtifactStore:
         raise NameNotFoundError(f"there is no artifact {str(reference)!r} in {self._folder}")
 
     def versions(self) -> Iterator[StoredVersion]:
-        """All versions of all artifacts of the project."""
+        """All versions of all artifacts of the project; those that cannot be read are in `unreadable` then."""
+        self.unreadable = {}
         for kind in self._kinds():
-            for folder in sorted((self._folder / kind).iterdir()):
+            for folder in _directories(self._folder / kind):
                 for number in _numbers(folder):
-                    yield self._load(folder, number)
+                    try:
+                        version = self._load(folder, number)
+                    except StoreError as error:
+                        self.unreadable[folder / f"v{number}.json"] = str(error)
+                        continue
+                    yield version
 
     def _kinds(self) -> list[str]:
+        return [path.name for path in _directories(self._folder)]
+
+    def _load_if_readable(self, folder: Path, version: int) -> StoredVersion | None:
+        """A version; None where there is none, or nobody can read it: the next one is made all the same."""
         try:
-            return sorted(path.name for path in self._folder.iterdir())
-        except OSError:
-            return []
+            return self._load(folder, version) if version >= 0 else None
+        except StoreError:
+            return None
 
     def _load(self, folder: Path, version: int) -> StoredVersion:
-        manifest = load_json((folder / f"v{version}.json").read_bytes())
+        manifest = read_manifest(folder / f"v{version}.json")
         aliases = [alias for alias, number in sorted(_aliases(folder).items()) if number == version]
         # "latest" is not kept but seen: of two processes the slower one could point it back.
-        if version == _numbers(folder)[-1]:
+        if version == max(_numbers(folder), default=None):
             aliases.append("latest")
         ref = ArtifactRef(manifest["name"], manifest["type"], version, manifest["digest"], tuple(aliases))
         files = {path: (entry["sha256"], entry["size"]) for path, entry in manifest["files"].items()}
@@ -217,18 +236,64 @@ class ArtifactStore:
         return digest.hexdigest(), size
 
 
+class _Content(msgspec.Struct):
+    sha256: Sha256
+    size: Count
+
+
+class _Manifest(msgspec.Struct):
+    v: Number
+    name: str
+    type: str
+    version: Count
+    digest: str
+    metadata: dict[str, Any]
+    files: dict[str, _Content]
+    run: str
+    created: float
+
+
+class _Alias(msgspec.Struct):
+    alias: str
+    version: Count
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What `v<N>.json` says.
+
+    Raises:
+        StoreError: It cannot be read, or is none.
+    """
+    try:
+        manifest = read_json(path)
+        msgspec.convert(manifest, _Manifest)
+    except (OSError, ValueError, OverflowError) as error:
+        raise StoreError(f"{path} does not describe a version of an artifact: {error}") from error
+    if not is_flat_enough(manifest["metadata"]):
+        raise StoreError(f"{path} does not describe a version of an artifact: its metadata are nested too deep")
+    return manifest
+
+
 def _numbers(folder: Path) -> list[int]:
     """The versions in the folder of an artifact, in order."""
     names = (path.stem[1:] for path in folder.glob("v*.json"))
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
+
+
+def _directories(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def _aliases(folder: Path) -> dict[str, int]:
-    """Alias to version, as they stand now."""
+    """Alias to version, as they stand now; one that cannot be read stands for nothing."""
     found: dict[str, int] = {}
     for path in (folder / "aliases").glob("[!.]*"):
-        content = load_json(path.read_bytes())
-        found[content["alias"]] = content["version"]
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            content = msgspec.convert(read_json(path, SMALL), _Alias)
+            found[content.alias] = content.version
     found.pop("latest", None)
     return found
 

@@ -133,7 +133,7 @@ def sync(
         if follow is not None:
             syncing.follow_until_interrupted(follow, to)
         result = syncing.sync(runs, to, root)
-    except TrackingError as error:
+    except (TrackingError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         syncing.end_interrupted()
@@ -193,7 +193,7 @@ def pack(run: str, output: str | None, root: str | None, as_json: bool) -> None:
 
     try:
         result = make_pack(run, output, root)
-    except TrackingError as error:
+    except (TrackingError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         print_json(result)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tracking_core.errors import RunNotFoundError, StoreError
-from tracking_core.layout import is_run, project_directories, read_run, tombstone_of
+from tracking_core.layout import is_run, project_directories, read_run, run_places, tombstone_of
 from tracking_core.mirror.address import refuse_address
 from tracking_core.naming import printable
 from tracking_core.settings import did_you_mean, load_settings
@@ -94,7 +94,7 @@ class _There:
 
 
 def _chosen(there: _There, text: str) -> Path:
-    same = there.by_id.get(text, [])
+    same = there.by_id.get(text) or _linked(there.root, text)
     if len(same) == 1:
         return same[0]
     facts = there.facts
@@ -142,12 +142,16 @@ def scalar_completions(root: str | None, run: str, beginning: str) -> Iterable[t
 
 
 def _places(root: Path) -> Iterator[Path]:
-    for project in project_directories(root):
-        try:
-            names = sorted(entry.name for entry in os.scandir(project) if not entry.name.startswith("."))
-        except OSError:
-            continue
+    for project, names in run_places(root):
         yield from (project / name for name in names if is_run(project / name))
+
+
+def _linked(root: Path, name: str) -> list[Path]:
+    """Links of a name that lead to a run which is listed under its own."""
+    if not name or Path(name).name != name:
+        return []
+    places = (project / name for project in project_directories(root))
+    return [place for place in places if os.path.islink(place) and is_run(place)]  # noqa: PTH114 - any text will do
 
 
 def _facts(place: Path) -> tuple[str, str, str] | None:

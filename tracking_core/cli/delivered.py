@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
-from tracking_core.errors import JournalError, MissingDependencyError, SettingsError
+from tracking_core.errors import MissingDependencyError, SettingsError, StoreError
 from tracking_core.journal.liveness import owner_of
-from tracking_core.layout import load_json
+from tracking_core.journal.times import LATEST
+from tracking_core.layout import read_json
 from tracking_core.store import RunRecord
 from tracking_core.targets import Target, parse_target
 
@@ -98,9 +99,9 @@ def _delivery(directory: Path, target: Target) -> Delivery:
         cursor.count("failed"),
         cursor.count("skipped"),
         cursor.opened,
-        facts.get("status"),
+        _text(facts.get("status")),
         owner_of(path.with_suffix(".lease")),
-        facts.get("updated"),
+        _time(facts.get("updated")),
         bool(target.filters),
     )
 
@@ -108,7 +109,7 @@ def _delivery(directory: Path, target: Target) -> Delivery:
 def _waiting(directory: Path, target: Target, cursor: Cursor) -> int | None:
     try:
         return Inbox(directory, Cursor(None, str(target), writers=dict(cursor.writers))).waiting()
-    except (JournalError, MissingDependencyError):
+    except (StoreError, OSError, MissingDependencyError):
         # What cannot be read cannot be counted; the rest of the run can be shown all the same, or removed.
         return None
 
@@ -123,10 +124,18 @@ def _cursors(directory: Path) -> Iterator[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        facts = load_json(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        facts = read_json(path)
+    except (OSError, ValueError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return cast("dict[str, Any]", facts) if isinstance(facts, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _time(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and abs(value) <= LATEST else None
 
 
 def _parsed(text: str) -> Target | None:

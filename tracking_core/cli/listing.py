@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import click
-
 from tracking_core.cli.expressions import Condition, found_in
-from tracking_core.cli.output import shown
 from tracking_core.errors import MissingDependencyError, StoreError
+from tracking_core.naming import FILE_NAMES
 from tracking_core.store import RunRecord, open_store
 
 
@@ -27,6 +27,8 @@ class Row:
         self.record = record
         self.problem: str | None = None
         """Why its journal cannot be read; None when it can, as far as was seen."""
+        self.is_broken = False
+        """Whether that is for what stands in its files, and not for what is not installed here."""
 
     @cached_property
     def status(self) -> str | None:
@@ -93,7 +95,25 @@ class Row:
             return get()
         except (StoreError, MissingDependencyError, OSError) as error:
             self.problem = str(error)
+            self.is_broken |= not isinstance(error, MissingDependencyError)
             return default
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A run of which `run.json` cannot be read.
+
+    Args:
+        dir: Its directory.
+        problem: Why.
+    """
+
+    dir: Path
+    problem: str
+
+    def as_json(self) -> dict[str, Any]:
+        """It as JSON values."""
+        return {"id": self.dir.name, "dir": str(self.dir), "problem": self.problem}
 
 
 def rows(
@@ -106,8 +126,8 @@ def rows(
     sort: str | None,
     reverse: bool,
     limit: int | None,
-) -> list[Row]:
-    """The runs that were asked for.
+) -> tuple[list[Row], list[Unreadable]]:
+    """The runs that were asked for, and those of which nobody can tell whether they were.
 
     Args:
         root: Root of the store; None takes what is set.
@@ -128,13 +148,17 @@ def rows(
         and (not statuses or (row.status or "unreadable") in statuses)
         and all(one.holds(row.value(one.left)) for one in conditions)
     ]
-    for why in store.unreadable.values():
-        click.echo(f"left out: {shown(why)}", err=True)
+    folders = {FILE_NAMES.encode(one) for one in projects}
+    unreadable = [
+        Unreadable(place, why)
+        for place, why in store.unreadable.items()
+        if (not folders or place.parent.name in folders) and (not statuses or "unreadable" in statuses)
+    ]
     if sort is not None:
         found = _sorted(found, sort, reverse=reverse)
     elif reverse:
         found.reverse()
-    return found[:limit]
+    return found[:limit], unreadable
 
 
 def _sorted(found: Sequence[Row], name: str, *, reverse: bool) -> list[Row]:

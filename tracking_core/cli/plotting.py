@@ -22,6 +22,8 @@ from tracking_core.store import RunRecord, Series
 
 _LARGEST = 1e100
 """Beyond that the arithmetic of axes overflows."""
+_FARTHEST = 1e19
+"""Any step is nearer, and any moment but those that were recorded before such were refused."""
 _ASCII = str.maketrans("┌┐└┘─│▁", "++++-|_")
 """uniplot draws frames and axes with these, whatever the characters of the curve."""
 _WIDTH, _HEIGHT = 80, 17
@@ -68,7 +70,9 @@ def curves(records: Sequence[RunRecord], name: str, axis: str | None, *, over: s
             missing.append(error)
             continue
         label = record.name if names.count(record.name) == 1 else f"{record.name} ({record.id})"
-        x = series.time - record.started if over == "time" else series.step.astype(np.float64)
+        with np.errstate(over="ignore"):
+            since = series.time - record.started
+        x = since if over == "time" else series.step.astype(np.float64)
         found.append(Curve(record, shown(label), series, x))
     if not found:
         raise missing[0]
@@ -153,14 +157,20 @@ def _uniplot() -> Any:
 
 def _drawable(one: Curve, *, log: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The arrays without what cannot be drawn at the ends; NaN within a curve is a gap in it."""
-    y = np.where(np.abs(one.series.value) < _LARGEST, one.series.value, np.nan)
+    x, y = _within(one)
     if log:
         y = np.where(y > 0, y, np.nan)
     there = np.flatnonzero(~np.isnan(y))
     if not len(there):
-        return one.x[:0], y[:0]
+        return x[:0], y[:0]
     part = slice(there[0], there[-1] + 1)
-    return one.x[part], y[part]
+    return x[part], y[part]
+
+
+def _within(one: Curve) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The points that axes can show, as arrays of shape `[N]`; a value that they cannot is a gap."""
+    there = np.abs(one.x) < _FARTHEST
+    return one.x[there], np.where(np.abs(one.series.value) < _LARGEST, one.series.value, np.nan)[there]
 
 
 def _with_values(found: Sequence[Curve], *, log: bool) -> list[Curve]:
@@ -215,10 +225,10 @@ def draw_file(path: Path, name: str, found: Sequence[Curve], *, over: str, log: 
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()
     for one in found:
-        points = "." if len(one.x) < 2 else None
-        value = np.where(np.abs(one.series.value) < _LARGEST, one.series.value, np.nan)
+        x, value = _within(one)
+        points = "." if len(x) < 2 else None
         # matplotlib reads dollars as mathematics, and leaves labels that begin with "_" out.
-        [line] = axes.plot(one.x, value, linewidth=1.2, marker=points)
+        [line] = axes.plot(x, value, linewidth=1.2, marker=points)
         line.set_label(" " + one.label.replace("$", r"\$"))
     axes.set_title(shown(name).replace("$", r"\$"))
     axes.set_xlabel("seconds since the start" if over == "time" else shown(found[0].series.axis).replace("$", r"\$"))

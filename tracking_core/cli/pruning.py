@@ -14,7 +14,7 @@ import click
 
 from tracking_core.cli.arguments import progress
 from tracking_core.cli.delivered import is_delivered
-from tracking_core.cli.removal import Candidate, look, remove
+from tracking_core.cli.removal import Candidate, is_linked, look, remove
 from tracking_core.naming import printable
 from tracking_core.store import RunRecord, open_store
 
@@ -85,7 +85,10 @@ def prune(rules: Sequence[str], root: str | None, *, dry_run: bool, now: float |
     result = Pruned(dry_run)
     ranks: Counter[str] = Counter()
     clock = time.time() if now is None else now
-    records = open_store(root).runs()
+    store = open_store(root)
+    records = store.runs()
+    if store.unreadable:
+        result.kept["cannot be read"] += len(store.unreadable)
     with progress("looking", len(records)) as advance:
         for record in records:
             rank = ranks[record.project]
@@ -118,6 +121,8 @@ def _reason(
     one: Candidate, rank: int, age: float, tests: Sequence[tuple[str, Test]], now: float
 ) -> tuple[str | None, float]:
     """Why a run stays (None when it goes), and when it was over."""
+    if is_linked(one.record.dir):
+        return "reached through a link", 0.0
     if one.busy is not None:
         return one.busy.partition(" to ")[0], 0.0
     if not one.deliveries:

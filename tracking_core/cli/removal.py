@@ -56,10 +56,15 @@ class Candidate:
 def look(record: RunRecord) -> Candidate:
     """What there is to know before a run is removed."""
     try:
-        status = record.status
-    except StoreError:
-        status = None
-    return Candidate(record, status, size_of(record.dir), tuple(deliveries(record)))
+        status, found = record.status, tuple(deliveries(record))
+    except (StoreError, OSError):
+        status, found = None, ()
+    return Candidate(record, status, size_of(record.dir), found)
+
+
+def is_linked(directory: Path) -> bool:
+    """Whether a run is somewhere else, and only a link to it, or to its project, in the store."""
+    return directory.is_symlink() or directory.parent.is_symlink()
 
 
 def remove(candidate: Candidate) -> Path:
@@ -69,10 +74,18 @@ def remove(candidate: Candidate) -> Path:
         The tombstone.
 
     Raises:
+        StoreError: It is outside of the store.
         OSError: It cannot be moved or deleted.
     """
     record = candidate.record
     folder = record.dir.parent / REMOVED
+    # A link to the run itself is what is removed, and not the run; but nothing is moved or deleted behind other links.
+    for link in (record.dir.parent, folder):
+        if link.is_symlink():
+            raise StoreError(
+                f"{record.dir} was not removed: {link} is a link, and nothing outside of the store is touched; "
+                f"remove it in {link.resolve()}"
+            )
     folder.mkdir(exist_ok=True)
     _sweep(folder)
     tombstone = folder / f"{record.dir.name}.json"
@@ -95,6 +108,8 @@ def remove(candidate: Candidate) -> Path:
 
 def size_of(directory: Path) -> int:
     """Bytes of all files below a directory, as far as they can be seen."""
+    if directory.is_symlink():
+        return 0
     total = 0
     for folder, _, files in os.walk(directory):
         for name in files:

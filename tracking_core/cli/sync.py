@@ -17,7 +17,7 @@ import click
 from tracking_core.cli.choosing import choose_all
 from tracking_core.cli.output import shown
 from tracking_core.delivery.sync import sync_run
-from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
+from tracking_core.errors import LeaseHeldError, TrackingError
 from tracking_core.mirror.address import is_address
 from tracking_core.settings import load_settings
 from tracking_core.store import RunRecord, open_store
@@ -44,20 +44,30 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[
     Raises:
         TrackingError: There is no such run or backend, or a target is being delivered to.
     """
-    records = choose_all(run_ids, root) if run_ids else open_store(root).runs()
-    results = []
+    store = open_store(root)
+    records = choose_all(run_ids, root) if run_ids else store.runs()
+    # One run that cannot be read must not keep the others waiting.
+    results = [_unreadable(place.name, why) for place, why in store.unreadable.items()]
     for record in records:
-        targets = _targets(to, record.targets)
-        if not run_ids and not targets:
-            continue
         try:
+            targets = _targets(to, record.targets)
+            if not run_ids and not targets:
+                continue
             results.append(_sync_one(record, targets))
         except LeaseHeldError as error:
             if run_ids:
                 raise
             passed = {"run": record.id, "status": record.status, "targets": [], "troubles": [str(error)], "ok": True}
             results.append(passed)
+        except (TrackingError, OSError) as error:
+            if run_ids or to:
+                raise
+            results.append(_unreadable(record.id, str(error)))
     return {"runs": results, "ok": all(result["ok"] for result in results)}
+
+
+def _unreadable(run_id: str, why: str) -> dict[str, Any]:
+    return {"run": run_id, "status": None, "targets": [], "troubles": [why], "ok": False}
 
 
 def _sync_one(record: RunRecord, targets: Sequence[Target]) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def follow(root: str | None, to: tuple[str, ...], *, stop: Callable[[float], boo
         click.echo(shown(f"there is nothing at {store.root} yet"), err=True)
     while True:
         for record in store.runs():
-            with contextlib.suppress(StoreError, OSError):
+            with contextlib.suppress(TrackingError, OSError):
                 # One run that cannot be read must not keep the others waiting.
                 follower.look(record.dir, _targets(to, record.targets), record.status, record.error)
         if stop(LOOK):
@@ -160,7 +170,8 @@ def _targets(to: tuple[str, ...], recorded: tuple[str, ...]) -> list[Target]:
         # As a run would take them: with options from environment and file, and absolute paths.
         wanted = [target for text in to for target in parse_targets(text, origin="--to")]
         return [place.target for place in destinations(requested_targets(wanted, load_settings()))]
-    found = [parse_targets(text, origin="run.json")[0] for text in recorded if "#" not in text]
+    parsed = (parse_targets(text, origin="run.json") for text in recorded if "#" not in text)
+    found = [target for targets in parsed for target in targets[:1]]
     return [target for target in found if target.name not in {"local", "none"}]
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from tracking_core.delivery.selection import Had
 from tracking_core.errors import SettingsError
-from tracking_core.layout import dump_json, load_json, replace_file
+from tracking_core.journal.schema import NUMBERS
+from tracking_core.layout import dump_json, read_json, replace_file
 from tracking_core.targets import Target, parse_target
 
 
@@ -75,21 +76,21 @@ class Cursor:
         path = directory / "cursors" / f"{target.key}.json"
         cursor = cls(path, str(target))
         try:
-            content = load_json(path.read_bytes())
+            content = read_json(path)
             cursor.writers = {
                 # Cursors of before there were segments name none.
-                name: Position(int(entry["seq"]), int(entry["offset"]), int(entry.get("segment", 1)))
+                name: Position(_count(entry["seq"]), _count(entry["offset"]), _count(entry.get("segment", 1)))
                 for name, entry in content["writers"].items()
             }
             cursor.state = dict(content["state"])
-            cursor.counts = {key: int(value) for key, value in content["counts"].items()}
-            cursor.opened = int(content["opened"])
+            cursor.counts = {key: _count(value) for key, value in content["counts"].items()}
+            cursor.opened = _count(content["opened"])
             cursor.target = str(content["target"])
             # Cursors of before runs could go back have none of these.
-            cursor.generation, cursor.round = int(content.get("generation", 0)), int(content.get("round", 0))
+            cursor.generation, cursor.round = _count(content.get("generation", 0)), _count(content.get("round", 0))
             cursor.replaced = [dict(state) for state in content.get("replaced", ())]
             cursor.truncated = [str(writer) for writer in content.get("truncated", ())]
-            cursor.before = {key: int(value) for key, value in content.get("before", {}).items()}
+            cursor.before = {key: _count(value) for key, value in content.get("before", {}).items()}
             cursor.given, cursor.kept = _read_had(content.get("given", ())), _read_had(content.get("kept", ()))
         except FileNotFoundError:
             return cursor
@@ -175,9 +176,24 @@ class Cursor:
         replace_file(self.path, dump_json(content))
 
 
+def _count(value: Any) -> int:
+    """A number of events, bytes or files, as a cursor has it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(value) is not int or not 0 <= value < NUMBERS:
+        raise ValueError(f"{value!r:.40} is no count")
+    return value
+
+
 def _read_had(entries: Iterable[Mapping[str, Any]]) -> list[Had]:
     return [
-        Had(dict(entry["filters"]), {writer: int(seq) for writer, seq in entry["writers"].items()}) for entry in entries
+        Had(
+            {str(key): str(value) for key, value in entry["filters"].items()},
+            {writer: _count(seq) for writer, seq in entry["writers"].items()},
+        )
+        for entry in entries
     ]
 
 

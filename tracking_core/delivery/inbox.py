@@ -17,6 +17,7 @@ from tracking_core.journal import Event, JournalReader, Place, Superseded, Trunc
 from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.reader import WriterReader
+from tracking_core.journal.regular import LONGEST, OddFileError, open_regular
 from tracking_core.layout import read_run
 
 AHEAD = 1 << 20
@@ -39,25 +40,31 @@ class _Counter:
         """How many records with a number beyond `base` stand behind a place where a line starts."""
         if not self._counted or self._counted[-1][0] < start:
             self._counted = [(start, 0)]
-        with self._path.open("rb") as file:
+        with open_regular(self._path) as file:
             self._count_on(file, base)
             while len(self._counted) > 1 and self._counted[1][0] <= start:
                 del self._counted[0]
             # What was read of the first of the counted stretches.
             at, count = self._counted[0]
             file.seek(at)
-            return self._counted[-1][1] - count - _records(file.read(start - at), base)
+            return self._counted[-1][1] - count - _records(file.read(min(start - at, LONGEST)), base)
 
     def _count_on(self, file: Any, base: int) -> None:
         at, count = self._counted[-1]
         file.seek(at)
-        rest = b""
+        pieces, length = list[bytes](), 0
         while chunk := file.read(_COUNT):
-            whole, _, rest = (rest + chunk).rpartition(b"\n")
-            if whole:
-                at += len(whole) + 1
-                count += _records(whole, base)
-                self._counted.append((at, count))
+            pieces.append(chunk)
+            length += len(chunk)
+            if b"\n" not in chunk:
+                # Of a line that long only its beginning counts.
+                del pieces[2:]
+                continue
+            whole, _, rest = b"".join(pieces).rpartition(b"\n")
+            at += length - len(rest)
+            count += _records(whole, base)
+            self._counted.append((at, count))
+            pieces, length = [rest], len(rest)
 
 
 def _records(text: bytes, base: int) -> int:
@@ -180,7 +187,7 @@ class _Writer:
         """How many records there are beyond what was read; a line that is damaged may be among them."""
         files, total = self.reader.unread()
         for number, path, offset in files:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, OddFileError):
                 counter = self._counters.get(number) or self._counters.setdefault(number, _Counter(path))
                 total += counter.after(offset, self.base)
         for number in self._counters.keys() - {number for number, _, _ in files}:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tracking_core.errors import LeaseHeldError
 from tracking_core.journal.liveness import owner_of
+from tracking_core.journal.regular import SMALL, read_regular
 from tracking_core.journal.writer import process_facts
 from tracking_core.layout import write_exclusively
 
@@ -64,8 +65,8 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            if json.loads(self.path.read_text(encoding="utf-8"))["token"] == self._token:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            if json.loads(read_regular(self.path, SMALL))["token"] == self._token:
                 self.path.unlink()
 
     def _remove_dead(self) -> None:

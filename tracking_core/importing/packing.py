@@ -166,6 +166,8 @@ class _Packing:
                 yield store.get(ref)
             except NameNotFoundError:
                 self._problems.append(f"the artifact {ref} is no longer in the store")
+            except StoreError as error:
+                self._problems.append(f"the artifact {ref} was left out: {error}")
 
     def _add_version(self, archive: zipfile.ZipFile, version: StoredVersion) -> bool:
         record = self._record

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +18,8 @@ from tracking_core.housekeeping import SEGMENT
 from tracking_core.importing.artifacts import ImportedArtifacts
 from tracking_core.intake import Recorder
 from tracking_core.journal import JournalWriter, pack
+from tracking_core.journal.events import said
+from tracking_core.journal.times import LATEST
 from tracking_core.layout import create_run, find_run, read_run, run_directory
 from tracking_core.redaction import redact_text
 from tracking_core.staging import publish, staging
@@ -156,7 +157,7 @@ def _facts(foreign: ForeignRun, kind: str, run_id: str, project: str | None) -> 
             return {}
 
     started = foreign.started
-    if not isinstance(started, (int, float)) or not math.isfinite(started):
+    if not isinstance(started, (int, float)) or not -LATEST <= started <= LATEST:
         started = time.time()
     notes = text(foreign.notes)
     return {
@@ -237,7 +238,7 @@ class _Taker:
                 journal.append("use_artifact", {**found, "version": None, "digest": ""}, time=record.time)
             case "finish":
                 status = data["status"] if data["status"] in STATUSES else "failed"
-                journal.append("finish", {"status": status, "error": data.get("error")}, time=record.time)
+                journal.append("finish", {"status": status, "error": said(data.get("error"))}, time=record.time)
             case _:
                 replay(record, cast("Any", self._recorder))
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.config import to_plain
-from tracking_core.errors import InvalidValueError
+from tracking_core.errors import InvalidValueError, StoreError
 from tracking_core.journal import JournalWriter, pack
-from tracking_core.journal.events import histogram_fields, media_fields
+from tracking_core.journal.events import histogram_fields, media_fields, said
+from tracking_core.journal.times import to_seconds
 from tracking_core.layout import put_media
 from tracking_core.redaction import redact_text
 from tracking_core.values import (
@@ -117,7 +118,7 @@ class Recorder:
         entries: list[dict[str, Any]] = []
         for image in images:
             file = self._put(image.png(), "png")
-            entries.append({"file": file, "shape": list(image.pixels.shape), "caption": image.caption})
+            entries.append({"file": file, "shape": list(image.pixels.shape), "caption": said(image.caption)})
             if image.clipped:
                 entries[-1]["clipped"] = image.clipped
         return entries
@@ -165,7 +166,7 @@ class Recorder:
             metadata=facts,
             aliases=aliases,
             run_id=self.journal.run_id,
-            created=round(clock.time() if wall_time is None else wall_time, 6),
+            created=to_seconds(clock.time() if wall_time is None else wall_time),
         )
         fields = {
             "name": label,
@@ -186,13 +187,18 @@ class Recorder:
             raise InvalidValueError(f"use_artifact: expected 'name:alias' or an ArtifactRef, got {artifact!r:.80}")
         try:
             ref = self.artifacts.get(artifact).ref
-        except KeyError:
+        except StoreError:
             # Known to another backend, perhaps; that it was used is worth keeping all the same.
             ref = (
                 artifact if isinstance(artifact, ArtifactRef) else ArtifactRef(artifact.rpartition(":")[0] or artifact)
             )
         text = artifact if isinstance(artifact, str) else str(artifact)
         fields = {"artifact": text, "name": ref.name, "type": ref.type, "version": ref.version, "digest": ref.digest}
+        version = ref.version
+        if not all(isinstance(part, str) for part in (ref.name, ref.type, ref.digest)) or not (
+            version is None or (type(version) is int and version >= 0)
+        ):
+            raise InvalidValueError(f"use_artifact: a name, a type, a number or None, and a digest, got {ref!r:.200}")
         self.journal.append("use_artifact", fields)
         return ref
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import Event, pack, to_json, unpack
+from tracking_core.journal.regular import is_regular
 from tracking_core.mirror.fetching import fetched, is_copy
 from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video
 
@@ -51,7 +52,7 @@ def media_fields(kind: str, value: Any, put: Callable[[bytes, str], str]) -> dic
         content = to_json(pack({"columns": list(value.columns), "rows": [list(r) for r in value.rows]}))
         return {"file": put(content, "table.json"), "rows": len(value.rows), "columns": len(value.columns)}
     if kind == "audio":
-        return {"file": put(value.wav(), "wav"), "sample_rate": value.sample_rate, "caption": value.caption}
+        return {"file": put(value.wav(), "wav"), "sample_rate": value.sample_rate, "caption": said(value.caption)}
     if kind == "video":
         if value.frames is None:
             return {"file": put(value.encoded, value.format), "fps": value.fps}
@@ -62,6 +63,11 @@ def media_fields(kind: str, value: Any, put: Callable[[bytes, str], str]) -> dic
     if value.plotly is not None:
         return {"file": put(value.plotly.encode("utf-8", "surrogatepass"), "plotly.json")}
     return {"file": put(value.image.png(), "png")}
+
+
+def said(caption: object) -> str | None:
+    """A caption as text, whatever it was given as."""
+    return None if caption is None else str(caption)
 
 
 def to_record(event: Event, directory: Path) -> Record:
@@ -107,7 +113,9 @@ def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str,
     if kind == "artifact":
         blobs = blobs_of(fields, directory)
         root = directory.parent.parent
-        files = {path: fetched(blob_path(blobs, entry["sha256"]), root) for path, entry in fields["files"].items()}
+        files = {
+            path: _not_odd(fetched(blob_path(blobs, entry["sha256"]), root)) for path, entry in fields["files"].items()
+        }
         keys = ("name", "type", "version", "digest")
         facts = {"metadata": unpack(fields["metadata"]), "aliases": tuple(fields["aliases"])}
         return {"artifact": files, **{key: fields[key] for key in keys}, **facts}
@@ -165,4 +173,11 @@ def _medium(directory: Path, name: str) -> Path:
     # A journal may come from anywhere: a file name in it must not lead out of the run.
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError(f"{name[:80]!r} is no file name of a medium")
-    return fetched(directory / "media" / name, directory.parent.parent)
+    return _not_odd(fetched(directory / "media" / name, directory.parent.parent))
+
+
+def _not_odd(path: Path) -> Path:
+    """A file that may be opened: whoever opens a FIFO waits for ever."""
+    if path.exists() and not is_regular(path):
+        raise ValueError(f"{path} is no regular file")
+    return path

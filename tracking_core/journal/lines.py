@@ -14,23 +14,42 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
-from tracking_core.errors import JournalError
+from tracking_core.errors import InvalidValueError, JournalError
+from tracking_core.journal.regular import LONGEST
+from tracking_core.journal.schema import HEADERS, NOT_FINITE, Count, Number, Real, Step, check
 
 FORMAT = 1
 """Number of the format, in the header of every segment."""
 
 _CRC = b',"crc":"'
 _TAIL = len(_CRC) + 8 + len(b'"}')
+_INT_LIMIT = 2**63
+_WHOLE = re.compile(r"-?[0-9]+")
+
+
+class _ScalarsLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """Most lines, checked while they are decoded."""
+
+    seq: Number
+    low: Count
+    kind: Literal["scalars"]
+    t: float
+    axis: str
+    step: Step
+    values: dict[str, Real]
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
-_INT_LIMIT = 2**63
+_scalars_decoder = msgspec.json.Decoder(_ScalarsLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +82,17 @@ def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str,
         kind: See `Event`.
         time: Seconds since the epoch.
         fields: JSON values; `values` may hold any real numbers, what else is non-finite was packed with `pack`.
+
+    Raises:
+        InvalidValueError: It is longer than any line that is read.
     """
     body: dict[str, Any] = {"seq": seq, "low": low, "kind": kind, "t": time, **fields}
     values = fields.get("values")
     if values and kind == "scalars" and not _plain_numbers(values):
         body["values"] = {name: _number_out(value) for name, value in values.items()}
     head = to_json(body)[:-1]
+    if len(head) > LONGEST - _TAIL:
+        raise InvalidValueError(f"{kind}: {len(head)} bytes are more than a line of the journal holds ({LONGEST})")
     return b'%b%b%08x"}\n' % (head, _CRC, zlib.crc32(head))
 
 
@@ -84,19 +108,51 @@ def decode_line(line: bytes, writer: str = "") -> Event:
         raise JournalError("no checksum at the end of the line")
     if b"%08x" % zlib.crc32(head) != tail[len(_CRC) : -2]:
         raise JournalError("the checksum does not match")
-    body = _parse(head + b"}")
+    text = head + b"}"
     try:
-        seq, low, kind, time = body.pop("seq"), body.pop("low"), body.pop("kind"), body.pop("t")
+        line_of = _scalars_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Another kind, or something that is unusual about it.
+        return _decode_any(text, writer)
+    values = line_of.values
+    try:
+        for name, value in values.items():
+            if isinstance(value, str):
+                values[name] = _number_in(value)
+    except ValueError as error:
+        raise JournalError(f"the line is intact, but no event: {error}") from error
+    fields = {"axis": line_of.axis, "step": line_of.step, "values": values}
+    return Event(line_of.seq, line_of.low, "scalars", line_of.t, fields, writer)
+
+
+def _decode_any(text: bytes, writer: str) -> Event:
+    body = _parse(text)
+    try:
+        seq, low, kind, time = (body.pop(key) for key in ("seq", "low", "kind", "t"))
+        _check_common(seq, low, kind, time)
+        version = body.get("v")
+        # What stands in headers of later versions is theirs to say; whoever reads one is told to upgrade.
+        if not (kind in HEADERS and type(version) is int and version > FORMAT):
+            check(kind, seq, body, unpack)
         if kind == "scalars":
             numbers = cast("dict[str, Any]", body["values"])
             for name, value in numbers.items():
                 if isinstance(value, str):
                     numbers[name] = _number_in(value)
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise JournalError("the line is intact, but no event") from error
-    if type(seq) is not int or type(low) is not int or not isinstance(time, (int, float)) or not isinstance(kind, str):
-        raise JournalError("the line is intact, but no event")
-    return Event(seq, low, kind, time, body, writer)
+        return Event(seq, low, kind, float(time), body, writer)
+    except KeyError as error:
+        raise JournalError(f"the line is intact, but no event: it has no {error}") from error
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise JournalError(f"the line is intact, but no event: {error!s:.200}") from error
+
+
+def _check_common(seq: Any, low: Any, kind: Any, time: Any) -> None:
+    try:
+        msgspec.convert((seq, low, kind, time), tuple[Count, Count, str, float])
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"one of seq, low, kind and t is none: {error}") from error
+    if not math.isfinite(time):
+        raise ValueError(f"t is {time}")
 
 
 def to_json(value: Any) -> bytes:
@@ -154,7 +210,12 @@ def _number_out(value: float) -> Any:
 
 
 def _number_in(text: str) -> float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+    found = NOT_FINITE.get(text)
+    if found is not None:
+        return found
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is no number")
+    return int(text)
 
 
 def _parse(text: bytes) -> dict[str, Any]:

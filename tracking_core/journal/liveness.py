@@ -7,12 +7,14 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from tracking_core.journal.regular import SMALL, OddFileError, read_regular
 from tracking_core.journal.writer import boot_id, process_start
 
 STALE = 60.0
 """Seconds without a heartbeat after which a writer on another host counts as gone."""
+_PIDS = 1 << 31
 
 
 def is_alive(directory: Path, writer: str) -> bool:
@@ -37,8 +39,8 @@ def lives_here(directory: Path, writer: str) -> bool:
     """
     path = directory / "journal" / f"{writer}.alive"
     try:
-        return json.loads(path.read_bytes())["host"] == socket.gethostname() and owner_of(path) is not None
-    except (OSError, ValueError, KeyError, TypeError):
+        return _facts(path)["host"] == socket.gethostname() and owner_of(path) is not None
+    except (OSError, ValueError, KeyError):
         return False
 
 
@@ -52,11 +54,13 @@ def owner_of(path: Path) -> int | None:
         Its number; 0 when the file is being written just now; None when the process is gone, or there is no file.
     """
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        pid, host = int(facts["pid"]), facts["host"]
-    except FileNotFoundError:
+        facts = _facts(path)
+        pid, host = facts["pid"], facts["host"]
+        if type(pid) is not int or not 0 < pid < _PIDS:
+            raise ValueError(f"no process has the number {pid!r:.40}")  # noqa: TRY301 - as where there is none
+    except (FileNotFoundError, OddFileError):
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         # Being written in place just now.
         return 0 if _fresh(path) else None
     if host != socket.gethostname():
@@ -76,6 +80,16 @@ def owner_of(path: Path) -> int | None:
 
 _ahead: dict[Path, tuple[float, float]] = {}
 """File that was changed in the future → when that was, and since when it has been seen so, in monotonic seconds."""
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(read_regular(path, SMALL))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path} holds no facts")  # noqa: TRY004 - what was read is wrong
+    return cast("dict[str, Any]", facts)
 
 
 def _fresh(path: Path) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tracking_core.errors import JournalError, MissingDependencyError
+from tracking_core.errors import JournalError, MissingDependencyError, TrackingError
 from tracking_core.journal.lines import FORMAT, Event, decode_line
-from tracking_core.journal.segment_reader import Damage
+from tracking_core.journal.regular import OddFileError, bounded_lines, open_regular
+from tracking_core.journal.schema import UNNUMBERED
+from tracking_core.journal.segment_reader import EVERYTHING, Damage
 from tracking_core.journal.segments import PartFiles
 
 EVENT = 96
@@ -34,7 +36,7 @@ class PartReader:
         header = read_header(files.events, files.writer)
         fields = header.fields
         self.parent: str | None = fields.get("parent")
-        self.segments: tuple[int, int] = (fields["segments"][0], fields["segments"][1])
+        self.segments: tuple[int, int] = tuple(fields["segments"])
         """The first and the last segment that it was made of."""
         self.claim = header.low
         """Every event of the writer with a smaller number is in these segments, or in those before."""
@@ -53,7 +55,7 @@ class PartReader:
         self._given = 0
         self._moved = 0
 
-    def read(self, limit: int = 1 << 30) -> list[tuple[tuple[int, int], Event]]:
+    def read(self, limit: int = EVERYTHING) -> list[tuple[tuple[int, int], Event]]:
         """The next events, of about `limit` bytes; ((first segment, how many came before), event) pairs."""
         if self._events is None:
             self._events = self._all()
@@ -112,7 +114,7 @@ class PartReader:
         for event in part_lines(self.files.events, self.files.writer):
             if event.kind == "damage":
                 self.damage.append(read_damage(event, self.files.directory))
-            elif event.kind not in {"compacted", "names"}:
+            elif event.kind not in UNNUMBERED:
                 found.append(self._renumbered(event))
         found.sort(key=lambda event: event.seq)
         return found
@@ -130,9 +132,11 @@ class PartReader:
         table = read_columns(self.files.scalars, ["name", "seq", "axis", "step", "time", "value", "kind"])
         if not table.num_rows:
             return
-        text = {key: dictionary(table, key) for key in ("name", "axis", "kind")}
-        numbers = {key: integers(table, key) for key in ("seq", "step", "time")}
-        value = table.column("value").to_numpy()
+        with damage_named(self.files.scalars):
+            text = {key: dictionary(table, key) for key in ("name", "axis", "kind")}
+            numbers = {key: integers(table, key) for key in ("seq", "step", "time")}
+            value = table.column("value").to_numpy()
+            _check_rows(numbers["seq"], value, *text["kind"])
         order = np.argsort(numbers["seq"], kind="stable")
         starts = np.flatnonzero(np.diff(numbers["seq"][order], prepend=-1))
         ends = np.append(starts[1:], len(order))
@@ -158,6 +162,19 @@ class PartReader:
             begin = stop
 
 
+def _open(path: Path) -> IO[bytes]:
+    """Open a file of a part.
+
+    Raises:
+        JournalError: Something else stands there.
+        OSError: It cannot be opened.
+    """
+    try:
+        return open_regular(path)
+    except OddFileError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def read_header(path: Path, writer: str = "") -> Event:
     """The first line of the events file of a part.
 
@@ -165,14 +182,14 @@ def read_header(path: Path, writer: str = "") -> Event:
         JournalError: It is damaged, or of a newer format.
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
-        line = file.readline().rstrip(b"\n")
+    with _open(path) as file:
+        line = next(bounded_lines(file), (0, None))[1]
     try:
-        header = decode_line(line, writer)
-        version = header.fields["v"]
-    except (JournalError, KeyError) as error:
+        header = decode_line(line or b"", writer)
+    except JournalError as error:
         raise JournalError(f"{path}: the header is damaged: {error}") from error
-    if header.kind != "compacted" or not isinstance(version, int) or version > FORMAT:
+    version = header.fields.get("v")
+    if header.kind != "compacted" or version is None or version > FORMAT:
         raise JournalError(f"{path} has format {version}, this version reads up to {FORMAT}: upgrade tracking-core")
     return header
 
@@ -195,12 +212,11 @@ def has_unkept_damage(path: Path, writer: str) -> bool:
 
 def part_lines(path: Path, writer: str) -> Iterator[Event]:
     """The lines of the events file of a part, those of its own included; a damaged one is left out."""
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                yield decode_line(line.rstrip(b"\n"), writer)
-            except JournalError:
-                continue
+    with _open(path) as file:
+        for _, line in bounded_lines(file):
+            if line:
+                with suppress(JournalError):
+                    yield decode_line(line, writer)
 
 
 def read_columns(path: Path, columns: list[str]) -> Any:
@@ -209,15 +225,64 @@ def read_columns(path: Path, columns: list[str]) -> Any:
     Raises:
         JournalError: It is damaged.
     """
+    with open_columns(path) as file, damage_named(path):
+        table = file.read(columns=columns)
+        check_columns(table)
+        return table
+
+
+def open_columns(path: Path) -> Any:
+    """The Parquet file of a part, as a `pyarrow.parquet.ParquetFile`, if its columns are those of one.
+
+    Raises:
+        JournalError: They are not, or the file is damaged.
+        OSError: There is none, or it is no regular file.
+    """
     parquet = load_parquet(path)
+    # pyarrow takes a path, and would wait for a FIFO.
+    _open(path).close()
     with damage_named(path):
-        return parquet.read_table(
-            path,
-            columns=columns,
-            read_dictionary=["name", "axis", "kind"],
-            partitioning=None,
-            page_checksum_verification=True,
-        )
+        file = parquet.ParquetFile(path, read_dictionary=["name", "axis", "kind"], page_checksum_verification=True)
+        try:
+            _check_schema(file.schema_arrow)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+
+_TEXT, _INT, _TIME, _FLOAT = "dictionary<values=string", "int64", "timestamp[us", "double"
+_COLUMNS = {
+    "name": _TEXT, "writer": "", "seq": _INT, "axis": _TEXT,
+    "step": _INT, "time": _TIME, "value": _FLOAT, "kind": _TEXT,
+}  # fmt: skip
+"""Column → how pyarrow's word for its type begins."""
+
+
+def _check_schema(schema: Any) -> None:
+    found = {field.name: str(field.type) for field in schema}
+    if list(found) != list(_COLUMNS) or not all(found[name].startswith(kind) for name, kind in _COLUMNS.items()):
+        raise ValueError(f"it has not the columns of a part, but {str(found)[:200]}")
+
+
+def check_columns(table: Any) -> None:
+    """See that columns of a part have a value in each row.
+
+    Raises:
+        ValueError: One has not.
+    """
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a value is missing")
+
+
+def _check_rows(seq: Any, value: Any, kinds: Any, words: list[str]) -> None:
+    import numpy as np
+
+    is_float = np.array([word == "float" for word in words], np.bool_)
+    if not set(words) <= {"float", "int", "bool"} or not bool(np.all(np.isfinite(value) | is_float[kinds])):
+        raise ValueError("a number is not what its kind says")
+    if int(seq.min()) < 1:
+        raise ValueError(f"an event has the number {seq.min()}")
 
 
 @contextmanager
@@ -229,8 +294,10 @@ def damage_named(path: Path) -> Generator[None]:
     """
     try:
         yield
-    except (OSError, ValueError) as error:
-        # pyarrow says of contents ArrowInvalid, which is a ValueError, or OSError without a number.
+    except TrackingError:
+        raise
+    except Exception as error:
+        # pyarrow says of contents ArrowInvalid, ArrowNotImplementedError and so on, or OSError without a number.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise JournalError(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tracking_core.journal.lines import Event
 from tracking_core.journal.part_reader import PartReader
-from tracking_core.journal.segment_reader import Damage, SegmentReader
+from tracking_core.journal.regular import size_of
+from tracking_core.journal.segment_reader import EVERYTHING, Damage, SegmentReader
 from tracking_core.journal.segments import Place, WriterFiles, find_files, split_segment_name
 
 Found = tuple[tuple[int, int], Event]
@@ -91,7 +92,7 @@ class WriterReader:
         first = self._readers.get(numbers[0]) if numbers else None
         return max(self._firm, first.low if first is not None else 0)
 
-    def read(self, limit: int = 1 << 30, *, final: bool = False) -> list[Found]:
+    def read(self, limit: int = EVERYTHING, *, final: bool = False) -> list[Found]:
         """Read the complete lines that were added.
 
         Args:
@@ -141,7 +142,7 @@ class WriterReader:
         total = sum(part.behind() for part in parts)
         for _, path, offset in files:
             with contextlib.suppress(OSError):
-                total += max(0, path.stat().st_size - offset)
+                total += max(0, size_of(path) - offset)
         return total
 
     def unread(self) -> tuple[list[tuple[int, Path, int]], int]:
@@ -273,9 +274,7 @@ class WriterReader:
         self._prefix = prefix
 
     def _note_seal(self, event: Event) -> None:
-        segment, size = event.fields.get("segment"), event.fields.get("bytes")
-        if isinstance(segment, int) and isinstance(size, int):
-            self._seals[segment] = size
+        self._seals[event.fields["segment"]] = event.fields["bytes"]
 
     def _settle(self) -> None:
         for number in [number for number in self._seals if number in self._readers]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracking_core.errors import JournalError
+from tracking_core.journal import regular
 from tracking_core.journal.lines import FORMAT, Event, decode_line
+from tracking_core.journal.regular import OddFileError, open_regular
+from tracking_core.journal.schema import OF_PARTS
 
+EVERYTHING = 1 << 62
+"""As many bytes as there are."""
 _CHUNK = 1 << 20
-_START = b'{"seq":'
+_START = re.compile(rb'\{"seq":\d+,"low":\d+,"kind":"')
 """How every line starts; inside a JSON string its quotes would be escaped."""
+_TRIES = 16
+"""In a damaged line a whole one is looked for at so many places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,13 @@ class SegmentReader:
         """How far the file has been looked at, in bytes."""
         self.low = 0
         """The largest `low` of a line that was read."""
+        self._skipped = 0
+        """How much was read of a line that is too long to be one, of which the end has not come yet."""
         self.damage: list[Damage] = []
         self.parent: str | None = None
         """The writer that this one was forked from, if it was; known once the header was read."""
 
-    def read(self, limit: int = 1 << 30, *, final: bool = False) -> list[tuple[tuple[int, int], Event]]:
+    def read(self, limit: int = EVERYTHING, *, final: bool = False) -> list[tuple[tuple[int, int], Event]]:
         """Read the complete lines that were added.
 
         Args:
@@ -69,38 +79,67 @@ class SegmentReader:
 
         Raises:
             JournalError: The file's format is newer than this version knows.
-            OSError: It cannot be read.
+            OSError: It cannot be read. What is no regular file is damage, and is not read.
         """
         events: list[tuple[tuple[int, int], Event]] = []
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            rest, taken, before = b"", 0, self.offset
+        try:
+            file = open_regular(self.path)
+        except OddFileError as error:
+            self._note(Damage(self.path, 0, 0, str(error.strerror)))
+            return events
+        with file:
+            file.seek(self.offset + self._skipped)
+            pieces, length, taken, before = list[bytes](), 0, 0, self.offset
             # At least one line, however long: with none the next call would stand here again.
             while (taken < limit or self.offset == before) and (chunk := file.read(_CHUNK)):
                 taken += len(chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    self._take(line, events)
-            self.size = self.offset + len(rest)
-            if final and rest and not file.read(1):
-                self._note(Damage(self.path, self.offset, len(rest), "the last line is incomplete"))
+                if self._skipped and (chunk := self._skip(chunk)) is None:
+                    continue
+                pieces.append(chunk)
+                length += len(chunk)
+                if b"\n" in chunk:
+                    *lines, rest = b"".join(pieces).split(b"\n")
+                    for line in lines:
+                        self._take(line, events)
+                    pieces, length = [rest], len(rest)
+                elif length > regular.LONGEST:
+                    self._skipped, pieces, length = length, [], 0
+            left = self._skipped or length
+            self.size = self.offset + left
+            if final and left and not file.read(1):
+                self._note(Damage(self.path, self.offset, left, "the last line is incomplete"))
         return events
+
+    def _skip(self, chunk: bytes) -> bytes | None:
+        """Go on in a line that is too long to be one; what stands behind it, None when it goes on."""
+        end = chunk.find(b"\n")
+        if end < 0:
+            self._skipped += len(chunk)
+            return None
+        length, self._skipped = self._skipped + end, 0
+        self._note(Damage(self.path, self.offset, length, f"the line is longer than {regular.LONGEST} bytes"))
+        self.offset += length + 1
+        return chunk[end + 1 :]
 
     def _take(self, line: bytes, events: list[tuple[tuple[int, int], Event]]) -> None:
         start = self.offset
         self.offset += len(line) + 1
-        part, failure = 0, ""
+        part, failure, tries = 0, "", _TRIES
         while line:
             try:
                 event = decode_line(line[part:], self.writer)
+                if event.kind in OF_PARTS:
+                    raise JournalError(f"a line of the kind {event.kind!r} does not belong into a journal")  # noqa: TRY301
                 break
             except JournalError as error:
                 failure = failure or str(error)
             # Behind what a full disk tore, or a damaged line end, a whole line may stand.
-            part = line.find(_START, part + 1)
-            if part < 0:
+            found = _START.search(line, part + 1)
+            tries -= 1
+            if found is None or not tries:
                 self._note(Damage(self.path, start, len(line), failure))
                 return
+            part = found.start()
         else:
             return
         if part:
@@ -117,8 +156,8 @@ class SegmentReader:
 
     def _check_header(self, event: Event, start: int) -> None:
         self.parent = event.fields.get("parent")
-        version = event.fields.get("v")
-        if not isinstance(version, int) or version > FORMAT:
+        version = event.fields["v"]
+        if version > FORMAT:
             # Whoever asks again must not get the rest of the file.
             self.offset = start
             raise JournalError(

@@ -13,13 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from tracking_core.journal.schema import NUMBERS
+
 MERGED = 8
 """How many segments are merged into a part; of a writer that is gone the rest as well."""
 LIMIT = 1 << 62
 """Nanoseconds since the epoch from which on the name of a writer is not believed: the year 2116."""
 _NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{8}")
-_SEGMENT = re.compile(r"([^.].*)-(\d{6,})\.jsonl")
-_PART = re.compile(r"events-(.+)-(\d+)-(\d+)\.jsonl")
+# No writer comes to numbers of more digits.
+_SEGMENT = re.compile(r"([^.].*)-([0-9]{6,12})\.jsonl")
+_PART = re.compile(r"events-(.+)-([0-9]{1,19})-([0-9]{1,19})\.jsonl")
 
 
 class Place(NamedTuple):
@@ -128,6 +131,8 @@ def find_files(directory: Path) -> dict[str, WriterFiles]:
         match = _PART.fullmatch(name)
         if match and f"scalars{name.removeprefix('events').removesuffix('.jsonl')}.parquet" in names:
             part = PartFiles(match[1], int(match[2]), int(match[3]), directory)
+            if not part.first <= part.last < NUMBERS:
+                continue
             found.setdefault(part.writer, WriterFiles()).parts.append(part)
     for files in found.values():
         files.parts.sort()

@@ -21,21 +21,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import index
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
+
+import msgspec
 
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import Event, decode_line
+from tracking_core.journal.regular import bounded_lines, open_regular
+from tracking_core.journal.schema import UNNUMBERED, Truncating
 from tracking_core.journal.segments import WriterFiles
 
 EXEMPT = "system/"
 """Names that start so are never superseded."""
 STEPPED = frozenset({"scalars", "images", "histogram", "table", "video", "audio", "text", "figure"})
 """Kinds that have a step."""
-_LIMIT = 1 << 63
-_TOP = ("compacted", "names", "damage", "segment")
-"""Kinds of lines that may stand before the first event."""
 
 
 class Cut(NamedTuple):
@@ -79,19 +79,12 @@ class Truncation:
             JournalError: Something is missing, or of the wrong type.
         """
         try:
-            writers = cast("Mapping[str, Mapping[str, Any]]", fields["writers"])
-            axis, step = fields["axis"], index(fields["step"])
-            cuts = {
-                writer: Cut(index(cut["last"]), None if cut["from"] is None else index(cut["from"]))
-                for writer, cut in writers.items()
-            }
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise JournalError(f"a truncation of writer {by or 'the parent'} cannot be read: {error!r}") from error
-        if not isinstance(axis, str) or not -_LIMIT <= step < _LIMIT:
-            raise JournalError(
-                f"a truncation of writer {by or 'the parent'} cannot be read: axis {axis!r}, step {step}"
-            )
-        return cls(axis, step, cuts, by)
+            found = msgspec.convert(fields, Truncating)
+        except (ValueError, OverflowError) as error:
+            raise JournalError(f"a truncation of writer {by or 'the parent'} cannot be read: {error}") from error
+        return cls(
+            found.axis, found.step, {writer: Cut(cut.last, cut.begin) for writer, cut in found.writers.items()}, by
+        )
 
     def drops(self, kind: str, writer: str, seq: int, axis: str, step: int) -> bool:
         """Whether an event is superseded, but for names that are exempt."""
@@ -242,10 +235,10 @@ def _first_event(writer: str, files: WriterFiles) -> Event | None:
     paths += [part.events for part in files.parts if part.first == 1]
     for path in paths:
         try:
-            with path.open("rb") as file:
-                for line in file:
-                    event = decode_line(line.rstrip(b"\n"), writer)
-                    if event.kind not in _TOP:
+            with open_regular(path) as file:
+                for _, line in bounded_lines(file):
+                    event = decode_line(line or b"", writer)
+                    if event.kind not in UNNUMBERED:
                         return event
         except (OSError, JournalError):
             # Gone since, or being written just now.

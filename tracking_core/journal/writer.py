@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 import secrets
 import threading
@@ -19,12 +18,13 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from tracking_core.errors import InvalidValueError, JournalError
+from tracking_core.errors import JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
 from tracking_core.journal.lines import FORMAT, decode_line, encode_line
 from tracking_core.journal.numbers import Numbers, Ticket
 from tracking_core.journal.rotation import Retired, Turning
 from tracking_core.journal.segments import LIMIT, by_start, find_files, newest_start, segment_path
+from tracking_core.journal.times import to_seconds as _seconds
 
 
 def new_writer_id(after: int = 0, now: int | None = None) -> str:
@@ -119,7 +119,7 @@ class JournalWriter:
 
         Raises:
             JournalError: The journal was closed.
-            InvalidValueError: `time` is no number.
+            InvalidValueError: `time` is no moment that can be kept, or the event is too long for a line.
         """
         at = _seconds(self.clock() if time is None else time)
         return self.write(self._take(), kind, fields, at)
@@ -501,18 +501,6 @@ class JournalWriter:
 
 def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-
-
-def _seconds(time: Any) -> float:
-    try:
-        seconds = float(time)
-        if math.isfinite(seconds):
-            seconds = round(seconds, 6)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidValueError(f"wall_time: expected seconds since the epoch, got {type(time).__name__}") from error
-    if not math.isfinite(seconds):
-        raise InvalidValueError(f"wall_time: expected seconds since the epoch, got {seconds}")
-    return seconds
 
 
 def process_facts() -> dict[str, Any]:

@@ -19,10 +19,11 @@ from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tracking_core.errors import StoreError, TrackingError
 from tracking_core.journal.liveness import STALE
+from tracking_core.journal.regular import read_regular
 from tracking_core.layout import RUN_FILE, replace_file
 from tracking_core.mirror.address import Address, check_packages, parse_address
 from tracking_core.mirror.fetching import MARK, fetch, objects_of
@@ -35,6 +36,7 @@ AT_ONCE = 16
 """Downloads at a time."""
 MISSED, SLACK = 3, 30.0
 """A writer counts as gone when its heartbeats have not come for so many intervals, and so many seconds."""
+_SELDOM = 1e6
 _LOCK = ".mirror.lock"
 
 
@@ -288,9 +290,8 @@ class _State:
         """Cursor → digest of what was taken from the mirror."""
         self.looked = 0.0
         """When the mirror was looked at."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads(self._path.read_bytes())
-            self.seen, self.taken, self.looked = content["seen"], content["taken"], content["looked"]
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            self.seen, self.taken, self.looked = _kept(json.loads(read_regular(self._path)))
 
     def save(self) -> None:
         """Keep it."""
@@ -304,6 +305,13 @@ class _State:
             return True
 
 
+def _kept(content: Any) -> tuple[dict[str, list[Any]], dict[str, str], float]:
+    seen, taken, looked = content["seen"], content["taken"], float(content["looked"])
+    if not (isinstance(seen, dict) and isinstance(taken, dict)):
+        raise TypeError("it does not say what is known")
+    return cast("dict[str, list[Any]]", seen), cast("dict[str, str]", taken), looked
+
+
 def _keep_heartbeat(path: Path, content: bytes, listed: Listed, looked: float) -> None:
     """Keep a heartbeat, dated so that it goes stale when several more should have come, and did not.
 
@@ -313,8 +321,10 @@ def _keep_heartbeat(path: Path, content: bytes, listed: Listed, looked: float) -
     try:
         facts = json.loads(content)
         interval = float(facts.get("mirrored", 0.0))
+        if not 0 <= interval < _SELDOM:
+            raise ValueError(f"it comes every {interval} s")  # noqa: TRY301 - as what is none
         replace_file(path, json.dumps({**facts, "host": f"the mirror of {facts['host']}"}).encode())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return
     now = time.time()
     made = min(now, max(listed.modified if listed.modified is not None else now, looked))

@@ -16,6 +16,7 @@ from typing import Any
 
 from tracking_core.errors import JournalError, TrackingError
 from tracking_core.journal import decode_line
+from tracking_core.journal.regular import SMALL, is_regular, open_regular, read_regular
 from tracking_core.journal.segments import PartFiles, find_files
 from tracking_core.layout import load_json
 from tracking_core.targets import parse_target
@@ -61,6 +62,8 @@ def snapshot(directory: Path) -> Snapshot:
     for writer, files in find_files(directory).items():
         newest = max(files.segments, default=0)
         for number, path in sorted(files.segments.items()):
+            if path.exists() and not is_regular(path):
+                continue
             try:
                 length = _complete(path) if number == newest else path.stat().st_size
             except FileNotFoundError:
@@ -73,7 +76,7 @@ def snapshot(directory: Path) -> Snapshot:
 
 def _complete(path: Path) -> int:
     """The length of a file up to its last newline."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         end = file.seek(0, 2)
         while end > 0:
             start = max(0, end - _TAIL)
@@ -94,7 +97,7 @@ def artifacts_in(path: Path, writer: str, start: int, end: int) -> Iterator[Mapp
         start: Where the first line starts, in bytes.
         end: Where the last one ends.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(start)
         rest = b""
         while start < end and (chunk := file.read(min(_CHUNK, end - start))):
@@ -113,8 +116,8 @@ def heartbeats(directory: Path, interval: float) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for path in (directory / "journal").glob("*.alive"):
         # One that is being written is seen the next time.
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            found[path.name] = json.dumps({**json.loads(path.read_bytes()), "mirrored": interval}).encode()
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            found[path.name] = json.dumps({**json.loads(read_regular(path, SMALL)), "mirrored": interval}).encode()
     return found
 
 
@@ -123,7 +126,7 @@ def cursors(directory: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for path in (directory / "cursors").glob("[!.]*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, TrackingError):
-            content = path.read_bytes()
+            content = read_regular(path)
             if not _is_on_disk(load_json(content)["target"]):
                 found[path.name] = content
     return found

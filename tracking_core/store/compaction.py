@@ -23,8 +23,9 @@ from tracking_core.errors import JournalError, MissingDependencyError, SettingsE
 from tracking_core.journal import decode_line
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.part_reader import PartReader, has_unkept_damage
+from tracking_core.journal.regular import LONGEST, SMALL, OddFileError, is_regular, open_regular, read_regular
 from tracking_core.journal.segments import MERGED, WriterFiles, find_files
-from tracking_core.layout import load_json, read_run
+from tracking_core.layout import read_json, read_run
 from tracking_core.store.merging import merge
 from tracking_core.targets import parse_target
 
@@ -33,6 +34,8 @@ SETTLED = 2.0
 ELSEWHERE = 3600.0
 """Seconds without a sign of life after which a writer on another host counts as gone for good."""
 NICE = 19
+_TAIL = 1 << 24
+"""The end of a run stands in the last bytes of its journal."""
 _SEAL = b'"kind":"seal"'
 
 
@@ -90,7 +93,7 @@ def compact(directory: Path, *, over: bool = False) -> Compacted:
 def _covered(files: WriterFiles) -> set[int]:
     covered: set[int] = set()
     for part in files.parts:
-        with contextlib.suppress(JournalError, FileNotFoundError):
+        with contextlib.suppress(JournalError, FileNotFoundError, OddFileError):
             segments = PartReader(part).segments
             covered.update(range(segments[0], segments[1] + 1))
     return covered
@@ -100,7 +103,7 @@ def _groups(
     directory: Path, writer: str, files: WriterFiles, covered: set[int], *, over: bool
 ) -> Iterable[tuple[int, ...]]:
     """Segments to be merged, each time those that any other compactor would merge."""
-    there = sorted(number for number in files.segments if number not in covered)
+    there = sorted(number for number, path in files.segments.items() if number not in covered and is_regular(path))
     if not there:
         return
     ended = _has_ended(directory, writer, files, over=over)
@@ -119,15 +122,16 @@ def _sealed(writer: str, files: WriterFiles) -> set[int]:
     found: set[int] = set()
     paths = [*files.segments.values(), *(part.events for part in files.parts)]
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            content = path.read_bytes()
+        # What is longer than any segment has none: such a file is merged when its writer is gone.
+        with contextlib.suppress(FileNotFoundError, OddFileError):
+            content = read_regular(path, LONGEST)
             at = content.find(_SEAL)
             while at >= 0:
                 start, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
-                with contextlib.suppress(JournalError, KeyError, OSError):
-                    fields = decode_line(content[start:end], writer).fields
-                    number = fields["segment"]
-                    if number in files.segments and files.segments[number].stat().st_size == fields["bytes"]:
+                with contextlib.suppress(JournalError, OSError):
+                    event = decode_line(content[start:end], writer)
+                    number = event.fields["segment"] if event.kind == "seal" else None
+                    if number in files.segments and files.segments[number].stat().st_size == event.fields["bytes"]:
                         found.add(number)
                 at = content.find(_SEAL, at + 1)
     return found
@@ -147,7 +151,12 @@ def _has_ended(directory: Path, writer: str, files: WriterFiles, *, over: bool) 
 
 def _is_finished(path: Path, writer: str) -> bool:
     """Whether a segment holds the end of a run, and no event before it is missing."""
-    content = path.read_bytes()
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            content = file.read(_TAIL)
+    except OddFileError:
+        return False
     at = content.rfind(b'"kind":"finish"')
     if at < 0 or not content.endswith(b"\n"):
         return False
@@ -163,10 +172,10 @@ def _is_finished(path: Path, writer: str) -> bool:
 def _is_here(alive: Path) -> bool:
     """Whether a writer belongs to this host, or to none that is known."""
     try:
-        return json.loads(alive.read_bytes())["host"] == socket.gethostname()
+        return json.loads(read_regular(alive, SMALL))["host"] == socket.gethostname()
     except FileNotFoundError:
         return True
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -210,7 +219,7 @@ def remove_merged(directory: Path) -> tuple[int, int, int]:
             try:
                 part = PartReader(files_of_part)
                 whole = not has_unkept_damage(files_of_part.events, writer)
-            except (JournalError, FileNotFoundError):
+            except (JournalError, FileNotFoundError, OddFileError):
                 continue
             for number in range(part.segments[0], part.segments[1] + 1):
                 if number not in files.segments:
@@ -232,7 +241,7 @@ def _passed(directory: Path) -> Callable[[str, PartReader], bool]:
     complete = True
     for path in sorted((directory / "cursors").glob("*.json")):
         try:
-            cursors.append(dict(load_json(path.read_bytes())["writers"]))
+            cursors.append(dict(read_json(path)["writers"]))
             known.add(path.stem)
         except (OSError, ValueError, KeyError, TypeError):
             complete = False

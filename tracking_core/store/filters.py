@@ -64,14 +64,14 @@ class RunFilter:
                 and (not self._metrics or _holds(self._metrics, record.summary(), "metrics", record))
                 and (self._where is None or self._asked(record, self._where))
             )
-        except StoreError:
+        except (StoreError, OSError):
             return False
 
     @staticmethod
     def _asked(record: RunRecord, where: Callable[[RunRecord], object]) -> bool:
         try:
             return bool(where(record))
-        except StoreError:
+        except (StoreError, OSError):
             # Above all a name that this run did not log: it is left out.
             raise
         except Exception as error:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from tracking_core.errors import JournalError
 from tracking_core.journal import FORMAT, Event, decode_line
+from tracking_core.journal.regular import LONGEST, OddFileError, open_regular
 from tracking_core.journal.segments import by_start
 
 CHUNK = 1 << 23
@@ -31,7 +32,7 @@ AGAIN = 5
 _T = TypeVar("_T")
 _START = b'{"seq":'
 _FINISH = b'"kind":"finish"'
-_OTHERS = re.compile(rb'"low":\d+,"kind":"(?!scalars")([^"]*)"')
+_OTHERS = re.compile(rb'\{"seq":\d+,"low":\d+,"kind":"(?!scalars")([^"]*)"')
 
 
 @dataclass(slots=True)
@@ -182,10 +183,10 @@ def _decoded(file: _File, kind: str) -> Iterator[Event]:
     places = file.places.get(kind, [])
     events = file.events.setdefault(kind, [])
     if len(places) > len(events):
-        with file.path.open("rb") as content:
+        with open_regular(file.path) as content:
             for start, end in places[len(events) :]:
                 content.seek(start)
-                event = _decode(content.read(end - start), file.writer, kind)
+                event = _decode(content.read(min(end - start, LONGEST)), file.writer, kind)
                 # One that is damaged keeps its place, so that the others are counted right.
                 events.append(event or Event(-1, 0, kind, 0.0, {}, file.writer))
     return (event for event in events if event.seq >= 0)
@@ -193,26 +194,40 @@ def _decoded(file: _File, kind: str) -> Iterator[Event]:
 
 def _scan(file: _File) -> None:
     """Find the lines that were added to a file."""
-    with file.path.open("rb") as content:
+    try:
+        content = open_regular(file.path)
+    except OddFileError:
+        # Whoever reads the journal says that it is damaged.
+        return
+    with content:
         if content.seek(0, os.SEEK_END) <= file.scanned:
             return
         if not file.scanned:
             content.seek(0)
             _check_format(content.readline(LINE), file)
         content.seek(file.scanned)
-        rest = b""
+        pieces, length = list[bytes](), 0
         # Not mapped into memory: on a network file system a mapped file that is removed ends the process.
         while chunk := content.read(CHUNK):
-            text = rest + chunk
-            # What has no newline yet is being written.
+            pieces.append(chunk)
+            length += len(chunk)
+            if b"\n" not in chunk:
+                # What has no newline yet is being written; or it is longer than any line, and is passed over.
+                if length > LONGEST:
+                    file.scanned += length
+                    pieces, length = [], 0
+                continue
+            text = b"".join(pieces)
             end = text.rfind(b"\n") + 1
+            newline = -1
             for match in _OTHERS.finditer(text, 0, end):
-                start = text.rfind(_START, 0, match.start())
-                if start >= 0:
-                    place = (file.scanned + start, file.scanned + text.find(b"\n", match.end()))
-                    file.places.setdefault(match[1].decode("utf-8", "replace"), []).append(place)
+                if newline < match.end():
+                    # Once for a line: a damaged one may hold any number of beginnings.
+                    newline = text.find(b"\n", match.end())
+                place = (file.scanned + match.start(), file.scanned + newline)
+                file.places.setdefault(match[1].decode("utf-8", "replace"), []).append(place)
             file.scanned += end
-            rest = text[end:]
+            pieces, length = [text[end:]], length - end
 
 
 def _header(line: bytes, writer: str) -> Event | None:
@@ -225,12 +240,10 @@ def _header(line: bytes, writer: str) -> Event | None:
 
 def _check_format(line: bytes, file: _File) -> None:
     header = _header(line, file.writer)
-    if header is not None:
-        version = header.fields.get("v")
-        if not isinstance(version, int) or version > FORMAT:
-            raise JournalError(
-                f"{file.path} has format {version}, this version reads up to {FORMAT}: upgrade tracking-core"
-            )
+    if header is not None and header.fields["v"] > FORMAT:
+        raise JournalError(
+            f"{file.path} has format {header.fields['v']}, this version reads up to {FORMAT}: upgrade tracking-core"
+        )
 
 
 def _decode(line: bytes, writer: str, kind: str) -> Event | None:
@@ -243,17 +256,24 @@ def _decode(line: bytes, writer: str, kind: str) -> Event | None:
 
 def _parent(path: Path) -> tuple[bool, str | None]:
     """Whether a file has its header yet, and the writer that its own was forked from."""
-    with path.open("rb") as content:
-        header = _header(content.readline(LINE), "")
-    return header is not None, header.fields.get("parent") if header is not None else None
+    try:
+        with open_regular(path) as content:
+            header = _header(content.readline(LINE), "")
+    except OddFileError:
+        return False, None
+    parent = header.fields.get("parent") if header is not None else None
+    return header is not None, parent if isinstance(parent, str) else None
 
 
 def _finish_at_the_end(file: _File) -> Event | None:
     """The end that a file tells of in its last bytes."""
-    with file.path.open("rb") as content:
-        _check_format(content.readline(LINE), file)
-        content.seek(max(0, content.seek(0, os.SEEK_END) - TAIL))
-        text = content.read()
+    try:
+        with open_regular(file.path) as content:
+            _check_format(content.readline(LINE), file)
+            content.seek(max(0, content.seek(0, os.SEEK_END) - TAIL))
+            text = content.read(TAIL)
+    except OddFileError:
+        return None
     at = text.rfind(_FINISH)
     while at >= 0:
         start, end = text.rfind(_START, 0, at), text.find(b"\n", at)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.journal import Superseded
+from tracking_core.journal.regular import is_regular
 from tracking_core.journal.segments import WriterFiles, find_files
 from tracking_core.store.records import RunRecord, merge_config
 from tracking_core.store.truncating import find_truncation
@@ -72,6 +73,9 @@ def _take_files(parent: Path, child: Path) -> None:
 def _take_writer(files: WriterFiles, child: Path) -> None:
     newest = max(files.segments, default=0)
     for number, path in sorted(files.segments.items()):
+        if path.exists() and not is_regular(path):
+            # Nothing was written there.
+            continue
         place = child / "journal" / path.name
         if number == newest:
             _copy_lines(path, place)

@@ -15,6 +15,7 @@ one wins; what only the other knew is noted another time.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import secrets
@@ -23,14 +24,16 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from tracking_core._version import __version__
 from tracking_core.journal import Event
 from tracking_core.journal.liveness import is_alive
-from tracking_core.layout import read_run
+from tracking_core.journal.regular import open_regular
+from tracking_core.layout import is_run, read_run, wrong_facts
+from tracking_core.protocol import STATUSES
 from tracking_core.store.finding import EventFinder
 from tracking_core.store.records import RunRecord
 
@@ -53,6 +56,8 @@ TOTAL = 1 << 26
 """Nor are any more of them when there are that many bytes."""
 MOST_FILES = 32
 """A run with more files in its journal is not held."""
+_MOST = 1 << 29
+"""An index of more bytes says nothing."""
 ABANDONED = 3600.0
 """Seconds after which a file that was never put in place is removed."""
 _LEFT_OUT = ("config", "environment")
@@ -80,7 +85,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     files: list[str]
     facts: dict[str, Any]
     writer: str | None
-    end: tuple[str, str | None, float] | None
+    end: tuple[Literal[STATUSES], str | None, float] | None  # pyright: ignore[reportInvalidTypeForm] - as in schema
     config: bytes | None
     summary: bytes | None
 
@@ -121,12 +126,12 @@ class Held:
     def config(self) -> dict[str, Any] | None:
         """The configuration; None when the files have to be read."""
         entry = self._true()
-        return None if entry is None or entry.config is None else msgspec.msgpack.decode(entry.config)
+        return None if entry is None else _unpacked(entry.config)
 
     def summary(self) -> dict[str, Any] | None:
         """The summary; None when the files have to be read."""
         entry = self._true()
-        return None if entry is None or entry.summary is None else msgspec.msgpack.decode(entry.summary)
+        return None if entry is None else _unpacked(entry.summary)
 
     def _true(self) -> Entry | None:
         entry = self._entry
@@ -134,7 +139,7 @@ class Held:
             try:
                 if _places(self._directory, entry.files) == entry.places:
                     return entry
-            except OSError:
+            except (OSError, ValueError):
                 pass
             self._entry = None
         return None
@@ -155,10 +160,10 @@ class ProjectIndex:
     def begin(self) -> Listing:
         """Begin to list the runs of the project."""
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 stamp = _stamp(os.fstat(file.fileno()))
                 if stamp != self._last[0]:
-                    self._last = stamp, _decoded(file.read())
+                    self._last = stamp, _decoded(file.read(_MOST + 1))
         except OSError:
             self._last = None, {}
         return Listing(self._path, self._last[1])
@@ -189,10 +194,17 @@ class Listing:
         try:
             found = os.stat(f"{path}/run.json")  # noqa: PTH116 - paths take long to join
         except OSError:
+            found = None
+        if found is None and not is_run(path):
             return None
-        if not stat.S_ISREG(found.st_mode):
-            return None
+        if found is None or not stat.S_ISREG(found.st_mode):
+            # It says what stands there.
+            return RunRecord(path, read_run(path))
         entry = self._entries.get(path.name)
+        if entry is not None and not _holds(entry):
+            # Nobody here has written that.
+            del self._entries[path.name]
+            entry = None
         if entry is None or entry.about != _stamp(found):
             facts = read_run(path)
             self._read[path.name] = _stamp(found), facts
@@ -286,6 +298,18 @@ def _packed(tree: Mapping[str, Any]) -> bytes | None:
         # Integers beyond 64 bits, and names that are no text.
         return None
     return packed if len(packed) <= LARGEST else None
+
+
+def _holds(entry: Entry) -> bool:
+    """Whether an entry says what one may say."""
+    return not wrong_facts(entry.facts) and (entry.end is None or math.isfinite(entry.end[2]))
+
+
+def _unpacked(packed: bytes | None) -> dict[str, Any] | None:
+    try:
+        return None if packed is None else msgspec.msgpack.decode(packed, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _journal_files(directory: str) -> list[str]:

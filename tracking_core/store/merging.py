@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from tracking_core.errors import JournalError
 from tracking_core.journal import Event, decode_line, encode_line
 from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.lines import FORMAT
+from tracking_core.journal.regular import LONGEST, open_regular
 from tracking_core.journal.segment_reader import Damage, SegmentReader
 from tracking_core.journal.segments import PartFiles
 from tracking_core.journal.superseded import STEPPED
+from tracking_core.journal.times import LATEST
 from tracking_core.store.parts import content_digest, number_out, write_scalars
 
 _EXACT = 2**53
@@ -56,6 +58,9 @@ class _Columns:
         if fields.keys() != {"axis", "step", "values"}:
             return False
         values, step, axis = fields["values"], fields["step"], fields["axis"]
+        if abs(event.time) > LATEST:
+            # It was recorded before that was refused: its line says it as it is.
+            return False
         micro = round(event.time * 1e6)
         if type(step) is not int or not -(2**63) <= step < 2**63 or not isinstance(axis, str):
             return False
@@ -126,22 +131,23 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
     low = whole = records = 0
     parent, began = None, None
     for path, number in zip(paths, numbers, strict=True):
-        content = path.read_bytes()
-        digests.append(hashlib.sha256(content).hexdigest())
         reader = SegmentReader(path, writer, number)
-        for (_, start), event in reader.read(final=True):
-            records += event.kind in RECORD_KINDS
-            if event.kind in STEPPED:
-                _note_step(event, steps)
-            if event.kind == "scalars" and event.seq not in seen and columns.take(event):
+        with open_regular(path) as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())  # pyright: ignore[reportArgumentType] - a file
+            for (_, start), event in reader.read(final=True):
+                records += event.kind in RECORD_KINDS
+                if event.kind in STEPPED:
+                    _note_step(event, steps)
+                if event.kind == "scalars" and event.seq not in seen and columns.take(event):
+                    seen.add(event.seq)
+                    continue
                 seen.add(event.seq)
-                continue
-            seen.add(event.seq)
-            whole += event.kind == "scalars"
-            lines.append(content[start : content.index(b"\n", start) + 1])
-        low, parent = max(low, reader.low), reader.parent or parent
-        damage += [_damage(one, content) for one in reader.damage]
-        began = began if began is not None else _began(content)
+                whole += event.kind == "scalars"
+                file.seek(start)
+                lines.append(file.readline(LONGEST + 1))
+            low, parent = max(low, reader.low), reader.parent or parent
+            damage += [_damage(one, file) for one in reader.damage]
+            began = began if began is not None else _began(file)
     if not seen:
         return None
     part = PartFiles(writer, min(seen), max(seen), directory)
@@ -169,19 +175,20 @@ def _note_step(event: Event, steps: dict[str, int]) -> None:
         steps[axis] = step
 
 
-def _damage(one: Damage, content: bytes) -> dict[str, Any]:
+def _damage(one: Damage, file: IO[bytes]) -> dict[str, Any]:
     fields = {"file": one.file.name, "offset": one.offset, "length": one.length, "reason": one.reason}
     if one.length > KEPT:
         return fields
     # Somebody may make out what it said; nothing that was written is thrown away.
-    raw = content[one.offset : one.offset + one.length]
-    return {**fields, "content": base64.b64encode(raw).decode("ascii")}
+    file.seek(one.offset)
+    return {**fields, "content": base64.b64encode(file.read(one.length)).decode("ascii")}
 
 
-def _began(content: bytes) -> float | None:
+def _began(file: IO[bytes]) -> float | None:
+    file.seek(0)
     try:
-        return decode_line(content[: content.index(b"\n")]).time
-    except (JournalError, ValueError):
+        return decode_line(file.readline(LONGEST).removesuffix(b"\n")).time
+    except JournalError:
         return None
 
 

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracking_core.journal.part_reader import PartReader, damage_named, dictionary, integers, load_parquet, part_lines
+from tracking_core.journal.part_reader import (
+    PartReader,
+    check_columns,
+    damage_named,
+    dictionary,
+    integers,
+    load_parquet,
+    open_columns,
+    part_lines,
+)
 
 if TYPE_CHECKING:
     from tracking_core.journal import Event
@@ -81,6 +90,15 @@ class ScalarPart:
         lines = part_lines(self.part.files.events, self.part.files.writer)
         return sorted((event for event in lines if event.kind == "scalars"), key=lambda event: event.seq)
 
+    def open(self) -> ScalarPart:
+        """Open the Parquet file, and see that it goes with the events file.
+
+        Raises:
+            JournalError: It does not.
+        """
+        self._open()
+        return self
+
     def count(self, name: str) -> int:
         """How many rows a scalar has."""
         return self.names[name][0] if name in self.names else 0
@@ -99,16 +117,18 @@ class ScalarPart:
         begin, count = self._places[name], self.names[name][0]
         # Names are sorted, and so are the row groups: where the rows of one stand is known without reading.
         groups = [number for number, (first, end) in enumerate(self._groups) if first < begin + count and begin < end]
-        axes = self._one_axis(file, groups)
+        with damage_named(self.part.files.scalars):
+            axes = self._one_axis(file, groups)
         columns = ["step", "time", "value", *(["seq"] if with_seq else []), *(["axis"] if axes is None else [])]
+        axis: np.ndarray[Any, Any] | int = 0
         with damage_named(self.part.files.scalars):
             table = self._table(groups, columns, threads=into is None)
-        if table.num_rows != count:
-            table = table.slice(begin - self._groups[groups[0]][0], count)
-        axis: np.ndarray[Any, Any] | int = 0
-        if axes is None:
-            axis, axes = dictionary(table, "axis")
-        seq = integers(table, "seq") if with_seq else None
+            check_columns(table)
+            if table.num_rows != count:
+                table = table.slice(begin - self._groups[groups[0]][0], count)
+            if axes is None:
+                axis, axes = dictionary(table, "axis")
+            seq = integers(table, "seq") if with_seq else None
         if into is None:
             into = (np.empty(count, np.int64), np.empty(count), np.empty(count))
         step, time, value = into
@@ -123,18 +143,19 @@ class ScalarPart:
 
     def _open(self) -> Any:
         if self._file is None:
-            parquet = load_parquet(self.part.files.scalars)
-            with damage_named(self.part.files.scalars):
-                self._file = parquet.ParquetFile(
-                    self.part.files.scalars, read_dictionary=["name", "axis"], page_checksum_verification=True
-                )
-            metadata = self._file.metadata
-            ends = np.cumsum([0, *(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))])
+            path = self.part.files.scalars
+            file = open_columns(path)
+            with damage_named(path):
+                metadata = file.metadata
+                ends = np.cumsum([0, *(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))])
+                if int(ends[-1]) != sum(rows for rows, _, _ in self.names.values()):
+                    raise ValueError(f"it has {ends[-1]} rows, and {self.part.files.events.name} says otherwise")
             self._groups = list(pairwise(ends.tolist()))
             place = 0
             for name, (rows, _, _) in self.names.items():
                 self._places[name] = place
                 place += rows
+            self._file = file
         return self._file
 
     def _table(self, groups: list[int], columns: list[str], *, threads: bool) -> Any:
@@ -311,7 +332,8 @@ def read_side_by_side(parts: list[ScalarPart], name: str) -> list[PartRows]:
         parts: Those that have rows of it, in order.
         name: The scalar.
     """
-    counts = [part.count(name) for part in parts]
+    # Opened first: how many rows there are is believed once the file says the same.
+    counts = [part.open().count(name) for part in parts]
     ends = np.cumsum([0, *counts]).tolist()
     whole = (np.empty(ends[-1], np.int64), np.empty(ends[-1]), np.empty(ends[-1]))
 

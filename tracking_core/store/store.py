@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.errors import InvalidValueError, RunNotFoundError, StoreError
-from tracking_core.layout import find_run, project_directories, tombstone_of
+from tracking_core.layout import find_run, run_places, tombstone_of
 from tracking_core.mirror.address import is_address
 from tracking_core.store.comparing import Comparison, compare
 from tracking_core.store.filters import RunFilter
@@ -163,22 +162,19 @@ class Store:
             self._mirror.refresh()
         # What cannot be read must not hide the rest.
         self.unreadable = {}
-        for project in project_directories(self.root):
+        for project, names in run_places(self.root):
             index = self._indices.setdefault(project.name, ProjectIndex(self.root, project.name))
             listing = listings[project.name] = index.begin()
-            with contextlib.suppress(OSError):
-                # Names, because paths take long to sort.
-                for name in sorted(os.listdir(project)):  # noqa: PTH208 - as above
-                    try:
-                        record = listing.record(project / name)
-                    except RunNotFoundError:
-                        # Removed since the names were read.
-                        continue
-                    except StoreError as error:
-                        self.unreadable[project / name] = str(error)
-                        continue
+            for name in names:
+                try:
+                    record = listing.record(project / name)
                     if record is not None:
                         yield record if self._mirror is None else self._mirrored(project / name, just_listed=True)
+                except RunNotFoundError:
+                    # Removed since the names were read.
+                    continue
+                except (StoreError, OSError) as error:
+                    self.unreadable[project / name] = str(error)
 
     def __repr__(self) -> str:
         return f"Store({self.place!r})"

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tracking_core.journal import Cut, Event, JournalReader, Superseded, Truncation
-from tracking_core.journal.part_reader import PartReader, dictionary, integers, load_parquet, part_lines
+from tracking_core.journal.part_reader import (
+    PartReader,
+    check_columns,
+    damage_named,
+    dictionary,
+    integers,
+    open_columns,
+    part_lines,
+)
 from tracking_core.journal.superseded import EXEMPT, STEPPED
 from tracking_core.store.parts import COLUMNS
 
@@ -136,14 +144,16 @@ def _all_blocks(directory: Path, writer: str, beyond: int | None) -> Iterator[_B
 
 
 def _of_columns(part: PartReader, beyond: int | None) -> _Block:
-    with load_parquet(part.files.scalars).ParquetFile(part.files.scalars, read_dictionary=["name", "axis"]) as file:
+    path = part.files.scalars
+    with open_columns(path) as file, damage_named(path):
         groups = [number for number in range(file.num_row_groups) if beyond is None or _largest(file, number) > beyond]
         is_whole = len(groups) == file.num_row_groups
         table = file.read_row_groups(groups, columns=["name", "seq", "axis", "step", "time"])
-    if not table.num_rows:
-        return _of_events([])._replace(last=part.files.last, whole=is_whole)
-    names, texts = dictionary(table, "name")
-    axis, axes = dictionary(table, "axis")
+        check_columns(table)
+        if not table.num_rows:
+            return _of_events([])._replace(last=part.files.last, whole=is_whole)
+        names, texts = dictionary(table, "name")
+        axis, axes = dictionary(table, "axis")
     wanted = ~np.array([text.startswith(EXEMPT) for text in texts])[names]
     return _Block(
         axes, integers(table, "seq")[wanted], axis[wanted], integers(table, "step")[wanted],

@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core.errors import JournalError, MissingDependencyError
+from tracking_core.errors import JournalError, MissingDependencyError, StoreError
 from tracking_core.journal import Event, decode_line
 from tracking_core.journal.events import RECORD_KINDS, blob_path, blobs_of
 from tracking_core.journal.liveness import is_alive
@@ -23,14 +23,22 @@ from tracking_core.journal.part_reader import (
     read_damage,
     read_header,
 )
+from tracking_core.journal.regular import bounded_lines, open_regular
 from tracking_core.journal.segment_reader import SegmentReader
 from tracking_core.journal.segments import PartFiles, WriterFiles, find_files, split_segment_name
-from tracking_core.layout import read_run
+from tracking_core.layout import RUN_FILE, orphans, read_run
+from tracking_core.store.mirrored import fetch_everything
 from tracking_core.store.parts import COLUMNS, KINDS, content_digest
+
+if TYPE_CHECKING:
+    from tracking_core.store.records import RunRecord
+    from tracking_core.store.store import Store
 
 _CHUNK = 1 << 20
 _TRIES = 3
 _END = 1 << 62
+_NAMED = 1000
+"""Of missing segments in a row so many are named."""
 Place = tuple[Path, int | None]
 """Where something is referred to: file, and offset in it."""
 
@@ -102,6 +110,29 @@ def verify(directory: Path, *, quick: bool = False) -> Verified:
         _check_media(directory, referred, found)
         _check_contents(referred, found, quick=quick)
         return found
+
+
+def verify_record(record: RunRecord, *, quick: bool = False) -> Verified:
+    """Check a run of a listing; that it cannot be read is wrong with it, and keeps nobody from the others."""
+    try:
+        fetch_everything(record)
+        return verify(record.dir, quick=quick)
+    except (StoreError, OSError) as error:
+        return Verified(breaks=[Break(record.dir, None, str(error))])
+
+
+def not_runs(store: Store) -> list[tuple[str, Verified]]:
+    """What stands where runs do and is none: (name, what is wrong).
+
+    Args:
+        store: The store, after a listing: runs that this left out are among them, and journals without a `run.json`.
+    """
+    wrong = {place: Break(place / RUN_FILE, None, why) for place, why in store.unreadable.items()}
+    wrong |= {
+        place: Break(place, None, f"a journal without {RUN_FILE}: no other command sees this run")
+        for place in orphans(store.root)
+    }
+    return [(place.name, Verified(breaks=[one])) for place, one in wrong.items()]
 
 
 class _Referred:
@@ -187,8 +218,8 @@ class _Writer:
         over = not is_alive(self._directory, self._writer)
         try:
             events = reader.read(final=over)
-            with path.open("rb") as file:
-                first = file.readline().rstrip(b"\n")
+            with open_regular(path) as file:
+                first = next(bounded_lines(file), (0, None))[1] or b""
         except FileNotFoundError:
             raise
         except (OSError, JournalError) as error:
@@ -217,7 +248,7 @@ class _Writer:
 
     def _take(self, event: Event, number: int, path: Path, offset: int | None) -> None:
         self._found.events += 1
-        if event.kind == "seal" and isinstance(event.fields.get("segment"), int):
+        if event.kind == "seal":
             self._seals[event.fields["segment"]] = event.fields, path
         wrong = self._referred.take(event, path, offset)
         if wrong is not None:
@@ -229,14 +260,15 @@ class _Writer:
         digests = ((digest, part.events) for digest in header["digests"])
         self._merged.update(zip(range(first, last + 1), digests, strict=True))
         offset = count = records = whole = 0
-        with part.events.open("rb") as file:
-            for line in file:
-                length = len(line.rstrip(b"\n"))
+        with open_regular(part.events) as file:
+            for length, line in bounded_lines(file):
+                event = None
                 try:
-                    event = decode_line(line.rstrip(b"\n"), self._writer) if length else None
+                    if line is None:
+                        raise JournalError("the line is longer than any that was written")  # noqa: TRY301 - as below
+                    event = decode_line(line, self._writer) if length else None
                 except JournalError as error:
                     self._break(first, part.events, offset, f"{error} ({length} bytes)")
-                    event = None
                 if event is not None and event.kind == "damage":
                     damage = read_damage(event, self._directory)
                     number = (split_segment_name(damage.file.name) or ("", first))[1]
@@ -246,7 +278,7 @@ class _Writer:
                     records += event.kind in RECORD_KINDS
                     whole += event.kind == "scalars"
                     self._take(event, first, part.events, offset)
-                offset += len(line)
+                offset += length + 1
         calls = self._check_scalars(part, first, header["content"])
         if calls is not None:
             self._found.events += calls
@@ -283,11 +315,13 @@ class _Writer:
 
     def _check_chain(self) -> None:
         segments = self._files.segments
-        there = segments.keys() | self._merged.keys()
-        for number in range(1, max(there, default=0)):
-            if number not in there:
+        before = 0
+        for there in sorted(segments.keys() | self._merged.keys()):
+            # Any number of them, if somebody gave a file the name of the millionth.
+            for number in range(before + 1, min(there, before + 1 + _NAMED)):
                 path = self._directory / "journal" / f"{self._writer}-{number:06d}.jsonl"
                 self._break(number, path, None, f"segment {number} of writer {self._writer} is gone, and is in no part")
+            before = there
         for number in sorted(self._seals.keys() | (self._merged.keys() & segments.keys())):
             seal, path = self._seals.get(number, (None, None))
             merged, part = self._merged.get(number, (None, None))
@@ -366,7 +400,7 @@ def _check_contents(referred: _Referred, found: Verified, *, quick: bool) -> Non
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

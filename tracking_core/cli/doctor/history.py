@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import tempfile
@@ -16,8 +17,9 @@ from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.hookspecs import Finding
 from tracking_core.journal import Event, JournalReader, Place, decode_line
 from tracking_core.journal.liveness import is_alive
+from tracking_core.journal.regular import open_regular
 from tracking_core.journal.segments import WriterFiles, by_start, find_files
-from tracking_core.layout import RUN_FILE, project_directories, read_run
+from tracking_core.layout import RUN_FILE, read_run, run_places
 from tracking_core.naming import printable
 from tracking_core.targets import Target, parse_target
 
@@ -92,16 +94,10 @@ def misplaced_runs() -> list[str]:
 
 def _run_files(root: Path) -> Iterator[tuple[float, str]]:
     """(time of the start, directory) of every run under a root."""
-    for project in project_directories(root):
-        try:
-            entries = list(os.scandir(project))
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                yield Path(entry.path, RUN_FILE).stat().st_mtime, entry.path
-            except OSError:
-                continue
+    for project, names in run_places(root):
+        for name in names:
+            with contextlib.suppress(OSError):
+                yield (project / name / RUN_FILE).stat().st_mtime, str(project / name)
 
 
 def _look(directory: Path, facts: Mapping[str, Any]) -> RunLook:
@@ -137,7 +133,7 @@ class _Ends:
 
 
 def _ends(path: Path) -> _Ends:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         first = file.readline(_TAIL)
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL))

@@ -33,8 +33,9 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
     if bool(runs) == every:
         raise click.UsageError("name runs, or give --all")
     own_root(root, "compact")
-    records = open_store(root).runs() if every else choose_all(runs, root)
-    done: list[dict[str, Any]] = []
+    store = open_store(root)
+    records = store.runs() if every else choose_all(runs, root)
+    done: list[dict[str, Any]] = [{"id": place.name, "error": why} for place, why in store.unreadable.items()]
     with progress("compacting", len(records)) as advance:
         for record in records:
             entry: dict[str, Any] = {"id": record.id, "error": None}
@@ -55,7 +56,7 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
         sys.exit(0 if ok else 1)
     for entry in done:
         if entry["error"] is not None:
-            click.echo(f"{entry['id']}: {printable(str(entry['error']), limit=1000)}", err=True)
+            click.echo(f"{printable(entry['id'])}: {printable(str(entry['error']), limit=1000)}", err=True)
         elif entry["parts"] or entry["removed"]:
             stays = f"; {entry['waiting']} files stay until every target has had them" if entry["waiting"] else ""
             stays += f"; {entry['damaged']} files are damaged and stay" if entry["damaged"] else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ from tracking_core.cli.arguments import json_option, root_option, said_plainly
 from tracking_core.protocol import STATUSES
 
 if TYPE_CHECKING:
-    from tracking_core.cli.listing import Row
+    from tracking_core.cli.listing import Row, Unreadable
 
 
 @click.command()
@@ -59,6 +60,8 @@ def verb(
     EXPR compares with = != < <= > >= or ~ (a regular expression is found in it). On its left stands a metric, which
     means its last value; config.NAME; or one of id, name, project, status, group, job_type, notes, started, finished,
     duration. A run that has no such value does not match. --sort puts such runs last.
+
+    A run that cannot be read is shown as unreadable, stderr says why, and the command ends with 1.
     """
     from tracking_core.cli import listing
     from tracking_core.cli.expressions import parse
@@ -67,22 +70,28 @@ def verb(
     if ids and as_json:
         raise click.UsageError("--ids and --json cannot be combined")
     parsed = [parse(text) for text in conditions]
-    rows = listing.rows(root, projects, statuses, tags, parsed, sort=sort, reverse=reverse, limit=limit)
+    rows, unreadable = listing.rows(root, projects, statuses, tags, parsed, sort=sort, reverse=reverse, limit=limit)
     if as_json:
-        print_json({"runs": [row.as_json() for row in rows]})
+        print_json({"runs": [row.as_json() for row in rows], "unreadable": [one.as_json() for one in unreadable]})
     elif ids:
         for row in rows:
             click.echo(row.record.id)
-    elif rows:
-        _print(rows, list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)])))
+    elif rows or unreadable:
+        _print(
+            rows, unreadable, list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
+        )
     else:
         from tracking_core.store import open_store
 
         asked = projects or statuses or tags or conditions
         click.echo(shown("no runs match" if asked else f"no runs under {open_store(root).place}"), err=True)
+    broken = [row for row in rows if row.is_broken]
+    for why in [*(str(row.problem) for row in broken), *(one.problem for one in unreadable)]:
+        click.echo(f"unreadable: {shown(why)}", err=True)
+    sys.exit(1 if broken or unreadable else 0)
 
 
-def _print(rows: list[Row], columns: list[str]) -> None:
+def _print(rows: list[Row], unreadable: list[Unreadable], columns: list[str]) -> None:
     from tracking_core.cli.output import Output, duration, moment, number, status_style
 
     extra = [name for name in columns if name not in {"id", "name", "project", "status", "started", "duration"}]
@@ -101,6 +110,8 @@ def _print(rows: list[Row], columns: list[str]) -> None:
                 *("" if value is None else number(value) for value in values),
             )
         )
+    status = ("unreadable", status_style(None))
+    lines += [(one.dir.name, "", one.dir.parent.name, status, "-", "-", "", *("" for _ in extra)) for one in unreadable]
     Output().table(
         ("id", "name", "project", "status", "started", "duration", "tags", *extra),
         lines,

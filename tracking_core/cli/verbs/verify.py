@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from tracking_core.cli.arguments import RunName, json_option, progress, root_option, said_plainly
+
+if TYPE_CHECKING:
+    from tracking_core.store.verify import Verified
 
 
 @click.command(short_help="Check that runs are as they were written.")
@@ -19,24 +23,26 @@ from tracking_core.cli.arguments import RunName, json_option, progress, root_opt
 def verb(runs: tuple[str, ...], every: bool, quick: bool, root: str | None, as_json: bool) -> None:
     """Check every checksum and digest of RUNs, every medium, every content of an artifact, and name what is wrong.
 
-    Of a run that goes on what is there is checked. Ends with 1 when something is not as it was written.
+    With --all runs that cannot be read are named as well, and journals without a run.json, which no listing has. Of a
+    run that goes on what is there is checked. Ends with 1 when something is not as it was written.
     """
     from tracking_core.cli.choosing import choose_all
     from tracking_core.cli.output import print_json
     from tracking_core.naming import printable
     from tracking_core.store import open_store
-    from tracking_core.store.mirrored import fetch_everything
-    from tracking_core.store.verify import verify
+    from tracking_core.store.verify import not_runs, verify_record
 
     if bool(runs) == every:
         raise click.UsageError("name runs, or give --all")
-    records = open_store(root).runs() if every else choose_all(runs, root)
+    store = open_store(root)
+    records = store.runs() if every else choose_all(runs, root)
     with progress("verifying", len(records)) as advance:
-        found = []
+        found: list[tuple[str, Verified]] = []
         for record in records:
-            fetch_everything(record)
-            found.append((record, verify(record.dir, quick=quick)))
+            found.append((record.id, verify_record(record, quick=quick)))
             advance()
+    if every:
+        found += not_runs(store)
     ok = all(result.ok for _, result in found)
     if as_json:
         print_json(
@@ -44,7 +50,7 @@ def verb(runs: tuple[str, ...], every: bool, quick: bool, root: str | None, as_j
                 "ok": ok,
                 "runs": [
                     {
-                        "id": record.id,
+                        "id": run_id,
                         "ok": result.ok,
                         "files": result.files,
                         "events": result.events,
@@ -53,17 +59,17 @@ def verb(runs: tuple[str, ...], every: bool, quick: bool, root: str | None, as_j
                         ],
                         "unchecked": result.unchecked,
                     }
-                    for record, result in found
+                    for run_id, result in found
                 ],
             }
         )
         sys.exit(0 if ok else 1)
-    for record, result in found:
+    for run_id, result in found:
         if result.ok:
-            click.echo(f"{record.id}: {result.events} events in {result.files} files are as they were written")
+            click.echo(f"{run_id}: {result.events} events in {result.files} files are as they were written")
         else:
             more = f" (the first of {len(result.breaks)})" if len(result.breaks) > 1 else ""
-            click.echo(f"{record.id}: {printable(str(result.breaks[0]), limit=1000)}{more}")
+            click.echo(f"{printable(run_id)}: {printable(str(result.breaks[0]), limit=1000)}{more}")
         for text in result.unchecked:
-            click.echo(f"{record.id}: not checked: {printable(text, limit=1000)}", err=True)
+            click.echo(f"{run_id}: not checked: {printable(text, limit=1000)}", err=True)
     sys.exit(0 if ok else 1)
