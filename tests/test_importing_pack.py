@@ -499,7 +499,7 @@ def test_an_unpacking_that_was_killed_can_be_repeated(run, monkeypatch):
 
 def test_an_import_on_another_host_is_not_swept_away(tmp_path):
     """Its process cannot be looked for; it is at work as long as its files change."""
-    place = tmp_path / "store" / staging_module.FOLDER / "x"
+    place = tmp_path / "store" / staging_module.FOLDER / "0123456789abcdef"
     (place / "run" / "journal").mkdir(parents=True)
     (place / "owner").write_text(json.dumps({"pid": 1, "host": "another", "boot": "b", "started": 5, "beat": 0}))
     journal = place / "run" / "journal" / "w-000001.jsonl"

@@ -30,6 +30,7 @@ import msgspec
 
 from tracking_core.errors import RunExistsError, RunNotFoundError, StoreError
 from tracking_core.journal.lines import FORMAT, pack, unpack
+from tracking_core.names import is_run_id
 from tracking_core.naming import FILE_NAMES
 
 RUN_FILE = "run.json"
@@ -82,9 +83,25 @@ def read_run(directory: Path) -> dict[str, Any]:
     wrong = [key for key, kind in expected.items() if version is None or not isinstance(facts.get(key), kind)]
     if version is not None and not _are_forks(facts.get("forks", [])):
         wrong.append("forks")
+    if not wrong and not is_run_id(facts["id"]):
+        # It becomes part of paths, here and at backends.
+        wrong.append("id")
     if wrong:
         raise StoreError(f"{directory / RUN_FILE} is not what describes a run: see {', '.join(wrong)} in it")
     return facts
+
+
+def check_identity(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Check that a run directory is called as its run is, where something is made that others find by that name.
+
+    Raises:
+        StoreError: It is not.
+    """
+    if directory.name != facts["id"]:
+        raise StoreError(
+            f"{directory} holds the run {facts['id']!r}, and is not called so: it was renamed or copied; give the "
+            "directory that name, beside no other run of it"
+        )
 
 
 def _are_forks(value: Any) -> bool:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -21,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tracking_core import trees
 from tracking_core.errors import StoreError, TrackingError
 from tracking_core.journal.liveness import STALE
 from tracking_core.layout import RUN_FILE, replace_file
@@ -112,10 +112,10 @@ class MirrorCache:
 
     @staticmethod
     def _forget_all(project: Path, there: Iterable[str]) -> None:
-        with contextlib.suppress(OSError):
-            for path in project.iterdir():
-                if path.name not in there and path.is_dir():
-                    _forget(path)
+        with contextlib.suppress(OSError), trees.opened(project) as fd:
+            for name in trees.names(fd):
+                if name not in there and trees.is_directory(name, fd):
+                    _forget(project / name)
 
     def refresh_run(self, directory: Path, age: float = FRESH) -> None:
         """Bring one run up to date.
@@ -238,7 +238,8 @@ class MirrorCache:
     def _bring_artifacts(self, project: str, there: Mapping[str, Listed]) -> None:
         folder = self.root / project / "artifacts"
         if not there:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError), trees.opened(folder.parent) as fd:
+                trees.remove(folder.name, fd)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with self._locked(folder):
@@ -268,9 +269,11 @@ class MirrorCache:
 
 def _forget(directory: Path) -> None:
     """Let go of a run that is gone from the mirror. How far targets have come stays: it may be back."""
-    for path in directory.iterdir() if directory.is_dir() else ():
-        if path.name != "cursors":
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), trees.opened(directory) as fd:
+        for name in trees.names(fd):
+            if name != "cursors":
+                with contextlib.suppress(OSError):
+                    trees.remove(name, fd)
 
 
 class _State:
@@ -288,9 +291,11 @@ class _State:
         """Cursor → digest of what was taken from the mirror."""
         self.looked = 0.0
         """When the mirror was looked at."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             content = json.loads(self._path.read_bytes())
-            self.seen, self.taken, self.looked = content["seen"], content["taken"], content["looked"]
+            # They become paths.
+            self.seen = {name: mark for name, mark in content["seen"].items() if all(map(is_safe, name.split("/")))}
+            self.taken, self.looked = content["taken"], content["looked"]
 
     def save(self) -> None:
         """Keep it."""
