@@ -22,20 +22,26 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
+from tracking_core._version import __version__
 from tracking_core.errors import RunExistsError, RunNotFoundError, StoreError
 from tracking_core.journal.lines import FORMAT, pack, unpack
 from tracking_core.names import is_run_id
 from tracking_core.naming import FILE_NAMES
+from tracking_core.redaction import redact_text, redact_url
+from tracking_core.trees import opened, read_file
 
 RUN_FILE = "run.json"
 ORIGIN_FILE = "origin.json"
 """Beside `run.json` in a run that came from elsewhere: where from. What such a run says of targets is not obeyed."""
+ORIGIN_FORMAT = 1
+_LARGEST_ORIGIN = 1 << 16
 REMOVED = ".removed"
 """Directory of the tombstones in a project."""
 
@@ -122,6 +128,40 @@ def is_from_elsewhere(directory: Path) -> bool:
     except OSError:
         return True
     return True
+
+
+def write_origin(directory: Path, kind: str, source: str, identity: str) -> None:
+    """Say in a run directory that its run came from elsewhere, and where from; before the run is seen.
+
+    Args:
+        directory: The run directory. What stood there before is replaced: it is not ours.
+        kind: What it came from, such as "pack" or "wandb".
+        source: The file or directory, or a URL.
+        identity: What tells this source from others: a digest in hex.
+    """
+    facts = {
+        "v": ORIGIN_FORMAT,
+        "kind": kind,
+        "source": redact_url(source) if "://" in source else redact_text(source),
+        "identity": identity,
+        "time": round(time.time(), 6),
+        "by": f"tracking-core {__version__}",
+    }
+    place = directory / ORIGIN_FILE
+    place.unlink(missing_ok=True)
+    write_exclusively(place, dump_json(facts))
+
+
+def read_origin(directory: Path) -> dict[str, Any] | None:
+    """What stands in `origin.json`; None for a run that was recorded here, and {} where it cannot be read."""
+    if not is_from_elsewhere(directory):
+        return None
+    try:
+        with opened(directory) as fd:
+            facts = load_json(read_file(ORIGIN_FILE, fd, _LARGEST_ORIGIN))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", facts) if isinstance(facts, dict) else {}
 
 
 def find_run(root: Path, run_id: str) -> Path:

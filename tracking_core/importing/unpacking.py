@@ -28,6 +28,7 @@ from tracking_core.layout import (
     replace_file,
     run_directory,
     write_exclusively,
+    write_origin,
 )
 from tracking_core.names import check_run_id
 from tracking_core.naming import FILE_NAMES
@@ -66,7 +67,7 @@ def unpack_run(path: Path, root: Path) -> Imported:
 
 def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Imported:
     inside = entries(archive, path)
-    listed, aliases = _manifest(archive, inside, path)
+    listed, aliases, made_of = _manifest(archive, inside, path)
     needed, free = sum(info.file_size for info in inside.values()), shutil.disk_usage(place).free
     if needed > free:
         raise StoreError(f"{path} needs {needed} bytes, and {root} has {free} left")
@@ -82,6 +83,8 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
     if there and (directory / RUN_FILE).read_bytes() != (place / "run" / RUN_FILE).read_bytes():
         raise RunExistsError(f"there is another run of the id {facts['id']!r} in {directory}; nothing was unpacked")
     if not there:
+        # Whatever the pack has in its place: what it says of targets was said elsewhere.
+        write_origin(place / "run", "pack", str(path.absolute()), made_of)
         _place_blobs(place, root)
         problems = _place_versions(versions, place, root, directory.parent, aliases)
         there = not publish(place / "run", directory)
@@ -92,12 +95,13 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
 
 def _manifest(
     archive: zipfile.ZipFile, inside: Mapping[str, zipfile.ZipInfo], path: Path
-) -> tuple[Mapping[str, Any], Mapping[str, Sequence[str]]]:
-    """What is listed: the files with size and digest, and the aliases of versions."""
+) -> tuple[Mapping[str, Any], Mapping[str, Sequence[str]], str]:
+    """What is listed: the files with size and digest, and the aliases of versions; and the digest of that list."""
     if MANIFEST not in inside or inside[MANIFEST].file_size > _LARGEST_MANIFEST:
         raise StoreError(f"{path} is a ZIP archive, but no pack of a run: it has no {MANIFEST}")
     try:
-        manifest = load_json(archive.read(MANIFEST))
+        content = archive.read(MANIFEST)
+        manifest = load_json(content)
         version, listed, aliases = manifest["v"], manifest["files"], manifest.get("aliases", {})
         known = isinstance(version, int) and isinstance(aliases, dict)
         known = known and all(
@@ -111,7 +115,8 @@ def _manifest(
     if listed.keys() != inside.keys() - {MANIFEST}:
         wrong = sorted(listed.keys() ^ (inside.keys() - {MANIFEST}))
         raise StoreError(f"{path} does not hold what it lists: see {wrong[0][:100]!r}")
-    return listed, aliases
+    # Of all files at once, without reading the archive again.
+    return listed, aliases, hashlib.sha256(content).hexdigest()
 
 
 def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, to: Path, facts: Mapping[str, Any], path: Path) -> None:
