@@ -37,6 +37,10 @@ from tracking_core.staging import publish, staging
 _CHUNK = 1 << 20
 _LARGEST_MANIFEST = 1 << 26
 """Bytes of JSON that are read at once; a few kilobytes in an archive can be any number of them."""
+_MOST_VALUES = 1 << 21
+"""Values in it; each takes a hundred bytes or more."""
+_LARGE, _RATIO = 1 << 26, 300
+"""From how many bytes on a file must not be so many times as large as in the archive: no journal or medium is."""
 #: What zipfile raises for archives that are damaged, one way or another.
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, OverflowError, UnicodeError)
 
@@ -74,6 +78,10 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
     for name, info in inside.items():
         if name.endswith(".json") and info.file_size > _LARGEST_MANIFEST:
             raise StoreError(f"{path} is refused: {name!r} in it has {info.file_size} bytes")
+        if info.file_size > _LARGE and info.file_size > _RATIO * info.compress_size:
+            raise StoreError(
+                f"{path} is refused: {name!r} in it has {info.compress_size} bytes and becomes {info.file_size}"
+            )
     for name, facts in listed.items():
         _extract(archive, inside[name], place / name, facts, path)
     directory, facts = _destination(place / "run", root, path)
@@ -101,7 +109,7 @@ def _manifest(
         raise StoreError(f"{path} is a ZIP archive, but no pack of a run: it has no {MANIFEST}")
     try:
         content = archive.read(MANIFEST)
-        manifest = load_json(content)
+        manifest = _load_bounded(content)
         version, listed, aliases = manifest["v"], manifest["files"], manifest.get("aliases", {})
         known = isinstance(version, int) and isinstance(aliases, dict)
         known = known and all(
@@ -117,6 +125,17 @@ def _manifest(
         raise StoreError(f"{path} does not hold what it lists: see {wrong[0][:100]!r}")
     # Of all files at once, without reading the archive again.
     return listed, aliases, hashlib.sha256(content).hexdigest()
+
+
+def _load_bounded(content: bytes) -> Any:
+    """JSON as values, unless there are more of them than a pack has.
+
+    Raises:
+        ValueError: There are, or it is no JSON.
+    """
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > _MOST_VALUES:
+        raise ValueError(f"it holds more than {_MOST_VALUES} values")
+    return load_json(content)
 
 
 def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, to: Path, facts: Mapping[str, Any], path: Path) -> None:
@@ -142,9 +161,10 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, to: Path, facts: M
 def _destination(run: Path, root: Path, path: Path) -> tuple[Path, dict[str, Any]]:
     """Where the run belongs, and what it is."""
     try:
+        _load_bounded((run / RUN_FILE).read_bytes())
         facts = read_run(run)
         check_run_id(facts["id"])
-    except TrackingError as error:
+    except (TrackingError, ValueError, RecursionError, FileNotFoundError) as error:
         raise StoreError(f"{path} holds no run that can be read: {error}") from error
     directory = run_directory(root, facts["project"], facts["id"])
     try:
@@ -166,7 +186,7 @@ def _place_blobs(place: Path, root: Path) -> None:
 def _version(packed: Path, path: Path) -> tuple[Path, dict[str, Any]]:
     """The manifest of a version, which must be one, and stand where it belongs."""
     try:
-        manifest = load_json(packed.read_bytes())
+        manifest = _load_bounded(packed.read_bytes())
         where = (FILE_NAMES.encode(manifest["type"]), FILE_NAMES.encode(manifest["name"]), f"v{manifest['version']}")
         sound = where == (packed.parent.parent.name, packed.parent.name, packed.stem)
         sound = sound and type(manifest["version"]) is int and isinstance(manifest["metadata"], dict)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tracking_core.journal.lines import Event, pack, to_json, unpack
 from tracking_core.mirror.fetching import fetched, is_copy
 from tracking_core.trees import is_plain_file
 from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video
+from tracking_core.values.images import LARGEST_DECODED
 
 ORIGIN = "origin.json"
 """As `layout.ORIGIN_FILE`, which stands above this module."""
@@ -189,13 +191,23 @@ def _read_medium(kind: str, fields: Mapping[str, Any], directory: Path) -> Any:
         return Audio.from_wav(path.read_bytes(), fields.get("caption"))
     if kind == "video":
         if path.suffix == ".npz":
-            # From memory: of a damaged archive numpy would leave the file open.
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                return Video(archive["frames"], fields["fps"])
+            return Video(_frames(path), fields["fps"])
         return Video(path, fields["fps"])
     if path.name.endswith(".plotly.json"):
         return Figure.from_plotly(path.read_text(encoding="utf-8", errors="surrogatepass"))
     return Figure(path.read_bytes())
+
+
+def _frames(path: Path) -> np.ndarray[Any, Any]:
+    # From memory: of a damaged archive numpy would leave the file open.
+    content = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(content) as archive:
+        size = max((info.file_size for info in archive.infolist()), default=0)
+    if size > LARGEST_DECODED:
+        raise ValueError(f"frames of {size} bytes; up to {LARGEST_DECODED} are read, and a run takes no more than half")
+    content.seek(0)
+    with np.load(content, allow_pickle=False) as archive:
+        return archive["frames"]
 
 
 def _medium(directory: Path, name: str) -> Path:

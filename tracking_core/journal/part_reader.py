@@ -14,6 +14,8 @@ from tracking_core.journal.segments import PartFiles
 
 EVENT = 96
 """Bytes that an event of a part counts for, where bytes are counted."""
+MOST_ROWS = 1 << 25
+"""Several times what eight full segments hold, at six bytes a value."""
 _BLOCK = 1 << 16
 """Rows that are turned into Python numbers at a time."""
 
@@ -211,12 +213,29 @@ def read_columns(path: Path, columns: list[str]) -> Any:
     """
     parquet = load_parquet(path)
     with damage_named(path):
+        check_rows(path, parquet.read_metadata(path))
         return parquet.read_table(
             path,
             columns=columns,
             read_dictionary=["name", "axis", "kind"],
             partitioning=None,
             page_checksum_verification=True,
+        )
+
+
+def check_rows(path: Path, metadata: Any) -> None:
+    """Refuse a Parquet file of more rows than a part can have: a few bytes may stand for any number of them.
+
+    Args:
+        path: The file.
+        metadata: Its metadata, as pyarrow gives it.
+
+    Raises:
+        JournalError: It has more.
+    """
+    if metadata.num_rows > MOST_ROWS:
+        raise JournalError(
+            f"{path} has {metadata.num_rows} rows, and is no part of a journal: those have up to {MOST_ROWS}"
         )
 
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracking_core.journal.part_reader import PartReader, damage_named, dictionary, integers, load_parquet, part_lines
+from tracking_core.journal.part_reader import (
+    PartReader,
+    check_rows,
+    damage_named,
+    dictionary,
+    integers,
+    load_parquet,
+    part_lines,
+)
 
 if TYPE_CHECKING:
     from tracking_core.journal import Event
@@ -129,6 +137,7 @@ class ScalarPart:
                     self.part.files.scalars, read_dictionary=["name", "axis"], page_checksum_verification=True
                 )
             metadata = self._file.metadata
+            check_rows(self.part.files.scalars, metadata)
             ends = np.cumsum([0, *(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))])
             self._groups = list(pairwise(ends.tolist()))
             place = 0
