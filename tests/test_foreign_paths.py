@@ -318,3 +318,34 @@ def test_imported_names_stay_names(tmp_path, name):
     assert done.dir.parent.parent == tmp_path / "store" or done.dir.parent.parent.name == "store"
     assert tracking.open_store("store").run(done.run).scalar_names() == [name]
     assert {path.name for path in tmp_path.iterdir()} == {"log.csv", "store"}
+
+
+def test_compaction_removes_only_what_compactors_have_left(tmp_path):
+    run = a_run()
+    name = "w-00000001-00000002"
+    ours = [f".events-{name}.jsonl.4194305.0123456789ab", f".scalars-{name}.parquet.4194305.0123456789ab"]
+    theirs = [
+        ".events-2024",
+        ".scalars-mine.parquet",
+        f".events-{name}.jsonl.4194305.xyz",
+        ".scalars-",
+        ".events-a.b.c",
+    ]
+    for one in (*ours, *theirs):
+        (run.dir / one).write_text("x")
+        os.utime(run.dir / one, OLD)
+    assert invoke("compact", run.id, "--root", "runs").exit_code == 0
+    assert {path.name for path in run.dir.glob(".*")} == set(theirs)
+
+
+def test_a_run_is_not_packed_as_one_of_another_project(tmp_path):
+    """Its pack would hold that project's artifacts."""
+    run = a_run()
+    with tracking.start_run("private", root="runs", run_id="mine") as mine:
+        mine.log_artifact({"f": b"secret"}, name="model")
+    rewrite(run, project="private")
+    append(run, "use_artifact", artifact="model:v0", name="model", type="file", version=0, digest="")
+    for arguments in (["pack", "a"], ["export", "a", "--to", "out", "--partition", "--format", "csv"]):
+        result = invoke(*arguments, "--root", "runs")
+        assert (result.exit_code, "of the project 'private'" in result.output) == (1, True)
+    assert not list(tmp_path.glob("*.zip"))

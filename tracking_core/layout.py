@@ -98,7 +98,11 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 def check_identity(directory: Path, facts: Mapping[str, Any]) -> None:
-    """Check that a run directory is called as its run is, where something is made that others find by that name.
+    """Check that a run directory is called as its run is, and stands in its project, where others find it by that.
+
+    Args:
+        directory: The directory.
+        facts: Its `id` and `project`, as `run.json` says them.
 
     Raises:
         StoreError: It is not.
@@ -107,6 +111,11 @@ def check_identity(directory: Path, facts: Mapping[str, Any]) -> None:
         raise StoreError(
             f"{directory} holds the run {facts['id']!r}, and is not called so: it was renamed or copied; give the "
             "directory that name, beside no other run of it"
+        )
+    if directory.absolute().parent.name != FILE_NAMES.encode(facts["project"]):
+        raise StoreError(
+            f"{directory} holds a run of the project {facts['project']!r}, and is not called so: move it into the "
+            f"directory {FILE_NAMES.encode(facts['project'])!r}"
         )
 
 

@@ -125,7 +125,7 @@ def _series(record: RunRecord, names: Sequence[str], *, raw: bool) -> Iterator[S
 
 def _partition(place: Path, record: RunRecord, kind: str) -> Path:
     # What is percent-encoded is decoded by the readers of Hive partitions.
-    check_identity(record.dir, {"id": record.id})
+    check_identity(record.dir, {"id": record.id, "project": record.project})
     project, run_id = quote(record.project, safe="", errors="backslashreplace"), quote(record.id, safe="")
     return place / f"project={project}" / f"run_id={run_id}" / f"scalars.{kind}"
 

@@ -68,7 +68,7 @@ def pack_run(
         StoreError: The file is there already, or cannot be written.
     """
     record = run if isinstance(run, RunRecord) else open_store(root).run(run)
-    check_identity(record.dir, {"id": record.id})
+    check_identity(record.dir, {"id": record.id, "project": record.project})
     fetch_everything(record)
     file = Path(output) if output is not None else Path(f"{record.id}{ENDING}")
     if file.exists():
