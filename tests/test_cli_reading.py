@@ -565,7 +565,7 @@ def test_json_is_one_document_of_stable_fields(place):
     """What programs rely on: the fields that the documentation lists."""
     expected = {
         ("show", "base"): {
-            "id", "name", "project", "status", "error", "tags", "group", "job_type", "notes", "forked_from", "started", "finished", "dir", "config", "summary",
+            "id", "name", "project", "status", "error", "tags", "group", "job_type", "notes", "forked_from", "origin", "started", "finished", "dir", "config", "summary",
             "environment", "scalars", "images", "media", "artifacts", "used_artifacts", "alerts", "targets", "damage",
         },
         ("scalars", "base", "acc"): {"run", "series"},

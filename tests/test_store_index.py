@@ -342,8 +342,8 @@ def test_what_is_long_is_not_held(root, monkeypatch):
 def test_what_is_gone_is_dropped(root):
     indexed(root)
     shutil.copytree(root / "p", root / "q")
-    (root / ".index" / ".p.0123").write_bytes(b"left behind")
-    os.utime(root / ".index" / ".p.0123", (1, 1))
+    (root / ".index" / ".p.0123456789ab").write_bytes(b"left behind")
+    os.utime(root / ".index" / ".p.0123456789ab", (1, 1))
     tracking.open_store(root).runs()
     until = time.monotonic() + 30
     while not (root / ".index" / "q").exists():

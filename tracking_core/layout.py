@@ -23,23 +23,29 @@ import json
 import math
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
+from tracking_core._version import __version__
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError
 from tracking_core.journal.lines import FORMAT, pack, unpack
 from tracking_core.journal.regular import LARGEST, OddFileError, read_regular
 from tracking_core.journal.schema import Count, Number, Truncating, is_flat_enough
 from tracking_core.journal.segments import find_files
-from tracking_core.names import check_run_id
+from tracking_core.names import is_run_id
 from tracking_core.naming import FILE_NAMES
+from tracking_core.redaction import redact_text, redact_url
+from tracking_core.trees import opened, read_file
 
 RUN_FILE = "run.json"
 ORIGIN_FILE = "origin.json"
 """Beside `run.json` in a run that came from elsewhere: where from. What such a run says of targets is not obeyed."""
+ORIGIN_FORMAT = 1
+_LARGEST_ORIGIN = 1 << 16
 REMOVED = ".removed"
 """Directory of the tombstones in a project."""
 
@@ -139,17 +145,31 @@ def _is(value: Any, kind: Any) -> bool:
     return True
 
 
-def _is_id(value: str) -> bool:
-    # It becomes a part of paths.
-    try:
-        return check_run_id(value) == value
-    except SettingsError:
-        return False
-
-
 _FURTHER: Mapping[str, Callable[[Any], bool]] = {
-    "id": _is_id, "started": math.isfinite, "config": is_flat_enough, "environment": is_flat_enough,
+    "id": is_run_id, "started": math.isfinite, "config": is_flat_enough, "environment": is_flat_enough,
 }  # fmt: skip
+
+
+def check_identity(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Check that a run directory is called as its run is, and stands in its project, where others find it by that.
+
+    Args:
+        directory: The directory.
+        facts: Its `id` and `project`, as `run.json` says them.
+
+    Raises:
+        StoreError: It is not.
+    """
+    if directory.name != facts["id"]:
+        raise StoreError(
+            f"{directory} holds the run {facts['id']!r}, and is not called so: it was renamed or copied; give the "
+            "directory that name, beside no other run of it"
+        )
+    if directory.absolute().parent.name != FILE_NAMES.encode(facts["project"]):
+        raise StoreError(
+            f"{directory} holds a run of the project {facts['project']!r}, and is not called so: move it into the "
+            f"directory {FILE_NAMES.encode(facts['project'])!r}"
+        )
 
 
 def is_from_elsewhere(directory: Path) -> bool:
@@ -161,6 +181,40 @@ def is_from_elsewhere(directory: Path) -> bool:
     except OSError:
         return True
     return True
+
+
+def write_origin(directory: Path, kind: str, source: str, identity: str) -> None:
+    """Say in a run directory that its run came from elsewhere, and where from; before the run is seen.
+
+    Args:
+        directory: The run directory. What stood there before is replaced: it is not ours.
+        kind: What it came from, such as "pack" or "wandb".
+        source: The file or directory, or a URL.
+        identity: What tells this source from others: a digest in hex.
+    """
+    facts = {
+        "v": ORIGIN_FORMAT,
+        "kind": kind,
+        "source": redact_url(source) if "://" in source else redact_text(source),
+        "identity": identity,
+        "time": round(time.time(), 6),
+        "by": f"tracking-core {__version__}",
+    }
+    place = directory / ORIGIN_FILE
+    place.unlink(missing_ok=True)
+    write_exclusively(place, dump_json(facts))
+
+
+def read_origin(directory: Path) -> dict[str, Any] | None:
+    """What stands in `origin.json`; None for a run that was recorded here, and {} where it cannot be read."""
+    if not is_from_elsewhere(directory):
+        return None
+    try:
+        with opened(directory) as fd:
+            facts = load_json(read_file(ORIGIN_FILE, fd, _LARGEST_ORIGIN))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", facts) if isinstance(facts, dict) else {}
 
 
 def find_run(root: Path, run_id: str) -> Path:

@@ -17,6 +17,7 @@ MAX_RUN_ID = 64
 
 # Base 32 without i, l, o and u: nothing to misread, and few words by accident.
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ARTIFACTS = "artifacts"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -59,6 +60,11 @@ def readable_name(rng: RandomSource | None = None) -> str:
     return f"{adjective}-{noun}-{10 + source.randrange(90)}"
 
 
+def is_run_id(run_id: str) -> bool:
+    """Whether `check_run_id` takes it."""
+    return _RUN_ID.fullmatch(run_id) is not None and not run_id.endswith(".") and run_id.lower() != _ARTIFACTS
+
+
 def check_run_id(run_id: str) -> str:
     """`run_id`, if it may be one.
 
@@ -76,7 +82,7 @@ def check_run_id(run_id: str) -> str:
             f"{MAX_RUN_ID} letters, digits, '.', '_' or '-', beginning with a letter or a digit and not ending with "
             "'.'; leave it out to have one made"
         )
-    if run_id.lower() == "artifacts":
+    if run_id.lower() == _ARTIFACTS:
         raise SettingsError("run id 'artifacts': the artifacts of a project are kept under that name; take another")
     return run_id
 

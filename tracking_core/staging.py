@@ -2,7 +2,8 @@
 
 Crash invariant: a run that is being imported, unpacked or forked stands under `<root>/.staging/`, which no reader looks
 into, until all of it is there; then its directory is renamed into its project. What an interruption left behind is
-removed by the next one who puts a run together under that root.
+removed by the next one who puts a run together under that root: directories of the names that are given here and that
+hold the file which says whose they are, and nothing that a link leads to.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
-import shutil
 import socket
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
+from tracking_core import trees
 from tracking_core.errors import StoreError
 from tracking_core.journal.liveness import owner_of
 from tracking_core.journal.writer import process_facts
@@ -25,6 +28,10 @@ from tracking_core.layout import is_run
 
 FOLDER = ".staging"
 _LONG = 3600.0
+_OURS = re.compile(r"[0-9a-f]{16}")
+_OWNER = "owner"
+_FACTS = frozenset({"pid", "started", "boot", "host"})
+_LARGEST_OWNER = 1 << 12
 
 
 @contextlib.contextmanager
@@ -34,27 +41,56 @@ def staging(root: Path) -> Generator[Path]:
     Raises:
         StoreError: The root cannot be written.
     """
-    place = root / FOLDER / secrets.token_hex(8)
+    name = secrets.token_hex(8)
     try:
-        for again in (True, True, False):
+        folder = _begin(root, name)
+    except OSError as error:
+        raise StoreError(f"no run can be put together in {root}: {error}") from error
+    try:
+        _sweep(root / FOLDER, folder)
+        yield root / FOLDER / name
+    finally:
+        with contextlib.suppress(OSError):
+            trees.remove(name, folder)
+        os.close(folder)
+        with contextlib.suppress(OSError):
+            # The last one leaves nothing behind. Of a link this fails.
+            (root / FOLDER).rmdir()
+
+
+def _begin(root: Path, name: str) -> int:
+    """Make a directory of this process; a descriptor of the folder that it is in.
+
+    Raises:
+        StoreError: Something else is there in place of the folder.
+        OSError: The root cannot be written.
+    """
+    for again in (True, True, False):
+        with contextlib.ExitStack() as stack:
             try:
-                place.mkdir(parents=True)
-                break
+                fd = _open_folder(root / FOLDER)
+                stack.callback(os.close, fd)
+                os.mkdir(name, dir_fd=fd)
             except FileNotFoundError:
                 # Another process has just removed the folder after itself.
                 if not again:
                     raise
-        (place / "owner").write_text(json.dumps(process_facts()), encoding="utf-8")
-        _sweep(root)
-    except OSError as error:
-        raise StoreError(f"no run can be put together in {root}: {error}") from error
+                continue
+            with trees.opened(name, fd) as inside:
+                trees.write_file(_OWNER, inside, json.dumps(process_facts()).encode())
+            stack.pop_all()
+            return fd
+    raise AssertionError("the loop returns or raises")
+
+
+def _open_folder(folder: Path) -> int:
     try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            # The last one leaves nothing behind.
-            place.parent.rmdir()
+        folder.mkdir(parents=True, exist_ok=True)
+        return trees.open_directory(folder)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreError(
+            f"{folder} is a link, or no directory: runs are put together there, and it is cleared; remove it"
+        ) from error
 
 
 def publish(run: Path, place: Path, *, durable: bool = True) -> bool:
@@ -101,26 +137,33 @@ def _sync(run: Path) -> None:
                     os.close(fd)
 
 
-def _sweep(root: Path) -> None:
+def _sweep(folder: Path, fd: int) -> None:
     """Remove what was left behind by processes that were interrupted."""
-    for place in (root / FOLDER).iterdir():
-        with contextlib.suppress(OSError):
-            if _is_left(place):
-                shutil.rmtree(place, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for name in filter(_OURS.fullmatch, trees.names(fd)):
+            with contextlib.suppress(OSError):
+                if _is_left(folder / name, name, fd):
+                    trees.remove(name, fd)
 
 
-def _is_left(place: Path) -> bool:
-    """Whether nobody works in a directory any more.
+def _is_left(place: Path, name: str, fd: int) -> bool:
+    """Whether a directory is one of ours, and nobody works in it any more.
 
-    Of a process on another host, and of one that has not said yet who it is, only time tells: it is believed to be
-    gone when nothing has changed for an hour.
+    Of a process on another host only time tells: it is believed to be gone when nothing has changed for an hour.
     """
-    owner = place / "owner"
+    with trees.opened(name, fd) as inside:
+        owner = _owner(inside)
+        if owner is None:
+            return False
+        if owner["host"] == socket.gethostname():
+            return owner_of(place / _OWNER) is None
+        return time.time() - trees.newest_change(inside) > _LONG
+
+
+def _owner(inside: int) -> dict[str, Any] | None:
+    """Whose an open directory is; None where nothing says so, and it is none of ours."""
     try:
-        here = json.loads(owner.read_bytes())["host"] == socket.gethostname()
-    except (OSError, ValueError, KeyError, TypeError):
-        here = False
-    if here:
-        return owner_of(owner) is None
-    changed = max((path.stat().st_mtime for path in (place, *place.rglob("*"))), default=0.0)
-    return time.time() - changed > _LONG
+        facts = json.loads(trees.read_file(_OWNER, inside, _LARGEST_OWNER))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) and facts.keys() >= _FACTS else None

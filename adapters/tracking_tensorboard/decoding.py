@@ -310,13 +310,7 @@ def _picture(name: str, data: bytes) -> list[Image]:
         picture = to_images(name, data)
         # The file is kept as it is: the same pixels would give other bytes.
         return [Image.from_png(data)] if len(picture) == 1 else picture
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(io.BytesIO(data)) as image:
-            return to_images(name, image)
-    except OSError as error:
-        raise InvalidValueError(f"no image that Pillow can read: {error}") from error
+    return to_images(name, data)
 
 
 def _animation(data: bytes) -> Video | None:
@@ -325,7 +319,7 @@ def _animation(data: bytes) -> Video | None:
         return None
     from PIL import Image as Pillow
 
-    with Pillow.open(io.BytesIO(data)) as image:
+    with Pillow.open(io.BytesIO(data), formats=("GIF",)) as image:
         if getattr(image, "n_frames", 1) < 2:
             return None
         delay = image.info.get("duration") or 0

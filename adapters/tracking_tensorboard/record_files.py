@@ -18,6 +18,9 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 #: Longer records than protocol buffers can be are damage, not data.
 _LONGEST = 2**31
+_LARGEST = 2**27
+"""Bytes of a record that are read: what is parsed takes several times as much memory, and a file may be long without
+taking room on the disk."""
 
 
 def records(path: Path, problems: list[str] | None = None) -> Iterator[bytes]:
@@ -49,6 +52,11 @@ def records(path: Path, problems: list[str] | None = None) -> Iterator[bytes]:
                 if length > size - at:
                     note(f"the last record, at byte {at}, is incomplete")
                     return
+            if length > _LARGEST:
+                note(f"the record at byte {at} has {length} bytes and was left out; up to {_LARGEST} are read")
+                file.seek(length + _FOOTER.size, os.SEEK_CUR)
+                at += _HEADER.size + length + _FOOTER.size
+                continue
             data, footer = file.read(length), file.read(_FOOTER.size)
             if len(data) < length or len(footer) < _FOOTER.size:
                 note(f"the last record, at byte {at}, is incomplete")

@@ -29,7 +29,7 @@ _TYPES = {
 }
 _STRING, _BFLOAT16, _HALF = 7, 14, 19
 _HUGE = 1e308
-_LARGEST = 2**26
+_LARGEST = 2**20
 """Values up to which the short form is written out: a few bytes can say that there are any number of them."""
 
 

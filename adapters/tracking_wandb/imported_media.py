@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from tracking_core import InvalidValueError
 from tracking_core.values import Audio, Figure, Histogram, Image, Table, Text, Video, to_images
+from tracking_wandb.bounds import LARGEST_JSON, check_file, load_json, read_bytes
 from tracking_wandb.media import HISTOGRAM, HTML_END, HTML_START, ORDER
 
 _LISTS = {"images": "image-file", "audio": "audio-file", "videos": "video-file"}
@@ -84,17 +86,17 @@ class Media:
         return place
 
     def _bytes(self, path: str) -> bytes:
-        return self._place(path).read_bytes()
+        return read_bytes(self._place(path))
+
+    def _json(self, path: str) -> Any:
+        return load_json(read_bytes(self._place(path), LARGEST_JSON))
 
     def _picture(self, name: str, path: str, caption: str | None) -> Image:
         data = self._bytes(path)
         if data.startswith(b"\x89PNG"):
             to_images(name, data)  # raises for what is damaged
             return Image.from_png(data, caption)
-        from PIL import Image as Pillow
-
-        with Pillow.open(self._place(path)) as picture:
-            return to_images(name, picture)[0].captioned(caption)
+        return to_images(name, data)[0].captioned(caption)
 
     def _separated(self, name: str, parts: Sequence[Mapping[str, Any]], order: Sequence[int] | None) -> Iterator[Image]:
         """Images of one step, in their order; several parts hold those of several sizes."""
@@ -123,15 +125,20 @@ class Media:
 
     def _video(self, _: str, value: Mapping[str, Any]) -> tuple[str, Any]:
         place = self._place(value["path"])
-        return "video", Video(place, _gif_rate(place) if place.suffix == ".gif" else 8.0)
+        if place.suffix != ".gif":
+            check_file(place)
+            return "video", Video(place)
+        data = read_bytes(place)
+        return "video", Video(data, _gif_rate(data))
 
     def _plotly(self, _: str, value: Mapping[str, Any]) -> tuple[str, Any]:
-        text = self._bytes(value["path"]).decode("utf-8")
-        json.loads(text)
+        content = read_bytes(self._place(value["path"]), LARGEST_JSON)
+        load_json(content)
+        text = content.decode("utf-8")
         return "figure", Figure.from_plotly(text)
 
     def _table(self, parts: Sequence[Mapping[str, Any]]) -> Table:
-        contents = [json.loads(self._bytes(part["path"])) for part in parts]
+        contents = [self._json(part["path"]) for part in parts]
         rows = [row for content in contents for row in content["data"]]
         return Table(contents[0]["columns"], [[_cell(cell) for cell in row] for row in rows])
 
@@ -156,9 +163,9 @@ def _cell(cell: Any) -> Any:
     return json.dumps(cell) if isinstance(cell, dict) else cell
 
 
-def _gif_rate(place: Path) -> float:
+def _gif_rate(data: bytes) -> float:
     from PIL import Image as Pillow
 
-    with Pillow.open(place) as clip:
+    with Pillow.open(io.BytesIO(data), formats=("GIF",)) as clip:
         delay = clip.info.get("duration") or 0
     return 1000 / delay if delay else 8.0

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tracking_wandb.bounds import json_lines
 from tracking_wandb.transaction_log import LogEnd, LogFormatError, Record, TransactionLog
 
 if TYPE_CHECKING:
@@ -390,12 +389,14 @@ def _entries(manifest: Any) -> Iterable[OfflineArtifactEntry]:
     if manifest.manifest_file_path:
         # Beyond 100,000 entries the client writes them to a file of JSON lines, which may be gone by now.
         try:
-            with gzip.open(manifest.manifest_file_path, "rt", encoding="utf-8") as lines:
-                rows = [json.loads(line) for line in lines]
-        except (OSError, EOFError, ValueError, zlib.error):
+            rows = json_lines(Path(manifest.manifest_file_path)) or ()
+            found = [
+                _entry(row["path"], row["digest"], row.get("size"), row.get("ref"), row.get("local_path"))
+                for row in rows
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return
-        for row in rows:
-            yield _entry(row["path"], row["digest"], row.get("size"), row.get("ref"), row.get("local_path"))
+        yield from found
 
 
 def _entry(path: str, digest: str, size: int | None, ref: str | None, local: str | None) -> OfflineArtifactEntry:

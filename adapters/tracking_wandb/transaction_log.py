@@ -178,7 +178,7 @@ def _read_frame(file: BinaryIO, done: int) -> _Frame | LogEnd:
         return LogEnd("torn", done, f"the frame header at byte {begin} is cut off")
     crc, length, kind = _FRAME.unpack(header)
     if kind not in {_FULL, _FIRST, _MIDDLE, _LAST}:
-        if not any(header) and not file.read().strip(b"\0"):
+        if not any(header) and _only_zeros(file):
             # After a power cut a file system may have kept the length of the file and not its bytes.
             return LogEnd("torn", done, f"from byte {begin} on the file holds zeros only")
         return LogEnd("corrupt", done, f"the frame at byte {begin} has the unknown type {kind}")
@@ -190,6 +190,14 @@ def _read_frame(file: BinaryIO, done: int) -> _Frame | LogEnd:
     if zlib.crc32(data, zlib.crc32(header[-1:])) != crc:
         return LogEnd("corrupt", done, f"the checksum of the frame at byte {begin} is wrong")
     return _Frame(kind, data, begin + _FRAME.size + length)
+
+
+def _only_zeros(file: BinaryIO) -> bool:
+    """Whether the rest of a file holds nothing else; it may be long without taking room on the disk."""
+    while chunk := file.read(BLOCK):
+        if chunk.strip(b"\0"):
+            return False
+    return True
 
 
 def _message_classes() -> tuple[type[Any], type[Exception]]:

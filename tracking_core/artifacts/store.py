@@ -57,10 +57,14 @@ class StoredVersion:
 
         Raises:
             NameNotFoundError: There is no such file in it.
+            StoreError: A link stands in its place.
         """
         if name not in self.files:
             raise NameNotFoundError(f"{self.ref} has no file {name!r}; it has {', '.join(sorted(self.files))}")
-        return fetched(blob_path(self.blobs, self.files[name][0]), self.blobs.parent)
+        path = fetched(blob_path(self.blobs, self.files[name][0]), self.blobs.parent)
+        if path.is_symlink():
+            raise StoreError(f"{self.ref}: the content of {name!r} is a link to another place: {path}")
+        return path
 
     def read(self, name: str) -> bytes:
         """The bytes of one of its files."""

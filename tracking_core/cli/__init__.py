@@ -14,11 +14,14 @@ def main() -> None:
 
     from tracking_core.cli import bounded
     from tracking_core.cli.app import app
+    from tracking_core.cli.terminal import guard
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names may hold anything, and a terminal may know less.
             stream.reconfigure(errors="backslashreplace")
+    # For good: a traceback of what nobody foresaw may hold anything as well.
+    guard()
     try:
         app(prog_name="tracking")
     except SystemExit as end:

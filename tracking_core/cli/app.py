@@ -10,6 +10,7 @@ from tracking_core._version import __version__
 from tracking_core.cli.arguments import RunName, root_option, run_argument
 from tracking_core.cli.bounded import TIMEOUT
 from tracking_core.cli.loading import LazyVerbs
+from tracking_core.cli.terminal import Group
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _VERBS = (
@@ -29,7 +30,9 @@ _VERBS = (
 
 
 @click.group(
-    context_settings=_SETTINGS, commands=LazyVerbs({verb: f"tracking_core.cli.verbs.{verb}" for verb in _VERBS})
+    cls=Group,
+    context_settings=_SETTINGS,
+    commands=LazyVerbs({verb: f"tracking_core.cli.verbs.{verb}" for verb in _VERBS}),
 )
 @click.version_option(__version__, prog_name="tracking")
 def app() -> None:

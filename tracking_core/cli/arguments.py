@@ -98,19 +98,7 @@ def progress(label: str, total: int) -> Generator[Callable[[], None]]:
     Yields:
         A function to be called as each of them is done.
     """
-    import sys
+    from tracking_core.cli.terminal import moving
 
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-
-        def advance() -> None:
-            bar.advance(task)
-
-        yield advance
+    with moving(label, total) as line:
+        yield line.advance

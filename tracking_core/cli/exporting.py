@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import secrets
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +12,11 @@ from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 from tracking_core.cli.arguments import progress
-from tracking_core.cli.output import csv_writer, plain
+from tracking_core.cli.output import csv_writer, json_text, plain
+from tracking_core.cli.terminal import data
 from tracking_core.cli.values import matching
 from tracking_core.errors import MissingDependencyError, NameNotFoundError, StoreError
+from tracking_core.layout import check_identity
 from tracking_core.store import RunRecord, Series
 
 COLUMNS = ("project", "run_id", "run", "name", "axis", "step", "time", "value")
@@ -95,7 +95,7 @@ def export(
 def write_stdout(records: Sequence[RunRecord], kind: str, names: Sequence[str], *, raw: bool) -> None:
     """Write CSV or JSON Lines to stdout."""
     _check(records, kind, names)
-    sink = _TEXT[kind](sys.stdout, COLUMNS)
+    sink = _TEXT[kind](data(), COLUMNS)
     for record in records:
         for series in _series(record, names, raw=raw):
             sink.add(record, series)
@@ -125,6 +125,7 @@ def _series(record: RunRecord, names: Sequence[str], *, raw: bool) -> Iterator[S
 
 def _partition(place: Path, record: RunRecord, kind: str) -> Path:
     # What is percent-encoded is decoded by the readers of Hive partitions.
+    check_identity(record.dir, {"id": record.id, "project": record.project})
     project, run_id = quote(record.project, safe="", errors="backslashreplace"), quote(record.id, safe="")
     return place / f"project={project}" / f"run_id={run_id}" / f"scalars.{kind}"
 
@@ -199,7 +200,7 @@ class _JsonLines:
 
     def add(self, record: RunRecord, series: Series) -> None:
         facts = _facts(record, series)
-        head = json.dumps({name: facts[name] for name in self._columns if name in facts})[:-1]
+        head = json_text({name: facts[name] for name in self._columns if name in facts})[:-1]
         for step, time, value in _rows(series):
             self._file.write(f'{head}, "step": {step}, "time": {_json(time)}, "value": {_json(value)}}}\n')
 

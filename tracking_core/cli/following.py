@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tracking_core.cli.output import number, plain, shown
+from tracking_core.cli.output import json_text, number, plain, shown
 from tracking_core.cli.overview import MEDIA
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
@@ -100,7 +99,7 @@ def logs(record: RunRecord, name: str) -> bool:
 
 def json_line(one: Mapping[str, Any]) -> str:
     """The object as one line of JSON."""
-    return json.dumps(plain(one), allow_nan=False)
+    return json_text(plain(one))
 
 
 def text_line(one: Mapping[str, Any]) -> str:

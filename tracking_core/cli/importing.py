@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from tracking_core.cli.choosing import choose
+from tracking_core.cli.terminal import moving
 from tracking_core.errors import TrackingError
 from tracking_core.importing import Imported, Packed, import_runs, pack_run
 from tracking_core.naming import printable
@@ -29,12 +28,12 @@ def import_all(
     """
     runs: list[Imported] = []
     failures: list[dict[str, str]] = []
-    with _progress() as show:
+    with moving("looking") as line:
         for source in sources:
             try:
                 # One by one: those before a failure are there.
                 runs.extend(
-                    import_runs(source, kind=kind, project=project, root=root, step=step, time=time, on_run=show)
+                    import_runs(source, kind=kind, project=project, root=root, step=step, time=time, on_run=line.say)
                 )
             except TrackingError as error:
                 failures.append({"source": source, "error": str(error)})
@@ -50,9 +49,7 @@ def pack(run: str, output: str | None, root: str | None) -> dict[str, Any]:
         TrackingError: No run fits, or several do, or the file cannot be made.
     """
     record = choose(run, root)
-    with _progress() as show:
-        if show is not None:
-            show(f"packing {record.name}")
+    with moving(f"packing {record.name}"):
         packed: Packed = pack_run(record, output)
     return {
         "run": packed.run,
@@ -97,19 +94,3 @@ def _run(done: Imported) -> dict[str, Any]:
         "records": done.records,
         "problems": list(done.problems),
     }
-
-
-@contextmanager
-def _progress() -> Generator[Any]:
-    """Say at a terminal what is being done; elsewhere nothing."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("looking") as status:
-
-        def show(what: str) -> None:
-            status.update(printable(what, limit=80))
-
-        yield show

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracking_core.cli.terminal import styled
 from tracking_core.naming import printable
 
 _LONGEST = 2000
@@ -146,7 +147,7 @@ class Output:
         with self._console.capture() as capture:
             self._console.print(what)
         # Rich fills lines up with blanks, which only gets in the way of whoever reads the text with a program.
-        click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()) or "")
+        styled("\n".join(line.rstrip() for line in capture.get().split("\n")).removesuffix("\n"))
 
 
 def _text(part: str | tuple[str, str]) -> Text:
@@ -167,7 +168,18 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
         value: The value.
         indent: How far inner levels are moved to the right; None prints one line.
     """
-    click.echo(json.dumps(plain(value), indent=indent, allow_nan=False))
+    click.echo(json_text(plain(value), indent=indent))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON of ASCII characters, of which none is a control character: what else there is, is escaped.
+
+    Args:
+        value: A value as `plain` gives it.
+        indent: As for `print_json`.
+    """
+    # The one control character that the module leaves as it is; it can only be in a string.
+    return json.dumps(value, indent=indent, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 class _Newlines:

@@ -14,6 +14,7 @@ from tracking_core.cli.delivered import deliveries
 from tracking_core.cli.output import STYLES, Output, duration, exactly, moment, number, shown, size, status_style
 from tracking_core.config import flatten
 from tracking_core.errors import JournalError, MissingDependencyError
+from tracking_core.layout import ORIGIN_FILE, read_origin
 from tracking_core.store import RunRecord
 
 MEDIA = ("histogram", "table", "video", "audio", "text", "figure")
@@ -36,6 +37,7 @@ def overview(record: RunRecord) -> dict[str, Any]:
         "job_type": record.job_type,
         "notes": record.notes,
         "forked_from": {"run": record.forked_from[0], "step": record.forked_from[1]} if record.forked_from else None,
+        "origin": read_origin(record.dir),
         "started": record.started,
         "finished": record.finished,
         "dir": str(record.dir),
@@ -92,6 +94,8 @@ def print_overview(run: Mapping[str, Any]) -> None:
     _item(output, "started", moment(run["started"]) + took)
     if run["forked_from"]:
         _item(output, "fork of", f"{run['forked_from']['run']}, up to step {run['forked_from']['step']}")
+    if run["origin"] is not None:
+        _item(output, "came from", _came_from(run["origin"]))
     for key in ("group", "job_type", "notes"):
         if run[key]:
             _lines(output, key, run[key])
@@ -122,6 +126,14 @@ def print_overview(run: Mapping[str, Any]) -> None:
             output.item(f"  {moment(one['time'])}  {one['level']:<5}  ", f"{one['title']}: {one['text']}")
     for text in run["damage"]:
         output.item(("damaged  ", STYLES["warning"]), text)
+
+
+def _came_from(origin: Mapping[str, Any]) -> str:
+    kind, source, at = (origin.get(key) for key in ("kind", "source", "time"))
+    if not isinstance(kind, str) or not isinstance(source, str):
+        return f"elsewhere, and its {ORIGIN_FILE} cannot be read"
+    when = f", {moment(at)}" if isinstance(at, (int, float)) else ""
+    return f"{kind}: {source}{when}"
 
 
 def _circumstances(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from tracking_core.cli.output import shown
+from tracking_core.cli.terminal import styled
 from tracking_core.errors import MissingDependencyError, NameNotFoundError
 from tracking_core.store import RunRecord, Series
 
@@ -142,7 +143,7 @@ def draw(name: str, found: Sequence[Curve], *, log: bool, width: int | None, hei
             )
             if not braille:
                 text = text.translate(_ASCII)
-            click.echo("\n".join(line.rstrip() for line in text.splitlines()), color=colour)
+            styled("\n".join(line.rstrip() for line in text.split("\n")))
 
 
 def _uniplot() -> Any:

@@ -1,24 +1,28 @@
 """Removing runs from the store, so that each is there or is not, wherever it is interrupted.
 
 A tombstone is written, `<project>/.removed/<run_id>.json`; the directory is moved beside it, and is no run from then
-on; then it is deleted. What an interruption leaves there is deleted by the next removal in that project. Contents of
-artifacts belong to the whole root and stay.
+on; then it is deleted. What an interruption leaves there is deleted by the next removal in that project: directories
+of the names that are given here and whose tombstones are there. No link is followed. Contents of artifacts belong to
+the whole root and stay.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracking_core import trees
 from tracking_core.cli.delivered import Delivery, deliveries, delivering
 from tracking_core.errors import StoreError
 from tracking_core.layout import REMOVED, dump_json, replace_file
 from tracking_core.store import RunRecord
+
+_ASIDE = re.compile(r"(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)\.[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,17 @@ def remove(candidate: Candidate) -> Path:
                 f"remove it in {link.resolve()}"
             )
     folder.mkdir(exist_ok=True)
-    _sweep(folder)
+    with trees.opened(folder) as fd:
+        _sweep(fd)
+        return _remove(candidate, folder, fd)
+
+
+def _remove(candidate: Candidate, folder: Path, fd: int) -> Path:
+    record = candidate.record
     tombstone = folder / f"{record.dir.name}.json"
     content = {
         "v": 1,
-        "id": record.id,
+        "id": record.dir.name,
         "name": record.name,
         "project": record.project,
         "status": candidate.status,
@@ -100,9 +110,10 @@ def remove(candidate: Candidate) -> Path:
         "removed": round(time.time(), 6),
     }
     replace_file(tombstone, dump_json(content))
-    aside = folder / f"{record.dir.name}.{secrets.token_hex(6)}"
-    record.dir.rename(aside)
-    _delete(aside)
+    aside = f"{record.dir.name}.{secrets.token_hex(6)}"
+    # Of a run directory that is a link the link goes: what it leads to is outside of the store.
+    os.rename(record.dir, aside, dst_dir_fd=fd)
+    _delete(aside, fd)
     return tombstone
 
 
@@ -118,20 +129,21 @@ def size_of(directory: Path) -> int:
     return total
 
 
-def _delete(aside: Path) -> None:
-    if aside.is_symlink():
-        # What a link leads to is outside of the store, and whoever put it there decides about it.
-        aside.unlink(missing_ok=True)
+def _delete(name: str, fd: int) -> None:
+    while True:
+        try:
+            trees.remove(name, fd)
+        except FileNotFoundError:
+            # Somebody else who removes a run here clears it away as well.
+            if trees.is_directory(name, fd):
+                continue
         return
-    try:
-        shutil.rmtree(aside)
-    except FileNotFoundError:
-        # Somebody else who removes a run here clears it away as well.
-        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
-    for left in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if left.is_dir():
-                _delete(left)
+def _sweep(fd: int) -> None:
+    """Delete what removals that were interrupted have left."""
+    for name in trees.names(fd):
+        match = _ASIDE.fullmatch(name)
+        if match is not None and trees.is_file(f"{match['run']}.json", fd):
+            with contextlib.suppress(OSError):
+                _delete(name, fd)

@@ -150,17 +150,10 @@ def follow_until_interrupted(root: str, to: tuple[str, ...]) -> NoReturn:
 @contextlib.contextmanager
 def progress_bar(title: str) -> Generator[Callable[[str, int], None]]:
     """Show on a terminal how many records are done with; elsewhere nothing."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from tracking_core.cli.terminal import moving
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda label, done: None  # noqa: ARG005 - nobody looks
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda label, done: bar.update(task, description=f"{title} -> {label}: {done} records")
+    with moving(title) as line:
+        yield lambda label, done: line.say(f"{title} -> {label}: {done} records")
 
 
 def _targets(to: tuple[str, ...], recorded: tuple[str, ...]) -> list[Target]:

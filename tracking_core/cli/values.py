@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import click
 
 from tracking_core.cli.output import Output, csv_writer, moment, number, print_json, shown
+from tracking_core.cli.terminal import data
 from tracking_core.errors import NameNotFoundError
 from tracking_core.store import RunRecord, Series
 
@@ -119,7 +119,8 @@ def print_table(found: Sequence[Series]) -> None:
 
 
 def _write_csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    writer = csv_writer(sys.stdout)
+    stream = data()
+    writer = csv_writer(stream)
     writer.writerow(heads)
     writer.writerows(rows)
-    sys.stdout.flush()
+    stream.flush()

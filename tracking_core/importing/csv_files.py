@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import datetime
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracking_core.errors import SettingsError, TrackingError
 from tracking_core.hookspecs import ForeignRun
+from tracking_core.importing.csv_long import is_long, long_runs, looks_long, refuse_long
+from tracking_core.importing.csv_rows import (
+    FALLBACK,
+    Reader,
+    cell_at,
+    examine,
+    has_decimal_comma,
+    is_missing,
+    refuse_decimal_comma,
+    to_number,
+    to_seconds,
+)
 from tracking_core.settings import did_you_mean
 from tracking_core.values import Record
 
 _TIMES = ("time", "timestamp", "wall_time", "wall time", "_timestamp")
-_DELIMITERS = ",;\t"
 _ENDINGS = frozenset({".csv", ".tsv"})
-_MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "null", "none", "-", "--"})
-"""What stands, in lower case, for a value that is missing; an empty cell does as well."""
 _DATES = range(10**8, 10**11)
 """Seconds since the epoch from 1973 on: smaller numbers count from some other start, larger ones are no seconds."""
-_FAR = 1e12
-"""Times beyond are none: 30,000 years."""
-_CHUNK = 1 << 20
+_LOOKED_AT = 100_000
+"""Rows of which it is found out whether a column tells several series apart."""
+_MOST_KINDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +48,68 @@ class CsvOptions:
 
 
 def csv_runs(path: Path, options: CsvOptions) -> Iterator[ForeignRun]:
-    """A CSV file, or those in a directory, each as a run.
+    """A CSV file, or those in a directory: each as a run, or as those that it was exported from.
 
     Raises:
-        SettingsError: There are none, or a column is missing.
+        SettingsError: There are none, a column is missing, or it cannot be told what the rows mean.
     """
     if path.is_file():
-        yield _CsvRun(path, options).foreign()
+        yield from _of_file(path, options)
         return
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _ENDINGS and file.is_file())
+    # As `tracking export --partition` makes them.
+    files += sorted(file for file in path.glob("project=*/run_id=*/*.csv") if file.is_file())
     if not files:
         raise SettingsError(f"{path} holds no CSV file")
     for file in files:
         try:
-            foreign = _CsvRun(file, options).foreign()
+            yield from _of_file(file, options)
         except (TrackingError, OSError, csv.Error) as error:
             # It must not keep the others from being read: it fails by itself, when its records are asked for.
-            foreign = ForeignRun(file.stem, _failing(error), str(file), source=file)
-        yield foreign
+            yield ForeignRun(file.stem, _failing(error), str(file), source=file)
+
+
+def _of_file(path: Path, options: CsvOptions) -> Iterator[ForeignRun]:
+    digest, size, encoding = examine(path)
+    with Reader(path, encoding) as rows:
+        header = next(rows, [])
+    if is_long(header):
+        if options.step or options.time:
+            raise SettingsError(f"{path} says in its columns what they are: leave --step and --time out")
+        yield from long_runs(path, digest, size, encoding)
+    else:
+        yield _CsvRun(path, options, digest, size, encoding).foreign()
+
+
+class _Kinds:
+    """Finds the column of text that tells apart the rows of one step, such as one of `train` and `val`."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._steps: set[str] = set()
+        self._seen: dict[int, Counter[str]] = {}
+        self._pairs: dict[int, set[tuple[str, str]]] = {}
+
+    def take(self, step: str, texts: dict[int, str]) -> None:
+        """Look at the texts of a row."""
+        if self._rows == _LOOKED_AT:
+            return
+        self._rows += 1
+        self._steps.add(step)
+        for at, text in texts.items():
+            seen = self._seen.setdefault(at, Counter())
+            if len(seen) <= _MOST_KINDS:
+                seen[text] += 1
+                self._pairs.setdefault(at, set()).add((step, text))
+
+    def telling_apart(self) -> Iterator[int]:
+        """The columns of few different texts that stand in every row, and each but once for a step."""
+        if len(self._steps) == self._rows:
+            return
+        for at, seen in self._seen.items():
+            few = 1 < len(seen) <= min(_MOST_KINDS, self._rows // 2)
+            if few and seen.total() == self._rows == len(self._pairs[at]):
+                yield at
 
 
 def _failing(error: Exception) -> Iterator[Record]:
@@ -72,13 +123,16 @@ class _CsvRun:
     Args:
         path: The file.
         options: How to read it.
+        digest: The sha256 of it, in hex.
+        size: Its bytes.
+        encoding: How its text is encoded.
     """
 
-    def __init__(self, path: Path, options: CsvOptions) -> None:
+    def __init__(self, path: Path, options: CsvOptions, digest: str, size: int, encoding: str) -> None:
         self._path = path
         self._problems: list[str] = []
-        self._digest, self._size, self._encoding = _examine(path)
-        if self._encoding == _FALLBACK:
+        self._digest, self._size, self._encoding = digest, size, encoding
+        if self._encoding == FALLBACK:
             self._problems.append("it is not UTF-8, and was read as Windows-1252")
         with self._rows() as rows:
             self._header = next(rows, [])
@@ -86,6 +140,8 @@ class _CsvRun:
         twice = {name for name in self._header if name and self._header.count(name) > 1}
         if twice:
             raise SettingsError(f"{path}: the column {min(twice)!r} is there twice")
+        if looks_long(self._header):
+            raise refuse_long(path, "its columns are " + ", ".join(map(repr, self._header))[:300])
         self._step = self._column(options.step or "step", "--step")
         self._time = self._column(options.time, "--time") if options.time else self._usual_time(first)
         # The axis is called what the column is called, unless that is one of the many ways to write "step".
@@ -119,13 +175,13 @@ class _CsvRun:
                 if not any(cell.strip() for cell in row):
                     continue
                 longer += len(row) > len(self._header) and any(cell.strip() for cell in row[len(self._header) :])
-                step = _number(_cell(row, self._step))
+                step = to_number(cell_at(row, self._step))
                 if step is None or isinstance(step, bool) or (isinstance(step, float) and not step.is_integer()):
                     skipped += 1
                     continue
                 last = self._when(row)
                 values = {
-                    name: number for at, name in scalars if (number := _number(_cell(row, at))) is not None
+                    name: number for at, name in scalars if (number := to_number(cell_at(row, at))) is not None
                 }  # fmt: skip
                 if values:
                     yield Record("scalars", 0, "", last, int(step), self._axis, values)
@@ -140,14 +196,31 @@ class _CsvRun:
         """The columns whose cells are all numbers or empty, with at least one number."""
         numbers = [0] * len(self._header)
         others = [0] * len(self._header)
+        commas: dict[int, tuple[int, str]] = {}
+        kinds = _Kinds()
         with self._rows() as rows:
             next(rows, None)
             for row in rows:
+                texts: dict[int, str] = {}
                 for at, cell in enumerate(row[: len(self._header)]):
-                    if _number(cell) is not None:
+                    if to_number(cell) is not None:
                         numbers[at] += 1
-                    elif not _is_missing(cell):
+                    elif not is_missing(cell):
                         others[at] += 1
+                        texts[at] = cell
+                        if has_decimal_comma(cell):
+                            count, example = commas.get(at, (0, cell))
+                            commas[at] = count + 1, example
+                kinds.take(cell_at(row, self._step), {at: text for at, text in texts.items() if at != self._time})
+        for at, (count, example) in commas.items():
+            if count == others[at]:
+                raise refuse_decimal_comma(self._path, self._header[at], example)
+        telling = next((at for at in kinds.telling_apart() if not numbers[at]), None)
+        if telling is not None:
+            raise refuse_long(
+                self._path,
+                f"the same steps come again for each {self._header[telling]!r:.100}, which is no column of numbers",
+            )
         found: list[tuple[int, str]] = []
         left_out: list[str] = []
         nameless = 0
@@ -168,8 +241,8 @@ class _CsvRun:
             raise SettingsError(f"{self._path} holds no column of numbers beside the steps")
         return found
 
-    def _rows(self) -> _Reader:
-        return _Reader(self._path, self._encoding)
+    def _rows(self) -> Reader:
+        return Reader(self._path, self._encoding)
 
     def _column(self, wanted: str, option: str) -> int:
         names = [name.lower() for name in self._header]
@@ -186,99 +259,11 @@ class _CsvRun:
         """A column that has the name of one of times, and what looks like one: seconds since the start are a scalar."""
         names = [name.lower() for name in self._header]
         for at in (names.index(name) for name in _TIMES if name in names):
-            seconds = _seconds(_cell(first, at))
+            seconds = to_seconds(cell_at(first, at))
             if seconds is not None and int(seconds) in _DATES:
                 return at
         return None
 
     def _when(self, row: Sequence[str]) -> float:
-        seconds = _seconds(_cell(row, self._time)) if self._time is not None else None
+        seconds = to_seconds(cell_at(row, self._time)) if self._time is not None else None
         return self._default if seconds is None else seconds
-
-
-_FALLBACK = "cp1252"
-
-
-def _examine(path: Path) -> tuple[str, int, str]:
-    """The digest, the size and the encoding of a file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        chunk = file.read(_CHUNK)
-        encoding = "utf-16" if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        decoder = codecs.getincrementaldecoder(encoding)()
-        while chunk:
-            size += len(chunk)
-            digest.update(chunk)
-            if encoding != _FALLBACK:
-                try:
-                    decoder.decode(chunk)
-                except UnicodeDecodeError:
-                    encoding = _FALLBACK
-            chunk = file.read(_CHUNK)
-    return digest.hexdigest(), size, encoding
-
-
-class _Reader:
-    """An open CSV file: a context that gives its rows."""
-
-    def __init__(self, path: Path, encoding: str) -> None:
-        self._path = path
-        self._encoding = encoding
-
-    def __enter__(self) -> Iterator[list[str]]:
-        self._file = self._path.open(encoding=self._encoding, errors="replace", newline="")
-        header = self._file.readline()
-        self._file.seek(0)
-        delimiter = max(_DELIMITERS, key=header.count)
-        return _named(csv.reader(self._file, delimiter=delimiter))
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-
-def _named(rows: Iterable[list[str]]) -> Iterator[list[str]]:
-    """The rows, the first of which has the names without blanks around them."""
-    for number, row in enumerate(rows):
-        yield [cell.strip() for cell in row] if number == 0 else row
-
-
-def _cell(row: Sequence[str], at: int) -> str:
-    return row[at] if at < len(row) else ""
-
-
-def _is_missing(cell: str) -> bool:
-    text = cell.strip()
-    return not text or text.lower() in _MISSING
-
-
-def _seconds(cell: str) -> float | None:
-    """A time as seconds since the epoch; None for anything else."""
-    number = _number(cell)
-    if number is None and not _is_missing(cell):
-        try:
-            moment = datetime.datetime.fromisoformat(cell.strip())
-            # Without a zone it is taken for UTC, so that the same file gives the same run everywhere.
-            number = (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
-        except (ValueError, OverflowError):
-            return None
-    if number is None or isinstance(number, bool) or not -_FAR < number < _FAR:
-        return None
-    return float(number)
-
-
-def _number(cell: str) -> bool | float | None:
-    """A number as it stands there; None for anything else."""
-    text = cell.strip()
-    if text.lower() in {"true", "false"}:
-        return text.lower() == "true"
-    # Python's own way to group digits is a name or a version to everybody else.
-    if "_" in text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return None

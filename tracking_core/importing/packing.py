@@ -16,10 +16,11 @@ from tracking_core._version import __version__
 from tracking_core.artifacts import StoredVersion
 from tracking_core.errors import NameNotFoundError, StoreError
 from tracking_core.importing.layout import ENDING, FORMAT, MANIFEST, is_entry
-from tracking_core.layout import dump_json
+from tracking_core.layout import check_identity, dump_json
 from tracking_core.naming import FILE_NAMES
 from tracking_core.store import RunRecord, open_store
 from tracking_core.store.mirrored import fetch_everything
+from tracking_core.trees import is_plain_file
 
 _CHUNK = 1 << 20
 _COMPRESSED = frozenset({".png", ".gif", ".mp4", ".webm", ".npz", ".parquet"})
@@ -67,6 +68,7 @@ def pack_run(
         StoreError: The file is there already, or cannot be written.
     """
     record = run if isinstance(run, RunRecord) else open_store(root).run(run)
+    check_identity(record.dir, {"id": record.id, "project": record.project})
     fetch_everything(record)
     file = Path(output) if output is not None else Path(f"{record.id}{ENDING}")
     if file.exists():
@@ -107,7 +109,7 @@ class _Packing:
         """Write the archive; how much is in it."""
         record = self._record
         with zipfile.ZipFile(self._path, "w", allowZip64=True) as archive:
-            for name, path in _run_files(record.dir):
+            for name, path in _run_files(record.dir, self._problems):
                 if not is_entry(f"run/{name}"):
                     self._problems.append(f"the file {name!r:.200} was left out: no run has files of such names")
                     continue
@@ -180,7 +182,7 @@ class _Packing:
             if entry in self._listed:
                 continue
             places = [one.path(path) for one in (version, *logged) if path in one.files]
-            place = next((place for place in places if place.is_file()), None)
+            place = next((place for place in places if is_plain_file(place)), None)
             if place is None:
                 self._problems.append(f"the content of {path!r} of the artifact {version.ref} is gone")
             elif _digest(place) != sha:
@@ -201,15 +203,20 @@ def _version_entry(version: StoredVersion) -> str:
     return f"artifacts/{FILE_NAMES.encode(ref.type)}/{FILE_NAMES.encode(ref.name)}/v{ref.version}.json"
 
 
-def _run_files(directory: Path) -> Iterator[tuple[str, Path]]:
+def _run_files(directory: Path, problems: list[str]) -> Iterator[tuple[str, Path]]:
     """The files of a run that others can use: all but cursors, heartbeats, and what adapters keep there."""
     # Segments first: what is gone by the time it is packed is in a part that is listed after them; and media last, for
     # what is logged meanwhile.
     for folder in ("journal", "", "media"):
+        if folder and (directory / folder).is_symlink():
+            problems.append(
+                f"the directory {folder!r} was left out: it is a link, and what it leads to is not of this run"
+            )
+            continue
         try:
             paths = sorted((directory / folder).iterdir())
         except FileNotFoundError:
             continue
         for path in paths:
-            if path.is_file() and not path.is_symlink() and not path.name.startswith(".") and path.suffix != ".alive":
+            if is_plain_file(path) and not path.name.startswith(".") and path.suffix != ".alive":
                 yield path.relative_to(directory).as_posix(), path

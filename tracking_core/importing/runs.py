@@ -20,7 +20,7 @@ from tracking_core.intake import Recorder
 from tracking_core.journal import JournalWriter, pack
 from tracking_core.journal.events import said
 from tracking_core.journal.times import LATEST
-from tracking_core.layout import create_run, find_run, read_run, run_directory
+from tracking_core.layout import create_run, find_run, read_run, run_directory, write_origin
 from tracking_core.redaction import redact_text
 from tracking_core.staging import publish, staging
 from tracking_core.store.background import WORTH, is_possible
@@ -88,7 +88,7 @@ def import_run(foreign: ForeignRun, kind: str, root: Path, project: str | None =
 
     found = Imported(run_id, facts["project"], facts["name"], foreign.source, there=False, dir=directory)
     with staging(root) as place:
-        taker = _Taker(place / "run", facts, root, foreign.problems)
+        taker = _Taker(place / "run", facts, root, foreign.problems, _digest(kind, foreign.identity))
         try:
             taker.take_all(foreign)
         except _UnreadableError as error:
@@ -124,8 +124,11 @@ def imported_id(kind: str, foreign_id: str, identity: str) -> str:
     # What is no part of the identity may be another the next time, and must not make another run.
     shown = foreign_id if foreign_id in identity else ""
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", shown).strip("-.")[:30].rstrip("-.")
-    digest = hashlib.sha256(f"{kind}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return "-".join(part for part in (kind[:16], readable, digest) if part)
+    return "-".join(part for part in (kind[:16], readable, _digest(kind, identity)[:12]) if part)
+
+
+def _digest(kind: str, identity: str) -> str:
+    return hashlib.sha256(f"{kind}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _there(directory: Path, foreign: ForeignRun) -> Imported:
@@ -185,12 +188,15 @@ def _facts(foreign: ForeignRun, kind: str, run_id: str, project: str | None) -> 
 class _Taker:
     """Writes the records of one run into a directory of its own."""
 
-    def __init__(self, directory: Path, facts: Mapping[str, Any], root: Path, problems: list[str]) -> None:
+    def __init__(
+        self, directory: Path, facts: Mapping[str, Any], root: Path, problems: list[str], identity: str
+    ) -> None:
         self.directory = directory
         self.count = 0
         self._problems = problems
         self._left_out: dict[str, int] = {}
         create_run(directory, facts)
+        write_origin(directory, facts["imported"]["from"], facts["imported"]["source"], identity)
         self._journal = JournalWriter(directory, facts["id"])
         self._journal.on_error = _raise
         artifacts = ImportedArtifacts(root, facts["project"], facts["id"])

@@ -28,6 +28,7 @@ from tracking_core.layout import (
     replace_file,
     run_directory,
     write_exclusively,
+    write_origin,
 )
 from tracking_core.names import check_run_id
 from tracking_core.naming import FILE_NAMES
@@ -36,6 +37,10 @@ from tracking_core.staging import publish, staging
 _CHUNK = 1 << 20
 _LARGEST_MANIFEST = 1 << 26
 """Bytes of JSON that are read at once; a few kilobytes in an archive can be any number of them."""
+_MOST_VALUES = 1 << 21
+"""Values in it; each takes a hundred bytes or more."""
+_LARGE, _RATIO = 1 << 26, 300
+"""From how many bytes on a file must not be so many times as large as in the archive: no journal or medium is."""
 #: What zipfile raises for archives that are damaged, one way or another.
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, OverflowError, UnicodeError)
 
@@ -66,13 +71,17 @@ def unpack_run(path: Path, root: Path) -> Imported:
 
 def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Imported:
     inside = entries(archive, path)
-    listed, aliases = _manifest(archive, inside, path)
+    listed, aliases, made_of = _manifest(archive, inside, path)
     needed, free = sum(info.file_size for info in inside.values()), shutil.disk_usage(place).free
     if needed > free:
         raise StoreError(f"{path} needs {needed} bytes, and {root} has {free} left")
     for name, info in inside.items():
         if name.endswith(".json") and info.file_size > _LARGEST_MANIFEST:
             raise StoreError(f"{path} is refused: {name!r} in it has {info.file_size} bytes")
+        if info.file_size > _LARGE and info.file_size > _RATIO * info.compress_size:
+            raise StoreError(
+                f"{path} is refused: {name!r} in it has {info.compress_size} bytes and becomes {info.file_size}"
+            )
     for name, facts in listed.items():
         _extract(archive, inside[name], place / name, facts, path)
     directory, facts = _destination(place / "run", root, path)
@@ -82,6 +91,8 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
     if there and (directory / RUN_FILE).read_bytes() != (place / "run" / RUN_FILE).read_bytes():
         raise RunExistsError(f"there is another run of the id {facts['id']!r} in {directory}; nothing was unpacked")
     if not there:
+        # Whatever the pack has in its place: what it says of targets was said elsewhere.
+        write_origin(place / "run", "pack", str(path.absolute()), made_of)
         _place_blobs(place, root)
         problems = _place_versions(versions, place, root, directory.parent, aliases)
         there = not publish(place / "run", directory)
@@ -92,12 +103,13 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
 
 def _manifest(
     archive: zipfile.ZipFile, inside: Mapping[str, zipfile.ZipInfo], path: Path
-) -> tuple[Mapping[str, Any], Mapping[str, Sequence[str]]]:
-    """What is listed: the files with size and digest, and the aliases of versions."""
+) -> tuple[Mapping[str, Any], Mapping[str, Sequence[str]], str]:
+    """What is listed: the files with size and digest, and the aliases of versions; and the digest of that list."""
     if MANIFEST not in inside or inside[MANIFEST].file_size > _LARGEST_MANIFEST:
         raise StoreError(f"{path} is a ZIP archive, but no pack of a run: it has no {MANIFEST}")
     try:
-        manifest = load_json(archive.read(MANIFEST))
+        content = archive.read(MANIFEST)
+        manifest = _load_bounded(content)
         version, listed, aliases = manifest["v"], manifest["files"], manifest.get("aliases", {})
         known = isinstance(version, int) and isinstance(aliases, dict)
         known = known and all(
@@ -111,7 +123,19 @@ def _manifest(
     if listed.keys() != inside.keys() - {MANIFEST}:
         wrong = sorted(listed.keys() ^ (inside.keys() - {MANIFEST}))
         raise StoreError(f"{path} does not hold what it lists: see {wrong[0][:100]!r}")
-    return listed, aliases
+    # Of all files at once, without reading the archive again.
+    return listed, aliases, hashlib.sha256(content).hexdigest()
+
+
+def _load_bounded(content: bytes) -> Any:
+    """JSON as values, unless there are more of them than a pack has.
+
+    Raises:
+        ValueError: There are, or it is no JSON.
+    """
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > _MOST_VALUES:
+        raise ValueError(f"it holds more than {_MOST_VALUES} values")
+    return load_json(content)
 
 
 def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, to: Path, facts: Mapping[str, Any], path: Path) -> None:
@@ -137,9 +161,10 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, to: Path, facts: M
 def _destination(run: Path, root: Path, path: Path) -> tuple[Path, dict[str, Any]]:
     """Where the run belongs, and what it is."""
     try:
+        _load_bounded((run / RUN_FILE).read_bytes())
         facts = read_run(run)
         check_run_id(facts["id"])
-    except TrackingError as error:
+    except (TrackingError, ValueError, RecursionError, FileNotFoundError) as error:
         raise StoreError(f"{path} holds no run that can be read: {error}") from error
     directory = run_directory(root, facts["project"], facts["id"])
     try:
@@ -161,7 +186,7 @@ def _place_blobs(place: Path, root: Path) -> None:
 def _version(packed: Path, path: Path) -> tuple[Path, dict[str, Any]]:
     """The manifest of a version, which must be one, and stand where it belongs."""
     try:
-        manifest = load_json(packed.read_bytes())
+        manifest = _load_bounded(packed.read_bytes())
         where = (FILE_NAMES.encode(manifest["type"]), FILE_NAMES.encode(manifest["name"]), f"v{manifest['version']}")
         sound = where == (packed.parent.parent.name, packed.parent.name, packed.stem)
         sound = sound and type(manifest["version"]) is int and isinstance(manifest["metadata"], dict)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,14 @@ import numpy as np
 
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import Event, pack, to_json, unpack
-from tracking_core.journal.regular import is_regular
 from tracking_core.mirror.fetching import fetched, is_copy
+from tracking_core.trees import is_plain_file
 from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video
+from tracking_core.values.images import LARGEST_DECODED
 
+ORIGIN = "origin.json"
+"""As `layout.ORIGIN_FILE`, which stands above this module."""
+_MEDIUM = re.compile(r"[0-9a-f]{64}(?:\.[A-Za-z0-9]{1,16}){1,3}")
 MEDIA_KINDS = frozenset({"table", "video", "audio", "text", "figure"})
 RECORD_KINDS = MEDIA_KINDS | {
     "scalars",
@@ -111,10 +117,8 @@ def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str,
     if kind in MEDIA_KINDS:
         return {"name": fields["name"], "value": _read_medium(kind, fields, directory)}
     if kind == "artifact":
-        blobs = blobs_of(fields, directory)
-        root = directory.parent.parent
         files = {
-            path: _not_odd(fetched(blob_path(blobs, entry["sha256"]), root)) for path, entry in fields["files"].items()
+            _inside(path): content_path(fields, directory, entry["sha256"]) for path, entry in fields["files"].items()
         }
         keys = ("name", "type", "version", "digest")
         facts = {"metadata": unpack(fields["metadata"]), "aliases": tuple(fields["aliases"])}
@@ -127,8 +131,40 @@ def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str,
 def blobs_of(fields: Mapping[str, Any], directory: Path) -> Path:
     """Where the contents of an artifact are, for the event that recorded it in a run directory."""
     recorded, beside = Path(fields["blobs"]), directory.parent.parent / ".blobs"
+    if (directory / ORIGIN).exists():
+        # What a run that came from elsewhere says of paths is said of another machine, or by anybody.
+        return beside
     # The root may have been moved or copied since. The copy of a mirror is complete by itself.
     return beside if beside.is_dir() and (not recorded.is_dir() or is_copy(beside.parent)) else recorded
+
+
+def content_path(fields: Mapping[str, Any], directory: Path, sha256: str) -> Path:
+    """Where one content of an artifact is, for whoever passes it on.
+
+    A run directory may have been made by anybody: a link in place of a content, or a path to somebody's files, must
+    not send them elsewhere. Where the path is not that of the root itself, only what has the digest is given.
+
+    Raises:
+        ValueError: It is a link, or is not what was recorded. What is not there is no error here.
+    """
+    blobs, root = blobs_of(fields, directory), directory.parent.parent
+    path = fetched(blob_path(blobs, sha256), root)
+    if not path.exists():
+        return path
+    if not is_plain_file(path):
+        raise ValueError(f"{path} is no plain file")
+    if blobs != root / ".blobs":
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise ValueError(f"{path} is not the content that was recorded")
+    return path
+
+
+def _inside(name: str) -> str:
+    """The path of a file in an artifact, which must not lead out of it."""
+    if not name or name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or "\0" in name:
+        raise ValueError(f"the path {name[:80]!r} leads out of the artifact")
+    return name
 
 
 def blob_path(blobs: Path, sha256: str) -> Path:
@@ -160,24 +196,31 @@ def _read_medium(kind: str, fields: Mapping[str, Any], directory: Path) -> Any:
         return Audio.from_wav(path.read_bytes(), fields.get("caption"))
     if kind == "video":
         if path.suffix == ".npz":
-            # From memory: of a damaged archive numpy would leave the file open.
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                return Video(archive["frames"], fields["fps"])
+            return Video(_frames(path), fields["fps"])
         return Video(path, fields["fps"])
     if path.name.endswith(".plotly.json"):
         return Figure.from_plotly(path.read_text(encoding="utf-8", errors="surrogatepass"))
     return Figure(path.read_bytes())
 
 
+def _frames(path: Path) -> np.ndarray[Any, Any]:
+    # From memory: of a damaged archive numpy would leave the file open.
+    content = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(content) as archive:
+        size = max((info.file_size for info in archive.infolist()), default=0)
+    if size > LARGEST_DECODED:
+        raise ValueError(f"frames of {size} bytes; up to {LARGEST_DECODED} are read, and a run takes no more than half")
+    content.seek(0)
+    with np.load(content, allow_pickle=False) as archive:
+        return archive["frames"]
+
+
 def _medium(directory: Path, name: str) -> Path:
-    # A journal may come from anywhere: a file name in it must not lead out of the run.
-    if "/" in name or "\\" in name or name.startswith("."):
+    # A journal may come from anywhere: what it names must not lead out of the run, and nor must a link.
+    if not _MEDIUM.fullmatch(name):
         raise ValueError(f"{name[:80]!r} is no file name of a medium")
-    return _not_odd(fetched(directory / "media" / name, directory.parent.parent))
-
-
-def _not_odd(path: Path) -> Path:
-    """A file that may be opened: whoever opens a FIFO waits for ever."""
-    if path.exists() and not is_regular(path):
-        raise ValueError(f"{path} is no regular file")
+    path = fetched(directory / "media" / name, directory.parent.parent)
+    # Whoever opens a FIFO waits for ever.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ValueError(f"{path} is no plain file")
     return path

@@ -16,6 +16,8 @@ from tracking_core.journal.segments import PartFiles
 
 EVENT = 96
 """Bytes that an event of a part counts for, where bytes are counted."""
+MOST_ROWS = 1 << 25
+"""Several times what eight full segments hold, at six bytes a value."""
 _BLOCK = 1 << 16
 """Rows that are turned into Python numbers at a time."""
 
@@ -244,6 +246,7 @@ def open_columns(path: Path) -> Any:
     with damage_named(path):
         file = parquet.ParquetFile(path, read_dictionary=["name", "axis", "kind"], page_checksum_verification=True)
         try:
+            check_rows(path, file.metadata)
             _check_schema(file.schema_arrow)
         except BaseException:
             file.close()
@@ -283,6 +286,22 @@ def _check_rows(seq: Any, value: Any, kinds: Any, words: list[str]) -> None:
         raise ValueError("a number is not what its kind says")
     if int(seq.min()) < 1:
         raise ValueError(f"an event has the number {seq.min()}")
+
+
+def check_rows(path: Path, metadata: Any) -> None:
+    """Refuse a Parquet file of more rows than a part can have: a few bytes may stand for any number of them.
+
+    Args:
+        path: The file.
+        metadata: Its metadata, as pyarrow gives it.
+
+    Raises:
+        JournalError: It has more.
+    """
+    if metadata.num_rows > MOST_ROWS:
+        raise JournalError(
+            f"{path} has {metadata.num_rows} rows, and is no part of a journal: those have up to {MOST_ROWS}"
+        )
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -21,10 +20,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+from tracking_core import trees
 from tracking_core.errors import StoreError, TrackingError
 from tracking_core.journal.liveness import STALE
 from tracking_core.journal.regular import read_regular
-from tracking_core.layout import RUN_FILE, replace_file
+from tracking_core.layout import ORIGIN_FILE, RUN_FILE, replace_file
 from tracking_core.mirror.address import Address, check_packages, parse_address
 from tracking_core.mirror.fetching import MARK, fetch, objects_of
 from tracking_core.mirror.files import is_read_at_once, is_safe
@@ -114,10 +114,10 @@ class MirrorCache:
 
     @staticmethod
     def _forget_all(project: Path, there: Iterable[str]) -> None:
-        with contextlib.suppress(OSError):
-            for path in project.iterdir():
-                if path.name not in there and path.is_dir():
-                    _forget(path)
+        with contextlib.suppress(OSError), trees.opened(project) as fd:
+            for name in trees.names(fd):
+                if name not in there and trees.is_directory(name, fd):
+                    _forget(project / name)
 
     def refresh_run(self, directory: Path, age: float = FRESH) -> None:
         """Bring one run up to date.
@@ -189,7 +189,7 @@ class MirrorCache:
             if journals and state.seen.keys() - there.keys():
                 # Of a long listing the earlier part may be older than the part that something is gone from.
                 there = self._files_of(run)
-            wanted = [name for name in there if is_read_at_once(name) and (journals or name == RUN_FILE)]
+            wanted = [name for name in there if is_read_at_once(name) and (journals or name in {RUN_FILE, ORIGIN_FILE})]
             # The run is seen when its files are there; a part before the segments go that it replaces.
             for name in sorted(wanted, key=lambda name: (name == RUN_FILE, name)):
                 try:
@@ -240,7 +240,8 @@ class MirrorCache:
     def _bring_artifacts(self, project: str, there: Mapping[str, Listed]) -> None:
         folder = self.root / project / "artifacts"
         if not there:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError), trees.opened(folder.parent) as fd:
+                trees.remove(folder.name, fd)
             return
         folder.mkdir(parents=True, exist_ok=True)
         with self._locked(folder):
@@ -270,9 +271,11 @@ class MirrorCache:
 
 def _forget(directory: Path) -> None:
     """Let go of a run that is gone from the mirror. How far targets have come stays: it may be back."""
-    for path in directory.iterdir() if directory.is_dir() else ():
-        if path.name != "cursors":
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), trees.opened(directory) as fd:
+        for name in trees.names(fd):
+            if name != "cursors":
+                with contextlib.suppress(OSError):
+                    trees.remove(name, fd)
 
 
 class _State:
@@ -309,6 +312,8 @@ def _kept(content: Any) -> tuple[dict[str, list[Any]], dict[str, str], float]:
     seen, taken, looked = content["seen"], content["taken"], float(content["looked"])
     if not (isinstance(seen, dict) and isinstance(taken, dict)):
         raise TypeError("it does not say what is known")
+    # They become paths.
+    seen = {name: mark for name, mark in seen.items() if all(map(is_safe, name.split("/")))}
     return cast("dict[str, list[Any]]", seen), cast("dict[str, str]", taken), looked
 
 

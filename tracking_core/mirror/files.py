@@ -145,7 +145,7 @@ def is_safe(name: str) -> bool:
 
 
 _OF_A_RUN = re.compile(
-    r"run\.json|journal/[^./][^/]*\.(?:jsonl|alive)|(?:events|scalars)-[^/]+|cursors/[^./][^/]*\.json"
+    r"(?:run|origin)\.json|journal/[^./][^/]*\.(?:jsonl|alive)|(?:events|scalars)-[^/]+|cursors/[^./][^/]*\.json"
 )
 
 

@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tracking_core import trees
 from tracking_core.delivery.lease import Lease
 from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
-from tracking_core.journal.events import blob_path, blobs_of
+from tracking_core.journal.events import blob_path, content_path
 from tracking_core.journal.part_reader import PartReader
 from tracking_core.journal.segments import PartFiles, segment_path
-from tracking_core.layout import RUN_FILE
+from tracking_core.layout import ORIGIN_FILE, RUN_FILE, is_from_elsewhere
 from tracking_core.mirror import files
 from tracking_core.mirror.address import Mirroring
 from tracking_core.mirror.objects import Listed, Objects
@@ -105,7 +107,7 @@ class RunUploader:
         self._row = {lines: 0, bulk: 0}
         self._gone = False
         self._read: dict[Path, int] = {}
-        self._contents: dict[str, Path] = {}
+        self._contents: dict[str, Callable[[], Path]] = {}
         self._versions: set[Path] = set()
         self._beating = threading.Lock()
         self._beats: dict[str, bytes] = {}
@@ -175,13 +177,16 @@ class RunUploader:
         now = files.snapshot(self.directory)
         self._gone = now.moved
         self._look_for_artifacts(now)
+        if is_from_elsewhere(self.directory):
+            # Before the run is seen: whoever reads it is told not to obey it.
+            self._put_now(f"{self._run}/{ORIGIN_FILE}", (self.directory / ORIGIN_FILE).read_bytes())
         self._put_file(f"{self._run}/{RUN_FILE}", self.directory / RUN_FILE)
         self._await(self._interval)
         self.beat()
         for path in self._names("media"):
             self._put_file(f"{self._run}/media/{path.name}", path, self._bulk)
-        for key, path in self._contents.items():
-            self._put_file(key, path, self._bulk, look=True)
+        for key, content in self._contents.items():
+            self._put_file(key, content, self._bulk, look=True)
         self._await(LONG)
         ahead = set(self._under_way)
         for segment in now.segments:
@@ -204,16 +209,27 @@ class RunUploader:
 
     def _names(self, folder: str) -> Iterable[Path]:
         try:
-            return sorted(path for path in (self.directory / folder).iterdir() if not path.name.startswith("."))
-        except FileNotFoundError:
+            # What a link leads to is not of this run.
+            with trees.opened(self.directory / folder) as fd:
+                names = [name for name in trees.names(fd) if not name.startswith(".")]
+            return [path for name in names if not (path := self.directory / folder / name).is_symlink()]
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     # ------------------------------------------------------------------ single objects
 
-    def _put_file(self, key: str, path: Path, pool: ThreadPoolExecutor | None = None, *, look: bool = False) -> None:
+    def _put_file(
+        self, key: str, file: Path | Callable[[], Path], pool: ThreadPoolExecutor | None = None, *, look: bool = False
+    ) -> None:
         """Upload a file that never changes; `look` asks for the one object, where no listing has it."""
 
         def put() -> None:
+            try:
+                path = file if isinstance(file, Path) else file()
+            except ValueError as error:
+                self._refused[key] = f"{key}: {error}"
+                self._sent[key] = ()
+                return
             size = path.stat().st_size
             there = self._objects.find(key) if look else (self._there or {}).get(key)
             if there is None or there.size != size:
@@ -322,10 +338,12 @@ class RunUploader:
                     self._read[path] = end
 
     def _take_artifact(self, fields: Any) -> None:
-        blobs = blobs_of(fields, self.directory)
+        if type(fields["version"]) is not int:
+            raise TypeError("no number of a version")
         for entry in fields["files"].values():
             sha = entry["sha256"]
-            self._contents[f".blobs/sha256/{sha[:2]}/{sha[2:]}"] = blob_path(blobs, sha)
+            blob_path(Path(), sha)  # raises where it is no digest
+            self._contents[f".blobs/sha256/{sha[:2]}/{sha[2:]}"] = partial(content_path, fields, self.directory, sha)
         kind, name = FILE_NAMES.encode(fields["type"]), FILE_NAMES.encode(fields["name"])
         self._versions.add(self.directory.parent / "artifacts" / kind / name / f"v{fields['version']}.json")
 

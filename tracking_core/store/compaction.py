@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -36,6 +37,7 @@ ELSEWHERE = 3600.0
 NICE = 19
 _TAIL = 1 << 24
 """The end of a run stands in the last bytes of its journal."""
+_ASIDE = re.compile(r"\.(?:events-.+\.jsonl|scalars-.+\.parquet)\.(?P<pid>\d+)\.[0-9a-f]{12}", re.DOTALL)
 _SEAL = b'"kind":"seal"'
 
 
@@ -191,16 +193,15 @@ def _mtime(path: Path) -> float:
 
 def sweep_aside(directory: Path) -> None:
     """Remove what compactors that were killed have left half-written."""
-    for pattern in (".events-*", ".scalars-*"):
-        for path in directory.glob(pattern):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > ELSEWHERE or _left_behind(path):
-                    path.unlink()
+    for path in directory.glob(".*"):
+        match = _ASIDE.fullmatch(path.name)
+        with contextlib.suppress(OSError):
+            if match and (time.time() - path.lstat().st_mtime > ELSEWHERE or _left_behind(match["pid"])):
+                path.unlink()
 
 
-def _left_behind(path: Path) -> bool:
-    pid = path.name.split(".")[-2]
-    return pid.isdigit() and sys.platform == "linux" and not Path("/proc", pid).exists()
+def _left_behind(pid: str) -> bool:
+    return sys.platform == "linux" and not Path("/proc", pid).exists()
 
 
 # -------------------------------------------------------------------- removing

@@ -19,6 +19,7 @@ from tracking_core.journal.regular import is_regular
 from tracking_core.journal.segments import WriterFiles, find_files
 from tracking_core.store.records import RunRecord, merge_config
 from tracking_core.store.truncating import find_truncation
+from tracking_core.trees import is_plain_file
 
 _AGAIN = 5
 
@@ -66,7 +67,8 @@ def _take_files(parent: Path, child: Path) -> None:
     if media.is_dir():
         (child / "media").mkdir(exist_ok=True)
         for name in sorted(os.listdir(media)):  # noqa: PTH208 - a run may have many thousands
-            if not name.startswith("."):
+            # A link would become a file of the child's own.
+            if not name.startswith(".") and is_plain_file(media / name):
                 _link(media / name, child / "media" / name)
 
 

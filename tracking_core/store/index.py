@@ -18,6 +18,7 @@ import contextlib
 import math
 import os
 import random
+import re
 import secrets
 import stat
 import time
@@ -28,6 +29,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from tracking_core import trees
 from tracking_core._version import __version__
 from tracking_core.journal import Event
 from tracking_core.journal.liveness import is_alive
@@ -60,6 +62,8 @@ _MOST = 1 << 29
 """An index of more bytes says nothing."""
 ABANDONED = 3600.0
 """Seconds after which a file that was never put in place is removed."""
+_MAGIC = b"tracking-core index"
+_ASIDE = re.compile(r"\..*\.[0-9a-f]{12}", re.DOTALL)
 _LEFT_OUT = ("config", "environment")
 
 Stamp = tuple[int, int, int, int]
@@ -224,8 +228,9 @@ class Listing:
         candidates = [record for name, record in there.items() if self._is_open(name)]
         if len(candidates) < max(FEWEST, len(self._entries) // SHARE):
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             self._path.parent.mkdir(exist_ok=True)
+            folder = stack.enter_context(trees.opened(self._path.parent))
             aside = self._path.with_name(f".{self._path.name[:80]}.{secrets.token_hex(6)}")
             try:
                 aside.write_bytes(b"-")
@@ -236,7 +241,7 @@ class Listing:
                     kept = {name: entry for name, entry in self._entries.items() if name in there}
                     aside.write_bytes(_encoded({**kept, **learned}))
                     aside.replace(self._path)
-                    _sweep(self._path.parent)
+                    _sweep(self._path.parent.parent, folder)
             finally:
                 aside.unlink(missing_ok=True)
 
@@ -338,7 +343,7 @@ def _stamp(found: os.stat_result) -> Stamp:
 
 def _head(content: bytes) -> bytes:
     # What a summary is may change from one version to the next.
-    return b"tracking-core index %d %s %08x\n" % (FORMAT, __version__.encode(), zlib.crc32(content))
+    return _MAGIC + b" %d %s %08x\n" % (FORMAT, __version__.encode(), zlib.crc32(content))
 
 
 def _encoded(entries: dict[str, Entry]) -> bytes:
@@ -362,12 +367,17 @@ def _decoded(content: bytes) -> dict[str, Entry]:
         return {}
 
 
-def _sweep(directory: Path) -> None:
-    """Remove what writers that were killed have left behind, and the index of projects that are gone."""
-    for path in directory.iterdir():
+def _sweep(root: Path, fd: int) -> None:
+    """Remove what writers that were killed have left behind, and the index of projects that are gone.
+
+    Args:
+        root: Root of the store.
+        fd: The open directory of the index; what is in it and was not written by an index stays.
+    """
+    for name in trees.names(fd):
         with contextlib.suppress(OSError):
-            if path.name.startswith("."):
-                if time.time() - path.stat().st_mtime > ABANDONED:
-                    path.unlink()
-            elif not (directory.parent / path.name).exists():
-                path.unlink()
+            if _ASIDE.fullmatch(name):
+                if time.time() - os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime > ABANDONED:
+                    os.unlink(name, dir_fd=fd)
+            elif not (root / name).exists() and trees.read_file(name, fd, len(_MAGIC)) == _MAGIC:
+                os.unlink(name, dir_fd=fd)

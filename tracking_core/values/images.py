@@ -22,6 +22,13 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 OVERSHOOT = 1.0 / 128
 
 
+LARGEST_DECODED = 1 << 27
+"""Bytes of pixels up to which an image file is decoded: a few kilobytes can hold any number of them, and a run takes no
+more than half of that in one call."""
+_BYTES = {"1": 3, "L": 1, "RGB": 3, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""What a pixel of a mode takes; of others, which become RGBA or are such numbers, four."""
+
+
 class Image:
     """One image, or a batch, with its caption.
 
@@ -387,7 +394,8 @@ def _from_pil(key: str, image: Any) -> np.ndarray[Any, Any]:
             # Any range is possible: the rules for arrays apply.
             return np.array(image)
         if image.mode.startswith("I;16"):
-            return np.rint(np.array(image) / 257.0).astype(np.uint8)
+            # Rounded: 257 is odd, so that nothing lies in the middle.
+            return ((np.array(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
         if image.mode == "La":
             image = image.convert("LA")
         if image.mode not in {"L", "RGB", "RGBA"}:
@@ -403,13 +411,36 @@ def _decode(data: bytes, key: str = "image") -> np.ndarray[Any, Any]:
     from PIL import Image as Pillow
 
     try:
-        with Pillow.open(io.BytesIO(data)) as image:
+        with Pillow.open(io.BytesIO(data), formats=_formats(data)) as image:
+            _check_size(key, image)
             array = _from_pil(key, image)
+    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
+        raise InvalidValueError(f"{key!r}: this image file is not decoded: {error}") from error
     except InvalidValueError:
         raise
     except Exception as error:
         raise InvalidValueError(f"{key!r}: these bytes are no image file that Pillow can read") from error
     return _to_uint8(key, array[..., None] if array.ndim == 2 else array, None)[0]
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """What Pillow may take a file for: not for a program, which it would have run by another."""
+    from PIL import Image as Pillow
+
+    if data.startswith(_PNG_MAGIC):
+        return ("PNG",)
+    Pillow.init()
+    return tuple(name for name in Pillow.OPEN if name != "EPS")
+
+
+def _check_size(key: str, image: Any) -> None:
+    """Refuse an image file of more pixels than are decoded; its header alone was read."""
+    size = image.width * image.height * _BYTES.get(image.mode, 4)
+    if size > LARGEST_DECODED:
+        raise InvalidValueError(
+            f"{key!r}: an image file of {image.width} x {image.height} pixels would take {size} bytes of memory; up to "
+            f"{LARGEST_DECODED} are decoded: give parts of it, or a smaller one"
+        )
 
 
 def _encode(pixels: np.ndarray[Any, Any]) -> bytes:
