@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import SettingsError
+from tracking_core.redaction import redact_name
 from tracking_core.settings import Settings
-from tracking_core.targets import Target, check_options, parse_targets
+from tracking_core.targets import KEYS_COME, Target, check_options, parse_targets, redact_targets
 
 if TYPE_CHECKING:
     from tracking_core.delivery.worker import Destination
@@ -70,6 +71,7 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
             origin = target.origin or _ARGUMENT
             target = replace(target, named=True)  # noqa: PLW2901 - whatever comes this way was asked for by the user
             adapter = find_adapter(target.name, origin=origin)
+            refuse_secrets(target, origin=origin)
             adapter.check_target(target, origin=origin)
             absolute = absolute_target(target) if adapter.info.local_path else target
             first = unique.setdefault(absolute.key, absolute)
@@ -87,6 +89,22 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
         taken = sum(1 for destination in found if destination.label.partition("#")[0] == label)
         found.append(Destination(f"{label}#{taken + 1}" if taken else label, Target(label), tracker))
     return found
+
+
+def refuse_secrets(target: Target, *, origin: str) -> None:
+    """Refuse a target that holds the value of a secret environment variable: targets are written down with the run.
+
+    Raises:
+        SettingsError: It does.
+    """
+    parts = {"": target.path, "//": target.authority, **target.options, **target.filters}
+    for option, part in parts.items():
+        if redact_name(part) != part:
+            source = target.origins.get(option) or origin
+            raise SettingsError(
+                f"{source}: {redact_targets(str(target))!r} holds the value of a secret environment variable; "
+                f"{KEYS_COME}"
+            )
 
 
 def local_root(requested: Sequence[Any]) -> str | None:

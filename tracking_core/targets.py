@@ -160,12 +160,13 @@ def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
         )
     path, authority = _unquote(path, origin), _unquote(authority, origin)
     if "@" in authority or _holds_secret(path) or _holds_secret(authority):
-        raise SettingsError(f"{origin}: the target {name!r} holds a user, password or key; {_REMEDY}")
+        raise SettingsError(f"{origin}: the target {name!r} holds a user, password or key; {KEYS_COME}")
     options, filters = _options(name, query, origin)
     return Target(name, path, authority, options, filters, origin)
 
 
-_REMEDY = "keys come from the backend's own environment variables or login, never from a target"
+KEYS_COME = "keys come from the backend's own environment variables or login, never from a target"
+"""What to do about a secret in a target."""
 
 
 def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -174,7 +175,7 @@ def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tupl
     filters: dict[str, str] = {}
     for key, value in options.items():
         if _is_secret(key, value):
-            raise SettingsError(f"{origin}: the option {key!r} of the target {name!r} looks like a secret; {_REMEDY}")
+            raise SettingsError(f"{origin}: the option {key!r} of the target {name!r} looks like a secret; {KEYS_COME}")
         (filters if key in COMMON_OPTIONS else own)[key] = value
     every = filters.get("every")
     if every is not None and not (_COUNT.fullmatch(every) and int(every) > 0):

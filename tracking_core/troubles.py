@@ -31,8 +31,17 @@ class Troubles:
         self._said: set[str] = set()
         self.counts: Counter[str] = Counter()
         """How often each reason was met."""
-        self.last: str | None = None
+        self._messages: list[str] = []
+        self._last: str | None = None
+
+    @property
+    def last(self) -> str | None:
         """The last message."""
+        return _hidden(self._last) if self._last is not None else None
+
+    def has_said(self, text: str) -> bool:
+        """Whether a warning had this text in it."""
+        return any(text in message for message in self._messages)
 
     def note(self, reason: str, message: str, *, key: str = "", error: BaseException | None = None) -> None:
         """Count one trouble, and warn if this reason and key were not warned about yet. Never raises.
@@ -45,10 +54,11 @@ class Troubles:
         """
         try:
             self.counts[reason] += 1
-            self.last = message
+            self._last = message
             said = f"{reason}:{key[:200]}"
             if said not in self._said and self._room(reason):
                 self._said.add(said)
+                self._messages.append(message)
                 logger.warning("%s: %s", self._where, _on_one_line(message))
             for listener in tuple(listeners):
                 listener(reason, message, error)
@@ -60,9 +70,13 @@ class Troubles:
 
 
 def _on_one_line(message: str) -> str:
+    return printable(_hidden(message), limit=1000)
+
+
+def _hidden(message: str) -> str:
     from tracking_core.redaction import redact_text
 
-    return printable(redact_text(message), limit=1000)
+    return redact_text(message)
 
 
 def brief(error: BaseException, limit: int = 500) -> str:

@@ -22,12 +22,12 @@ from tracking_core.intake.device import (
     read_histogram,
     tracing,
 )
+from tracking_core.intake.hiding import hide_fields
 from tracking_core.intake.pixels import take
 from tracking_core.intake.recorder import Recorder
 from tracking_core.intake.resolver import Draft, resolver
 from tracking_core.journal import JournalWriter
-from tracking_core.journal.events import histogram_fields, media_fields
-from tracking_core.layout import put_media
+from tracking_core.journal.events import histogram_fields
 from tracking_core.values import (
     Histogram,
     Stacked,
@@ -116,7 +116,12 @@ class DeferredRecorder(Recorder):
         axis = to_axis(step_axis)
         if not waiting:
             if values:
-                fields = {"axis": axis, "step": to_step(step), "values": values}
+                # `hide_fields`, written out: this is the call that every step makes.
+                known = self.names.known
+                if axis not in known:
+                    axis = self.names(axis)
+                kept = values if known.issuperset(values) else self.names.keys(values)
+                fields = {"axis": axis, "step": to_step(step), "values": kept}
                 self.journal.append("scalars", fields, time=wall_time)
             return
         pack = pack_scalars(waiting, self._deferred_error, _soon)
@@ -161,7 +166,7 @@ class DeferredRecorder(Recorder):
                 raise InvalidValueError("step: it could not be read from the device")
             self.on_step(axis, number)
             if values:
-                self.journal.write(seq, "scalars", {"axis": axis, "step": number, "values": values}, at)
+                self._write(seq, "scalars", {"axis": axis, "step": number, "values": values}, at)
             else:
                 self.journal.give_up(seq)
 
@@ -255,7 +260,7 @@ class DeferredRecorder(Recorder):
                 numbers.pop("count")
                 histogram = Histogram.from_counts(numbers.pop("counts"), **numbers)
                 fields = {"axis": axis, "step": read_step(host[1:]), "name": name, **histogram_fields(histogram)}
-                self.journal.write(seq, "histogram", fields, at)
+                self._write(seq, "histogram", fields, at)
 
             resolver().submit(Draft([words, *step_arrays], write, self._failing(seq, name)))
 
@@ -318,8 +323,7 @@ class DeferredRecorder(Recorder):
         name = to_name(name)
 
         def fields(host: list[Array]) -> dict[str, Any]:
-            content = media_fields(kind, value, lambda data, ext: put_media(self.directory, data, ext))
-            return {"axis": axis, "step": read_step(host), "name": name, **content}
+            return {"axis": axis, "step": read_step(host), "name": name, **self._media_fields(kind, value)}
 
         frames = getattr(value, "frames", None)
         nbytes = frames.nbytes if frames is not None else 0
@@ -342,7 +346,7 @@ class DeferredRecorder(Recorder):
         def write(host: list[Array]) -> None:
             found = fields(host)
             if found:
-                self.journal.write(seq, kind, found, at)
+                self._write(seq, kind, found, at)
             else:
                 self.journal.give_up(seq)
 
@@ -359,6 +363,9 @@ class DeferredRecorder(Recorder):
         if not pack.words:
             raise InvalidStepError("step: the array cannot be read")
         return pack.words, lambda host: to_step(pack.read(host)[_STEP])
+
+    def _write(self, seq: int, kind: str, fields: dict[str, Any], at: float) -> None:
+        self.journal.write(seq, kind, hide_fields(fields, self.names), at)
 
     def _failing(self, seq: int, key: str) -> Callable[[Exception], None]:
         def fail(error: Exception) -> None:
