@@ -60,7 +60,7 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
         SettingsError: A backend or option is unknown, or a package is missing.
     """
     from tracking_core.delivery.worker import Destination
-    from tracking_core.plugins import find_adapter
+    from tracking_core.plugins import find_adapter, refuse_joined
 
     unique: dict[str, Target] = {}
     objects: list[Any] = []
@@ -80,6 +80,8 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
                     f"{origin}: {str(first)!r} and {str(absolute)!r} are one place with two sets of filters; "
                     "name it once (patterns are joined by '|')"
                 )
+        else:
+            refuse_joined(target, origin=target.origin or _ARGUMENT)
     names = [target.name for target in unique.values()]
     found = [
         Destination(target.name if names.count(target.name) == 1 else str(target), target) for target in unique.values()
@@ -132,6 +134,10 @@ def with_options(target: Target, settings: Settings) -> Target:
     own: dict[str, str] = {}
     filters: dict[str, str] = {}
     for key, setting in missing.items():
+        if setting.value.startswith(('"', "'")):
+            raise SettingsError(
+                f"{setting.origin}: the option {key!r} of {target.name!r} begins with a quotation mark; leave it out"
+            )
         more, others = check_options(target.name, {key: setting.value}, origin=setting.origin)
         own.update(more)
         filters.update(others)

@@ -219,6 +219,9 @@ def _open(
     def note(reason: str, message: str, error: BaseException | None) -> None:
         troubles.note(reason, redact_text(message), error=error)
 
+    if strict:
+        # What keeps a backend from opening is raised, and needs no warning beside that.
+        troubles.hold()
     charge = _housekeeper.take(journal, troubles)
     channel = _channel(how, places, directory, note)
     if settings.get("mirror") is not None:
@@ -227,7 +230,8 @@ def _open(
         channel = mirrored(channel, directory, settings, note)
 
     def say(message: str) -> None:
-        _say(settings, message)
+        if not troubles.is_held:
+            _say(settings, message)
 
     run = Run(
         facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left, say=say,
@@ -241,7 +245,9 @@ def _open(
         run.log_config(added)
     if strict:
         closed = channel.await_open(OPENING_TIMEOUT)
-        if closed:
+        if not closed:
+            troubles.release()
+        else:
             # What the strict end has to say of records that wait is no news here.
             with contextlib.suppress(TrackingError):
                 run.finish("failed", 5.0, error="; ".join(closed))
