@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
 import sys
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracking_core.redaction import REDACTED, is_secret_name, redact_argv, redact_text, redact_tree, redact_url
+from tracking_core.redaction import (
+    REDACTED,
+    is_secret_name,
+    redact_argv,
+    redact_document,
+    redact_name,
+    redact_text,
+    redact_tree,
+    redact_url,
+)
 
 
 def words(text):
@@ -196,6 +207,7 @@ class TestText:
 from tracking_core.redaction import redact_text
 for text in (
     "TOKEN=", "token='", "wandb login -a ", "--token ", chr(92), "sk-a-", "TOKEN=x;", "-eyJaaaaaaaaa", "a=",
+    "curl ", "curl -u", "curl -u a:", "name:", "name: token ", '"--token",', "value: ",
     "login a password ", "://", "https://a", "token:str|", "-----BEGIN PRIVATE KEY-----", "Bearer ",
 ):
     redact_text(text * (600_000 // len(text)))
@@ -410,3 +422,117 @@ def test_imports_nothing_heavy():
     ).stdout.split()
     assert not {"numpy", "msgspec", "subprocess", "json", "urllib.request"} & set(modules)
     assert not [name for name in modules if re.match(r"(jax|wandb|pluggy)", name)]
+
+
+class TestStructures:
+    """What a command line or a setting is in configurations: lists of words, mappings of a name and a value, pairs."""
+
+    @pytest.mark.parametrize(
+        ("tree", "expected"),
+        [
+            (["--api-key", "v"], ["--api-key", REDACTED]),
+            (("train.py", "--password", "v", "--lr", "3"), ("train.py", "--password", REDACTED, "--lr", "3")),
+            (["--api-key=v"], ["--api-key=[redacted]"]),
+            (["--api-key", 5, "v"], ["--api-key", 5, "v"]),
+            (["password", "token"], ["password", "token"]),
+            ({"name": "api_key", "value": "v"}, {"name": "api_key", "value": REDACTED}),
+            ({"value": "v", "name": "API_KEY"}, {"value": REDACTED, "name": "API_KEY"}),
+            ({"key": "api-key", "value": {"a": ["v"]}}, {"key": "api-key", "value": {"a": [REDACTED]}}),
+            ({"Name": "HF_TOKEN", "Value": "v"}, {"Name": "HF_TOKEN", "Value": REDACTED}),
+            ({"name": "lr", "value": "v"}, {"name": "lr", "value": "v"}),
+            ({"name": "max_tokens", "value": 5}, {"name": "max_tokens", "value": 5}),
+            ([("Authorization", "Key v"), ("Accept", "x")], [("Authorization", REDACTED), ("Accept", "x")]),
+            ([["api_key", ["v"]], ["lr", "0.1"]], [["api_key", [REDACTED]], ["lr", "0.1"]]),
+            (["curl", "-u", "me:v", "https://h"], ["curl", "-u", REDACTED, "https://h"]),
+            (["/usr/bin/curl", "-sSume:v"], ["/usr/bin/curl", "-sSu[redacted]"]),
+            (["curl", "--user=me:v"], ["curl", "--user=[redacted]"]),
+            (["python", "-u", "a:b"], ["python", "-u", "a:b"]),
+            (["-H", "Authorization: Basic v"], ["-H", "Authorization: [redacted]"]),
+            (['{"name": "api_key", "value": "v"}'], ['{"name": "api_key", "value": "[redacted]"}']),
+        ],
+    )
+    def test_tree(self, tree, expected):
+        assert redact_tree(tree) == expected
+        assert redact_tree({"deep": [tree]}) == {"deep": [expected]}
+        assert redact_tree(expected) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("curl -u me:v https://h", "curl -u [redacted] https://h"),
+            ("curl -s -X POST -u 'me:v w' https://h", "curl -s -X POST -u '[redacted]' https://h"),
+            ("x; curl --proxy-user=me:v", "x; curl --proxy-user=[redacted]"),
+            ("curl \\\n  -u key: https://h", "curl \\\n  -u [redacted] https://h"),
+            ('["curl", "-u", "me:v"]', '["curl", "-u", "[redacted]"]'),
+            ("curl -u me https://h:1", "curl -u me https://h:1"),
+            ("docker run -u 1000:1000 x", "docker run -u 1000:1000 x"),
+            ("curl -XPUT http://h:1", "curl -XPUT http://h:1"),
+            ('["--api-key", "v"]', '["--api-key", "[redacted]"]'),
+            ("['--api-key', 'v', '--lr']", "['--api-key', '[redacted]', '--lr']"),
+            ('"[\\"--api-key\\", \\"v\\"]"', '"[\\"--api-key\\", \\"[redacted]\\"]"'),
+            ('add_argument("--api-key", "-k", help="x")', 'add_argument("--api-key", "-k", help="x")'),
+            ('option("--api-key", "api_key", help="x")', 'option("--api-key", "api_key", help="x")'),
+            ("{'name': 'api_key', 'value': 'v'}", "{'name': 'api_key', 'value': '[redacted]'}"),
+            ("- name: API_KEY\n  value: v\n", "- name: API_KEY\n  value: [redacted]\n"),
+            ("Field(name='token', value=made)", "Field(name='token', value=made)"),
+            ("name: lr\nvalue: v", "name: lr\nvalue: v"),
+            ("Authorization: ApiKey v", "Authorization: [redacted]"),
+        ],
+    )
+    def test_text(self, text, expected):
+        assert redact_text(text) == expected
+        assert redact_text(expected) == expected
+
+
+class TestForms:
+    """How an exact value may be written: as it is, or as addresses, JSON, Python, base64 and diffs have it."""
+
+    SECRET = 'p@ss/w"rd ü\\n'
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            SECRET,
+            json.dumps(SECRET)[1:-1],
+            json.dumps(SECRET, ensure_ascii=False)[1:-1],
+            repr(SECRET)[1:-1],
+            quote(SECRET, safe=""),
+            quote(SECRET),
+            quote(SECRET, safe="").lower(),
+            quote_plus(SECRET),
+            SECRET.replace("\\n", "\n"),
+        ],
+    )
+    def test_written(self, monkeypatch, form):
+        monkeypatch.setenv("A_PASSWORD", self.SECRET)
+        assert redact_text(f"x {form} y") == f"x {REDACTED} y"
+        assert redact_name(f"x {form} y") == f"x {REDACTED} y"
+
+    @pytest.mark.parametrize("user", ["", "a", "ab", "abc"])
+    def test_base64(self, monkeypatch, user):
+        monkeypatch.setenv("A_PASSWORD", "horse-battery-staple")
+        encoded = base64.b64encode(f"{user}:horse-battery-staple:rest".encode()).decode()
+        left = redact_text(f"x {encoded} y").replace(REDACTED, "")
+        assert len(left) <= len("x  y") + len(encoded) - 4 * (len("horse-battery-staple") // 3 - 1)
+
+    def test_the_lines_of_a_key_in_a_diff(self, monkeypatch):
+        key = "-----BEGIN KEY-----\nMIIEowIBAAKCAQEAx1\nabcdefghijklmnopqrstuv==\n-----END KEY-----"
+        monkeypatch.setenv("A_PRIVATE_KEY", key)
+        diff = "\n".join("+" + line for line in key.split("\n"))
+        assert redact_text(diff) == "+-----BEGIN KEY-----\n+[redacted]\n+[redacted]\n+-----END KEY-----"
+
+    @pytest.mark.parametrize("value", ["postgres", "Password", "changeme", "default", "required"])
+    def test_words_that_are_no_secrets(self, monkeypatch, value):
+        monkeypatch.setenv("POSTGRES_PASSWORD", value)
+        assert redact_name(f"{value}/latency") == f"{value}/latency"
+
+    def test_a_name_is_no_key_because_of_its_beginning(self):
+        name = "xai_integrated_gradients_mean"
+        assert redact_name(name) == name
+        assert redact_text(KNOWN_FORMS["github"]) == REDACTED
+        assert redact_name(KNOWN_FORMS["github"]) == KNOWN_FORMS["github"]
+
+    def test_documents_keep_what_stands_behind_a_word(self, monkeypatch):
+        monkeypatch.setenv("A_TOKEN", "horse battery")
+        text = f"token: the, password: cat, horse battery {KNOWN_FORMS['github']}"
+        assert redact_document(text) == f"token: the, password: cat, {REDACTED} {REDACTED}"

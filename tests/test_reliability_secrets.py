@@ -248,3 +248,185 @@ def test_a_message_that_is_cut_off_shows_no_part_of_it(tmp_path, canary, ahead, 
     report = run.finish()
     assert "RuntimeError" in str(report)
     assert canary[:12] not in str(report) + caplog.text
+
+
+# ---------------------------------------------------------------- the exact value of a secret variable, everywhere
+
+EVERYWHERE = """
+import dataclasses, io, logging, os, pathlib, sys, warnings
+logging.basicConfig(level=logging.DEBUG)
+import numpy as np
+from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
+import tracking_core as tracking
+
+base = pathlib.Path(sys.argv.pop())
+canary = (base / "hidden" / "canary").read_text()
+s = "a " + canary + " b"
+sys.argv += [s, "curl", "-u", "me:" + canary]
+
+class PlotlyFigure:
+    def to_plotly_json(self):
+        return {}
+    def to_json(self):
+        import json
+        return json.dumps({"data": [{"y": [123456], "name": s}], "layout": {"title": {"text": s}}})
+
+def picture(kind):
+    info = PngInfo()
+    if kind == "latin": info.add_text("comment", s)
+    if kind == "packed": info.add_text("comment", s, zip=True)
+    if kind == "utf": info.add_itxt("comment", s, zip=True)
+    out = io.BytesIO()
+    Pillow.fromarray(np.zeros((4, 4), np.uint8)).save(out, format="PNG", pnginfo=info)
+    return out.getvalue()
+
+backends = ["tensorboard:" + str(base / "tb"), "wandb://?mode=offline"] if DELIVERY != "inline" else "local"
+run = tracking.start_run(
+    "p", s, tags=[s, "kept"], group=s, job_type=s, notes=s, root=base / "runs", backends=backends, delivery=DELIVERY,
+    config={"plain": s, s: 1, "words": ["train.py", "--note", s], "named": [{"name": "x", "value": s}], "tuple": (s, (s,))},
+)
+with run:
+    for axis in ("step", s):
+        run.log_scalars({s: 0.5, "kept": 1.0, "nested": {s: 2.0}}, step=1, step_axis=axis)
+    run.log_scalars({s: np.float32(1.5)}, step=2)
+    run.log_scalars(tracking.Stacked((s, "other"), np.array([1.0, 2.0])), step=3)
+    run.log({s: 1.0, "mixed": {s: np.zeros((4, 4), np.uint8)}, "text": s})
+    run.scope(s).log_scalars({"scoped": 1.0}, step=1)
+    run.every(1).log_scalars({s + "every": 1.0}, step=1)
+    run.log_images({s: tracking.Image(np.zeros((4, 4)), caption=s), "batch": tracking.Image(np.zeros((2, 4, 4)), caption=[s, "x"])}, step=1, step_axis=s)
+    for kind in ("latin", "packed", "utf"):
+        run.log_images({kind: tracking.Image(picture(kind))}, step=1)
+        run.log_figure(kind, picture(kind), step=1)
+    run.log_figure(s, PlotlyFigure(), step=1, step_axis=s)
+    run.log_histogram(s, [1.0, 2.0], step=1, step_axis=s)
+    run.log_histogram(s + "large", np.zeros(100_000), step=1)
+    run.log_histogram("tree", {s: np.zeros(3)}, step=1)
+    run.log_table(s, {s: [s, "kept", 123456], "list": [[s], [1], [2]]}, step=1, step_axis=s)
+    run.log_video(s, np.zeros((2, 4, 4), np.uint8), step=1, step_axis=s)
+    run.log_audio(s, tracking.Audio(np.zeros(100), caption=s), step=1, step_axis=s)
+    run.log_text(s, s, step=1, step_axis=s)
+    run.log_config({"late": s, s: {s: [s]}})
+    run.log_summary({"best": s, s: 1})
+    run.log_alert(s, s, level="warn")
+    ref = run.log_artifact(
+        {s + "/x.txt": b"content", "kept.txt": b"kept"}, name=s, type=s, metadata={s: s, "list": [s]}, aliases=[s]
+    )
+    assert run.use_artifact(s + ":v0").digest == run.use_artifact(ref).digest == ref.digest != ""
+    run.use_artifact(s + ":" + s)
+    run.use_artifact("elsewhere-" + s)
+    run.log_scalars({s: "no number " + s, s + "2": None}, step=1)
+    run.log_scalars({"a": 1.0}, step=s)
+    run.log_artifact(base / ("missing" + s))
+    print(run, run.name, run.tags, run.config, run.health)
+    print(run.finish(error="failed with " + s, status="failed"))
+
+for argument in ({"project": s}, {"run_id": canary}, {"backends": "tensorboard:./" + canary + "/tb"}):
+    try:
+        tracking.start_run(root=base / "refused", **argument)
+    except tracking.SettingsError as error:
+        print("refused:", error)
+    else:
+        raise AssertionError(argument)
+"""
+
+
+def inside(path):
+    """What a file holds, once it is unpacked by a reader of its own kind."""
+    import io
+    import zipfile
+
+    import pyarrow.parquet
+    from PIL import Image
+
+    content = path.read_bytes()
+    yield content
+    if path.suffix == ".parquet":
+        table = pyarrow.parquet.read_table(path)
+        yield (str(table.to_pylist()) + str(table.schema.metadata)).encode()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                yield name.encode() + archive.read(name)
+    at = content.find(b"\x89PNG\r\n\x1a\n")
+    while at >= 0:
+        with Image.open(io.BytesIO(content[at:])) as image:
+            image.load()
+            yield str(image.info).encode()
+        at = content.find(b"\x89PNG\r\n\x1a\n", at + 8)
+
+
+def places_of(canary, places, hidden):
+    """Files that hold the value: as it is, or as JSON, addresses or names of files have it."""
+    from urllib.parse import quote
+
+    forms = {canary, quote(canary, safe=""), json.dumps(canary)[1:-1], json.dumps(canary, ensure_ascii=False)[1:-1]}
+    forms = [form.encode() for form in forms]
+    found, read = [], 0
+    for place in places:
+        for path in place.rglob("*"):
+            # The client's own debug log is the business of the adapter.
+            if path.is_file() and not path.is_relative_to(hidden) and not path.name.startswith("debug"):
+                read += 1
+                contents = [str(path.relative_to(place)).encode(), *inside(path)]
+                found += [str(path)] if any(form in content for form in forms for content in contents) else []
+    assert read > 5
+    return found
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("delivery", ["process", "inline"])
+def test_the_exact_value_of_a_secret_variable_is_nowhere(tmp_path, canary, delivery, odd):
+    canary += '/"+ü' if odd else ""
+    hidden, work = tmp_path / "hidden", tmp_path / "work"
+    for place in (hidden, work, tmp_path / "wandb"):
+        place.mkdir()
+    (hidden / "canary").write_text(canary)
+    program = f"DELIVERY = {delivery!r}\nimport sys\nsys.argv.append({str(tmp_path)!r})\n{EVERYWHERE}"
+    env = {
+        "PYTHONPATH": f"{REPO}:{REPO / 'adapters'}",
+        "MY_SERVICE_TOKEN": canary,
+        "WANDB_DIR": str(tmp_path / "wandb"),
+        "HOME": str(work),
+        "TRACKING_CONSOLE": "on",
+    }
+    out, err = run(program, work, **env)
+    assert canary not in out + err
+    assert out.count("refused:") == 3
+    assert not (tmp_path / "refused").exists()
+    run_dir = only_run(tmp_path / "runs")
+    for command in (["compact", run_dir.name], ["pack", run_dir.name, "-o", str(work / "run.zip")]):
+        subprocess.run(
+            [sys.executable, "-m", "tracking_core.cli", *command, "--root", str(tmp_path / "runs")],
+            env={**clean_environment(), **env}, cwd=work, check=True, capture_output=True,
+        )  # fmt: skip
+    assert places_of(canary, [tmp_path / "runs", tmp_path / "wandb", work], hidden) == []
+    tb = [path for path in (tmp_path / "tb").rglob("*") if path.is_file()]
+    assert len(tb) > 0 or delivery == "inline"
+    # It was really there to be found, and what is no secret is still there.
+    import tracking_core as tracking
+
+    record = tracking.open_store(tmp_path / "runs").run(run_dir.name)
+    shown = "a [redacted] b"
+    assert record.name == shown
+    assert record.tags == (shown, "kept")
+    assert {shown, "kept", f"nested/{shown}", f"{shown}/scoped", "other"} <= set(record.scalar_names())
+    assert record.scalars("kept").value.tolist() == [1.0]
+    assert record.config["late"] == shown
+    assert record.config["named"] == [{"name": "x", "value": shown}]
+    assert record.config["words"] == ["train.py", "--note", shown]
+    [artifact] = record.artifacts()
+    assert artifact.ref.name == artifact.ref.type == shown
+    assert set(artifact.files) == {f"{shown}/x.txt", "kept.txt"}
+    assert artifact.read("kept.txt") == b"kept"
+    table = record.tables(shown)[0][1]
+    assert table.columns == (shown, "list")
+    assert [row[0] for row in table.rows] == [shown, "kept", 123456]
+    assert record.status == "failed"
+    assert record.error == f"failed with {shown}"
+
+
+def clean_environment():
+    import os
+
+    return {name: value for name, value in os.environ.items() if not name.startswith(("TRACKING_", "WANDB_"))}

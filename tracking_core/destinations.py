@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import SettingsError
+from tracking_core.redaction import redact_name
 from tracking_core.settings import Settings, absolute_path
-from tracking_core.targets import Target, check_options, parse_targets
+from tracking_core.targets import KEYS_COME, Target, check_options, parse_targets, redact_targets
 
 if TYPE_CHECKING:
     from tracking_core.delivery.worker import Destination
@@ -58,7 +59,7 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
         SettingsError: A backend or option is unknown, or a package is missing.
     """
     from tracking_core.delivery.worker import Destination
-    from tracking_core.plugins import find_adapter
+    from tracking_core.plugins import find_adapter, refuse_joined
 
     unique: dict[str, Target] = {}
     objects: list[Any] = []
@@ -69,6 +70,7 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
             origin = target.origin or _ARGUMENT
             target = replace(target, named=True)  # noqa: PLW2901 - whatever comes this way was asked for by the user
             adapter = find_adapter(target.name, origin=origin)
+            refuse_secrets(target, origin=origin)
             adapter.check_target(target, origin=origin)
             absolute = absolute_target(target) if adapter.info.local_path else target
             first = unique.setdefault(absolute.key, absolute)
@@ -77,6 +79,8 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
                     f"{origin}: {str(first)!r} and {str(absolute)!r} are one place with two sets of filters; "
                     "name it once (patterns are joined by '|')"
                 )
+        else:
+            refuse_joined(target, origin=target.origin or _ARGUMENT)
     names = [target.name for target in unique.values()]
     found = [
         Destination(target.name if names.count(target.name) == 1 else str(target), target) for target in unique.values()
@@ -86,6 +90,22 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
         taken = sum(1 for destination in found if destination.label.partition("#")[0] == label)
         found.append(Destination(f"{label}#{taken + 1}" if taken else label, Target(label), tracker))
     return found
+
+
+def refuse_secrets(target: Target, *, origin: str) -> None:
+    """Refuse a target that holds the value of a secret environment variable: targets are written down with the run.
+
+    Raises:
+        SettingsError: It does.
+    """
+    parts = {"": target.path, "//": target.authority, **target.options, **target.filters}
+    for option, part in parts.items():
+        if redact_name(part) != part:
+            source = target.origins.get(option) or origin
+            raise SettingsError(
+                f"{source}: {redact_targets(str(target))!r} holds the value of a secret environment variable; "
+                f"{KEYS_COME}"
+            )
 
 
 def local_root(requested: Sequence[Any]) -> str | None:
@@ -113,6 +133,10 @@ def with_options(target: Target, settings: Settings) -> Target:
     own: dict[str, str] = {}
     filters: dict[str, str] = {}
     for key, setting in missing.items():
+        if setting.value.startswith(('"', "'")):
+            raise SettingsError(
+                f"{setting.origin}: the option {key!r} of {target.name!r} begins with a quotation mark; leave it out"
+            )
         more, others = check_options(target.name, {key: setting.value}, origin=setting.origin)
         own.update(more)
         filters.update(others)

@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from tracking_core.redaction import redact_argv, redact_tree
+from tracking_core.redaction import redact_argv, redact_name, redact_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ def capture(cwd: str | os.PathLike[str]) -> Capture:
 
     return Capture(
         git=_or_none(lambda: git_state(cwd)) or {},
-        packages=_or_none(_packages) or [],
+        packages=[redact_name(package) for package in _or_none(_packages) or []],
         cpu_count=os.cpu_count(),
         cpus_usable=_or_none(lambda: len(os.sched_getaffinity(0))),
         memory_bytes=_or_none(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,12 @@ class Health:
         waiting = {target: count for target, count in self.pending.items() if count}
         for name, found in (("pending", waiting), ("dropped", self.dropped), ("errors", self.errors)):
             if found:
-                text += f", {name} {dict(found)}"
+                text += f", {name}: " + ", ".join(f"{key} {value}" for key, value in found.items())
         return text + (f", {self.unwritten} not written" if self.unwritten else "")
+
+    def without_troubles(self) -> Health:
+        """The same, for a line that says what logging has cost, and nothing of what is not well."""
+        return replace(self, pending={}, dropped={}, errors={}, unwritten=0)
 
 
 class CallTimes:

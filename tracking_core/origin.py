@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.errors import RunExistsError, SettingsError, StoreError
 from tracking_core.layout import RUN_FILE, create_run, find_run, read_run
+from tracking_core.redaction import redact_name
 
 if TYPE_CHECKING:
     from tracking_core.journal import JournalWriter
@@ -87,6 +88,7 @@ class Origin:
         from tracking_core.store.forking import inherit
 
         other, axis, step = self.fork
+        axis = redact_name(axis)
         parent = find_run(root, other)
         with staging(directory.parent.parent) as place:
             child = place / directory.name
@@ -117,7 +119,7 @@ class Origin:
         from tracking_core.store.truncating import find_truncation
 
         superseded = Superseded(directory, read_run(directory).get("forks", ()))
-        axis, step = self.back
+        axis, step = redact_name(self.back[0]), self.back[1]
         truncation, axes = find_truncation(directory, axis, step, superseded, by="?")
         if axes and axis not in axes:
             note(

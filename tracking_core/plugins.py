@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Adapters that this distribution brings, for the message when the entry point is not even there.
 FIRST_PARTY = ("local", "none", "tensorboard", "wandb")
+#: A word that is a target by itself, quotation marks around it included.
+_TARGET = re.compile(r"""["'(\[]*(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?:["')\]]*|(?P<rest>[:?].*))""")
 _CAPABILITIES = frozenset(CORE_CAPABILITIES) | frozenset(OPTIONAL_CAPABILITIES) | {"resume"}
 
 
@@ -136,14 +139,21 @@ class Adapter:
             BrokenAdapterError: The adapter failed to check it.
             MissingDependencyError: A package is missing.
         """
+        refuse_joined(target, origin=origin)
         self.check_options(target, origin=origin)
         try:
             self._manager.hook.check_target(target=target)
-        except SettingsError:
+        except SettingsError as error:
+            elsewhere = _other_origins(target, str(error))
+            if elsewhere and type(error) is SettingsError:
+                raise SettingsError(f"{error} ({elsewhere})") from None
             raise
         except ValueError as error:
             source = origin or target.origin or "TRACKING_BACKEND"
-            raise SettingsError(f"{source}: {redact_targets(str(target))!r}: {redact_text(str(error))}") from error
+            elsewhere = _other_origins(target, str(error))
+            source += f" ({elsewhere})" if elsewhere else ""
+            # Not from the error: a traceback would say the same twice.
+            raise SettingsError(f"{source}: {redact_targets(str(target))!r}: {redact_text(str(error))}") from None
         except (Exception, SystemExit) as error:
             raise BrokenAdapterError(f"the adapter {self.name!r} failed to check a target: {_brief(error)}") from error
         missing = self.missing()
@@ -327,6 +337,31 @@ def load(candidate: Candidate) -> Adapter:
             raise
         raise BrokenAdapterError(f"the adapter {where} cannot be imported: {_brief(error)}") from error
     return Adapter(plugin, candidate.name.lower(), candidate)
+
+
+def refuse_joined(target: Target, *, origin: str | None = None) -> None:
+    """Refuse a target that has another one behind a blank: nothing would ever be delivered to that.
+
+    Raises:
+        SettingsError: It has.
+    """
+    for number, word in enumerate(target.behind_blanks, 1):
+        found = _TARGET.fullmatch(word)
+        if found is None or (not found["rest"] and number < len(target.behind_blanks)):
+            continue
+        name = found["name"].lower()
+        if name in FIRST_PARTY or name in candidates():
+            source = origin or target.origin or "TRACKING_BACKEND"
+            raise SettingsError(
+                f"{source}: {redact_targets(str(target))!r} has {redact_targets(word)!r} behind a blank, and {name!r} "
+                f"is a backend: targets are joined by commas; if it belongs to {target.name!r}, write the blank as %20"
+            )
+
+
+def _other_origins(target: Target, said: str) -> str:
+    """Where options come from that were not written in the target itself, as far as a message does not say so."""
+    named = {option: place for option, place in target.origins.items() if option in said} or target.origins
+    return ", ".join(f"{option} is from {place}" for option, place in sorted(named.items()) if place not in said)
 
 
 def conflict(name: str, entries: Sequence[Candidate]) -> str:

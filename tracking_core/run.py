@@ -11,6 +11,7 @@ from time import perf_counter_ns
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from tracking_core.delivery.closing import closing_words
 from tracking_core.delivery.report import DeliveryReport, TargetReport
 from tracking_core.errors import InvalidValueError, SettingsError, TrackingError
 from tracking_core.health import CallTimes, Health
@@ -533,7 +534,7 @@ class Run:
             late, self._late_error = self._late_error, None
             raise late
         if self._strict and not self._report.ok:
-            raise TrackingError(f"run {self.id}: not everything arrived: {self._report}")
+            raise TrackingError(f"run {self.id}: not everything arrived: {self._closing_words()}")
         return self._report
 
     def await_end(self, timeout: float = 60.0) -> None:
@@ -563,14 +564,20 @@ class Run:
             self._troubles.note("journal", f"the end of the run could not be written: {problem}", error=problem)
         self._delivery.finish(status, error, timeout)
         self._report = self._make_report()
-        self._say(f"run {self.name} {status}: {self.health}; {self._report}")
+        # What is not well has been said, or is about to be, and once is enough.
+        arrived = "; ".join(str(report) for report in self._report.values() if report.ok)
+        self._say(f"run {self.name} {status}: {self.health.without_troubles()}" + (f"; {arrived}" if arrived else ""))
         if not self._journal.waiting:
             # Otherwise the file system may yet take what waits for it, if the process lives that long.
             self._journal.close()
             self._compact(status)
-        for report in self._report.values():
-            if not report.ok:
-                self._troubles.note("delivery", f"at the end, {report}", key=report.target)
+        words = self._closing_words()
+        if words and not self._strict:
+            self._troubles.note("delivery", words)
+
+    def _closing_words(self) -> str:
+        assert self._report is not None
+        return closing_words(self._report.values(), self._dir, self._troubles.has_said)
 
     def _compact(self, status: str) -> None:
         """Make columns of a journal that is worth it; a process that was told to go has no time for that."""
@@ -618,10 +625,11 @@ class Run:
             return
         try:
             self.finish(status, error=text)
-        except TrackingError:
+        except TrackingError as problem:
             # An error of the body says more than what a strict run has to say about its end.
             if error is None:
                 raise
+            self._troubles.note("delivery", str(problem), error=problem)
 
 
 class NullRun(Run):

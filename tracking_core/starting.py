@@ -150,7 +150,10 @@ def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
     """What `run.json` will say, as far as it does not depend on where the run is stored."""
     from tracking_core.config import to_plain
     from tracking_core.names import check_run_id, new_run_id, readable_name
-    from tracking_core.redaction import redact_text
+    from tracking_core.redaction import redact_name, redact_text
+
+    def shown(text: str | None) -> str | None:
+        return redact_name(text) if text is not None else None
 
     for key in ("project", "name", "run_id", "group", "job_type", "notes"):
         if given[key] is not None and not isinstance(given[key], str):
@@ -163,17 +166,32 @@ def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
     if not labels:
         labels = [tag.strip() for tag in (settings.get("tags") or "").split(",") if tag.strip()]
     notes = settings.get("notes", given["notes"])
+    project = settings.get("project", given["project"]) or "default"
+    _refuse_secret("project", project, settings.origin("project", given["project"]))
+    _refuse_secret("run_id", chosen or "", settings.origin("run_id", given["run_id"]))
     return {
         "id": check_run_id(chosen) if chosen is not None else new_run_id(),
-        "name": settings.get("name", given["name"]) or readable_name(),
-        "project": settings.get("project", given["project"]) or "default",
+        "name": shown(settings.get("name", given["name"])) or readable_name(),
+        "project": project,
         "config": to_plain(given["config"]) if given["config"] is not None else {},
-        "tags": list(dict.fromkeys(labels)),
-        "group": settings.get("group", given["group"]),
-        "job_type": given["job_type"],
+        "tags": list(dict.fromkeys(map(redact_name, labels))),
+        "group": shown(settings.get("group", given["group"])),
+        "job_type": shown(given["job_type"]),
         "notes": redact_text(notes) if notes is not None else None,
         "started": round(time.time(), 6),
     }
+
+
+def _refuse_secret(key: str, value: str, origin: str) -> None:
+    """Refuse what a run is found by, and what cannot be changed therefore, where it holds a secret."""
+    from tracking_core.redaction import redact_name
+
+    if redact_name(value) != value:
+        source = f"the argument {key}" if origin == "argument" else origin
+        raise SettingsError(
+            f"{source}: {key} {redact_name(value)!r:.200} holds the value of a secret environment variable, and names "
+            "directories and addresses; take another"
+        )
 
 
 def _open(
@@ -209,6 +227,9 @@ def _open(
     def note(reason: str, message: str, error: BaseException | None) -> None:
         troubles.note(reason, redact_text(message), error=error)
 
+    if strict:
+        # What keeps a backend from opening is raised, and needs no warning beside that.
+        troubles.hold()
     charge = _housekeeper.take(journal, troubles)
     channel = _channel(how, places, directory, note)
     if settings.get("mirror") is not None:
@@ -217,7 +238,8 @@ def _open(
         channel = mirrored(channel, directory, settings, note)
 
     def say(message: str) -> None:
-        _say(settings, message)
+        if not troubles.is_held:
+            _say(settings, message)
 
     run = Run(
         facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left, say=say,
@@ -234,7 +256,9 @@ def _open(
         say(f"run {run.name} is continued at {_places(next_steps)}")
     if strict:
         closed = channel.await_open(OPENING_TIMEOUT)
-        if closed:
+        if not closed:
+            troubles.release()
+        else:
             # What the strict end has to say of records that wait is no news here.
             with contextlib.suppress(TrackingError):
                 run.finish("failed", 5.0, error="; ".join(closed))

@@ -5,8 +5,9 @@ targets = target, ["," target]…
 target  = name [":" path | "://" authority ["/" path]] ["?" key=value ["&" key=value]…]
 ```
 
-A literal comma, question mark or ampersand is percent-encoded (`%2C`, `%3F`, `%26`). `C:\runs` is a path, and
-`:///runs` the absolute path `/runs`.
+A literal comma, question mark or ampersand is percent-encoded (`%2C`, `%3F`, `%26`), and so is a blank or semicolon
+before what is called like a backend (`%20`, `%3B`), and a quotation mark at the beginning (`%22`, `%27`). `C:\runs` is
+a path, and `:///runs` the absolute path `/runs`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from tracking_core.errors import SettingsError
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _SECRET_VALUE = re.compile(r"^(?:[0-9a-f]{40}|sk-\w{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|AKIA\w{12,}|wandb_v1_\w+)$")
 
+#: What lists are joined by elsewhere.
+_JOINTS = re.compile(r"\s+|\s*[;+|&]")
+_QUOTES = ('"', "'")
 _COUNT = re.compile(r"[0-9]{1,18}")
 
 #: Options that any target takes, with their help; what is left is the adapter's own.
@@ -48,6 +52,8 @@ class Target:
         origins: For options that were not written in the target itself, where each came from.
         named: Whether this account named it: as an argument, in a setting or on a command line. One that was read from
             the files of a run, which anybody may have written, was not.
+        behind_blanks: Words that stand behind blanks and semicolons in what was written: the last one may have been
+            meant as a target of its own.
 
     Example:
         >>> parse_targets("wandb://team/digits?mode=offline")[0].options["mode"]
@@ -62,19 +68,20 @@ class Target:
     origin: str = field(default="", compare=False, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict[str, str], compare=False, repr=False)
     named: bool = field(default=False, compare=False, repr=False)
+    behind_blanks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         """The target in canonical form: parsing it gives an equal target."""
         text = self.name
         if self.authority:
             text += f"://{quote(self.authority, safe=':', errors='surrogatepass')}"
-            text += f"/{_quote(self.path)}" if self.path else ""
+            text += f"/{_quote_first(self.path)}" if self.path else ""
         elif self.path:
             # What begins with "//" would be read as an authority.
-            text += f"{'://' if self.path.startswith('//') else ':'}{_quote(self.path)}"
+            text += f"{'://' if self.path.startswith('//') else ':'}{_quote_first(self.path)}"
         pairs = sorted({**self.options, **self.filters}.items())
         if pairs:
-            text += "?" + "&".join(f"{_quote_key(key)}={_quote(value)}" for key, value in pairs)
+            text += "?" + "&".join(f"{_quote_key(key)}={_quote_first(value)}" for key, value in pairs)
         # Blanks around a target are the list's, and would be lost.
         bare = text.rstrip(" ")
         return bare + "%20" * (len(text) - len(bare))
@@ -142,8 +149,9 @@ def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
     """Parse one target; see `parse_targets`."""
     match = _NAME.match(text)
     if not match:
+        hint = "; leave the quotation marks out" if text.startswith(_QUOTES) else ""
         raise SettingsError(
-            f"{origin}: {_shown(text)} does not start with the name of a backend, such as 'tensorboard:./tb'"
+            f"{origin}: {_shown(text)} does not start with the name of a backend, such as 'tensorboard:./tb'{hint}"
         )
     name, rest = match.group().lower(), text[match.end() :]
     rest, _, query = rest.partition("?")
@@ -155,17 +163,34 @@ def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
     elif rest.startswith(":"):
         path = rest[1:]
     elif rest:
+        hint = "; targets are joined by commas" if _JOINTS.match(rest) else ""
         raise SettingsError(
             f"{origin}: after {name!r} expected ':path', '://authority/path' or '?option=value', got {_shown(rest)}"
+            f"{hint}"
         )
+    _refuse_quotes(path, origin)
+    words = [*_behind_blanks(rest)]
     path, authority = _unquote(path, origin), _unquote(authority, origin)
     if "@" in authority or _holds_secret(path) or _holds_secret(authority):
-        raise SettingsError(f"{origin}: the target {name!r} holds a user, password or key; {_REMEDY}")
-    options, filters = _options(name, query, origin)
-    return Target(name, path, authority, options, filters, origin)
+        raise SettingsError(f"{origin}: the target {name!r} holds a user, password or key; {KEYS_COME}")
+    options, filters = _options(name, query, origin, words)
+    return Target(name, path, authority, options, filters, origin, behind_blanks=tuple(words))
 
 
-_REMEDY = "keys come from the backend's own environment variables or login, never from a target"
+def _behind_blanks(text: str) -> list[str]:
+    return re.split(r"[\s;]+", text)[1:]
+
+
+def _refuse_quotes(text: str, origin: str) -> None:
+    if text.startswith(_QUOTES):
+        raise SettingsError(
+            f"{origin}: {_shown(text)} begins with a quotation mark; leave it out, or write it as %22 or %27 if it "
+            "belongs to the value"
+        )
+
+
+KEYS_COME = "keys come from the backend's own environment variables or login, never from a target"
+"""What to do about a secret in a target."""
 
 
 def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -174,7 +199,7 @@ def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tupl
     filters: dict[str, str] = {}
     for key, value in options.items():
         if _is_secret(key, value):
-            raise SettingsError(f"{origin}: the option {key!r} of the target {name!r} looks like a secret; {_REMEDY}")
+            raise SettingsError(f"{origin}: the option {key!r} of the target {name!r} looks like a secret; {KEYS_COME}")
         (filters if key in COMMON_OPTIONS else own)[key] = value
     every = filters.get("every")
     if every is not None and not (_COUNT.fullmatch(every) and int(every) > 0):
@@ -185,7 +210,7 @@ def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tupl
     return own, filters
 
 
-def _options(name: str, query: str, origin: str) -> tuple[dict[str, str], dict[str, str]]:
+def _options(name: str, query: str, origin: str, words: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     pairs: dict[str, str] = {}
     for part in query.split("&"):
         if not part:
@@ -196,6 +221,9 @@ def _options(name: str, query: str, origin: str) -> tuple[dict[str, str], dict[s
             raise SettingsError(f"{origin}: options of {name!r} are written key=value, got {_shown(part)}")
         if key in pairs:
             raise SettingsError(f"{origin}: the option {key!r} of {name!r} is there twice")
+        _refuse_quotes(value, origin)
+        if key not in {"include", "exclude"}:
+            words += _behind_blanks(value)
         pairs[key] = _unquote(value, origin)
     return check_options(name, pairs, origin=origin)
 
@@ -242,6 +270,11 @@ def _holds_secret(text: str) -> bool:
 
 def _quote(text: str) -> str:
     return quote(text, safe="/:\\~@!$'()*+;= ", errors="surrogatepass")
+
+
+def _quote_first(text: str) -> str:
+    """A value whose beginning is not taken for a quotation."""
+    return f"%27{_quote(text[1:])}" if text.startswith("'") else _quote(text)
 
 
 def _quote_key(text: str) -> str:

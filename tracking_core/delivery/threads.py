@@ -168,7 +168,7 @@ class ThreadDelivery:
         for lane in self._lanes:
             lane.wait(lambda lane=lane: lane.worker.opened or lane.worker.failure is not None, timeout)
         return [
-            f"{lane.destination.label} {lane.worker.failure or 'is not open yet'}"
+            f"{lane.destination.label} {lane.worker.failure or lane.worker.delay or 'is not open yet'}"
             for lane in self._lanes
             if not lane.worker.opened
         ]

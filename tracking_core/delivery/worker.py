@@ -98,6 +98,8 @@ class TargetWorker:
         self.tracker: Tracker | None = None
         self.failure: str | None = None
         """Why the target was given up for this session; None while it is not."""
+        self.delay: str | None = None
+        """What keeps the target from being opened for now; None while nothing does."""
         self.last_error: str | None = None
         self.progress = 0
         """Grows whenever something was done with; how others see that the target is not stuck."""
@@ -581,12 +583,14 @@ class TargetWorker:
         return 0 if self._strayed else self.inbox.waiting()
 
     def _give_up(self, message: str, error: BaseException | None) -> None:
-        self.failure = message
+        self.failure = message if error is not None or self.delay is None else f"{message}: {self.delay}"
         self.release()
         self._trouble("given up", f"{message}; its records stay in the journal", error)
 
     def _trouble(self, reason: str, message: str, error: BaseException | None) -> None:
         self.last_error = redact_text(message)
+        if not self.opened and reason in {"open", "retry"}:
+            self.delay = self.last_error
         self.note(f"{self.destination.label}: {reason}", f"{self.destination.label} {message}", error)
 
     @staticmethod

@@ -21,7 +21,7 @@ from tracking_core.journal import JournalWriter, pack
 from tracking_core.journal.events import said
 from tracking_core.journal.times import LATEST
 from tracking_core.layout import create_run, find_run, read_run, run_directory, write_origin
-from tracking_core.redaction import redact_text
+from tracking_core.redaction import redact_name, redact_text
 from tracking_core.staging import publish, staging
 from tracking_core.store.background import WORTH, is_possible
 
@@ -83,6 +83,10 @@ def import_run(foreign: ForeignRun, kind: str, root: Path, project: str | None =
     run_id = imported_id(kind, foreign.id, foreign.identity)
     with contextlib.suppress(RunNotFoundError):
         return _there(find_run(root, run_id), foreign)
+    if redact_name(run_id) != run_id:
+        run_id = imported_id(kind, "", foreign.identity)
+        with contextlib.suppress(RunNotFoundError):
+            return _there(find_run(root, run_id), foreign)
     facts = _facts(foreign, kind, run_id, project)
     directory = run_directory(root, facts["project"], run_id)
 
@@ -150,7 +154,7 @@ def _facts(foreign: ForeignRun, kind: str, run_id: str, project: str | None) -> 
     """What `run.json` will say. An adapter may be anybody's, and what it reads as well."""
 
     def text(value: object) -> str | None:
-        return value if isinstance(value, str) and value else None
+        return redact_name(value) if isinstance(value, str) and value else None
 
     def plain(value: object, what: str) -> Any:
         try:
@@ -162,23 +166,22 @@ def _facts(foreign: ForeignRun, kind: str, run_id: str, project: str | None) -> 
     started = foreign.started
     if not isinstance(started, (int, float)) or not -LATEST <= started <= LATEST:
         started = time.time()
-    notes = text(foreign.notes)
     return {
         "id": run_id,
         "name": text(foreign.name) or text(foreign.id) or run_id,
-        "project": project or text(foreign.project) or "default",
+        "project": text(project) or text(foreign.project) or "default",
         "config": plain(foreign.config, "the configuration"),
-        "tags": [tag for tag in foreign.tags if isinstance(tag, str)],
+        "tags": [redact_name(tag) for tag in foreign.tags if isinstance(tag, str)],
         "group": text(foreign.group),
         "job_type": text(foreign.job_type),
-        "notes": redact_text(notes) if notes else None,
+        "notes": redact_text(foreign.notes) if isinstance(foreign.notes, str) and foreign.notes else None,
         "started": round(started, 6),
         "environment": plain(foreign.environment, "the environment"),
         "targets": [],
         "imported": {
             "from": kind,
-            "id": foreign.id,
-            "source": str(foreign.source.absolute()),
+            "id": redact_name(foreign.id),
+            "source": redact_name(str(foreign.source.absolute())),
             "size": foreign.size,
             "time": round(time.time(), 6),
         },
@@ -239,12 +242,14 @@ class _Taker:
             case "config" | "summary":
                 journal.append(record.kind, {record.kind: pack(to_plain(data))}, time=record.time)
             case "use_artifact":
-                name, _, alias = str(data["artifact"]).rpartition(":")
-                found = {"artifact": str(data["artifact"]), "name": name or alias, "type": data.get("type", "file")}
+                name, colon, alias = map(self._recorder.names, str(data["artifact"]).rpartition(":"))
+                found = {"artifact": f"{name}{colon}{alias}", "name": name or alias, "type": data.get("type", "file")}
                 journal.append("use_artifact", {**found, "version": None, "digest": ""}, time=record.time)
             case "finish":
                 status = data["status"] if data["status"] in STATUSES else "failed"
-                journal.append("finish", {"status": status, "error": said(data.get("error"))}, time=record.time)
+                error = said(data.get("error"))
+                error = redact_text(error) if isinstance(error, str) else error
+                journal.append("finish", {"status": status, "error": error}, time=record.time)
             case _:
                 replay(record, cast("Any", self._recorder))
 

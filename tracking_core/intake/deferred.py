@@ -22,11 +22,12 @@ from tracking_core.intake.device import (
     read_histogram,
     tracing,
 )
+from tracking_core.intake.hiding import hide_fields
 from tracking_core.intake.pixels import take
 from tracking_core.intake.recorder import Recorder
 from tracking_core.intake.resolver import Draft, resolver
 from tracking_core.journal import JournalWriter
-from tracking_core.journal.events import histogram_fields, media_fields
+from tracking_core.journal.events import histogram_fields
 from tracking_core.journal.numbers import Ticket
 from tracking_core.values import (
     Histogram,
@@ -117,7 +118,13 @@ class DeferredRecorder(Recorder):
         axis = to_axis(step_axis)
         if not waiting:
             if values:
-                fields = {"axis": axis, "step": to_step(step), "values": values}
+                # `hide_fields`, written out: this is the call that every step makes. Comparing with the names of the
+                # call before takes 0.1 µs, asking for each of ten 0.4 µs.
+                found, names = [*values], self.names
+                kept = values if found == names.last else names.keys(values)
+                if axis not in names.known:
+                    axis = names(axis)
+                fields = {"axis": axis, "step": to_step(step), "values": kept}
                 self.journal.append("scalars", fields, time=wall_time)
             return bool(values)
         pack = pack_scalars(waiting, self._deferred_error, _soon)
@@ -163,7 +170,7 @@ class DeferredRecorder(Recorder):
                 raise InvalidValueError("step: it could not be read from the device")
             if values:
                 self.on_step(axis, number)
-                self.journal.write(ticket, "scalars", {"axis": axis, "step": number, "values": values}, at)
+                self._write(ticket, "scalars", {"axis": axis, "step": number, "values": values}, at)
             else:
                 self.journal.give_up(ticket)
                 self.on_refusal(axis, number)
@@ -259,7 +266,7 @@ class DeferredRecorder(Recorder):
                 numbers.pop("count")
                 histogram = Histogram.from_counts(numbers.pop("counts"), **numbers)
                 fields = {"axis": axis, "step": read_step(host[1:]), "name": name, **histogram_fields(histogram)}
-                self.journal.write(ticket, "histogram", fields, at)
+                self._write(ticket, "histogram", fields, at)
 
             resolver().submit(Draft([words, *step_arrays], write, self._failing(ticket, name, axis, step)))
         return True
@@ -326,8 +333,7 @@ class DeferredRecorder(Recorder):
         name = to_name(name)
 
         def fields(host: list[Array]) -> dict[str, Any]:
-            content = media_fields(kind, value, self._put)
-            return {"axis": axis, "step": read_step(host), "name": name, **content}
+            return {"axis": axis, "step": read_step(host), "name": name, **self._media_fields(kind, value)}
 
         frames = getattr(value, "frames", None)
         nbytes = frames.nbytes if frames is not None else 0
@@ -351,7 +357,7 @@ class DeferredRecorder(Recorder):
         def write(host: list[Array]) -> None:
             found = fields(host)
             if found:
-                self.journal.write(ticket, kind, found, at)
+                self._write(ticket, kind, found, at)
             else:
                 self.journal.give_up(ticket)
                 self.on_refusal(*where)
@@ -376,6 +382,9 @@ class DeferredRecorder(Recorder):
             return number
 
         return pack.words, read
+
+    def _write(self, ticket: Ticket, kind: str, fields: dict[str, Any], at: float) -> None:
+        self.journal.write(ticket, kind, hide_fields(fields, self.names), at)
 
     def _failing(self, ticket: Ticket, key: str, axis: str, step: Any) -> Callable[[Exception], None]:
         def fail(error: Exception) -> None:

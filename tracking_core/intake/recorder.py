@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.config import to_plain
 from tracking_core.errors import InvalidValueError, StoreError
+from tracking_core.intake.hiding import Names, hide_fields, hide_medium, hide_png
 from tracking_core.journal import JournalWriter, pack
 from tracking_core.journal.events import histogram_fields, media_fields, said
 from tracking_core.journal.times import to_seconds
 from tracking_core.layout import put_media
 from tracking_core.redaction import redact_text
 from tracking_core.values import (
+    ArtifactFile,
     ArtifactRef,
     Image,
     artifact_files,
@@ -62,6 +65,7 @@ class Recorder:
         self._elsewhere = directory if directory != journal.directory else None
         self.artifacts = artifacts
         self.on_error = on_error
+        self.names = Names()
 
     @property
     def directory(self) -> Path:
@@ -85,7 +89,7 @@ class Recorder:
         values = to_scalars(scalars, self.on_error)
         if values:
             fields = {"axis": to_axis(step_axis), "step": to_step(step), "values": values}
-            self.journal.append("scalars", fields, time=wall_time)
+            self._append("scalars", fields, wall_time)
         return bool(values)
 
     def log_images(
@@ -110,14 +114,14 @@ class Recorder:
                     raise
                 self.on_error(key if isinstance(key, str) else repr(key)[:80], error)
         if stored:
-            self.journal.append("images", {**when, "images": stored}, time=wall_time)
+            self._append("images", {**when, "images": stored}, wall_time)
         return bool(stored)
 
     def _entries(self, images: Sequence[Image]) -> list[dict[str, Any]]:
         """Keep images as media, and describe them."""
         entries: list[dict[str, Any]] = []
         for image in images:
-            file = self._put(image.png(), "png")
+            file = self._put(hide_png(image.png()), "png")
             entries.append({"file": file, "shape": list(image.pixels.shape), "caption": said(image.caption)})
             if image.clipped:
                 entries[-1]["clipped"] = image.clipped
@@ -137,7 +141,7 @@ class Recorder:
         when = _when(step, step_axis)
         name = to_name(name)
         histogram = to_histogram(values, bins=bins, key=name)
-        self.journal.append("histogram", {**when, "name": name, **histogram_fields(histogram)}, time=wall_time)
+        self._append("histogram", {**when, "name": name, **histogram_fields(histogram)}, wall_time)
         return True
 
     def log_artifact(
@@ -157,7 +161,10 @@ class Recorder:
             aliases = (aliases,)
         if not all(isinstance(alias, str) and alias for alias in aliases):
             raise InvalidValueError(f"log_artifact: aliases must be non-empty strs, got {aliases!r:.80}")
-        label, files = artifact_files(artifact, name)
+        label, found = artifact_files(artifact, name)
+        # A name or path with a secret in it is another one from here on: in the manifest, its digest and the reference.
+        label, type, aliases = self.names(label), self.names(type), [self.names(alias) for alias in aliases]  # noqa: A001
+        files = [ArtifactFile(self.names(file.path), file.source) for file in found]
         facts = to_plain(metadata or {})
         version = self.artifacts.put(
             label,
@@ -174,7 +181,7 @@ class Recorder:
             "version": version.ref.version,
             "digest": version.ref.digest,
             "metadata": pack(facts),
-            "aliases": list(aliases),
+            "aliases": aliases,
             "files": {path: {"sha256": sha, "size": size} for path, (sha, size) in version.files.items()},
             "blobs": str(self.artifacts.blobs.resolve()),
         }
@@ -185,6 +192,10 @@ class Recorder:
         """See `SupportsArtifactUse.use_artifact`."""
         if not isinstance(artifact, (str, ArtifactRef)):
             raise InvalidValueError(f"use_artifact: expected 'name:alias' or an ArtifactRef, got {artifact!r:.80}")
+        if isinstance(artifact, str):
+            artifact = ":".join(map(self.names, artifact.rsplit(":", 1)))
+        else:
+            artifact = replace(artifact, name=self.names(artifact.name), type=self.names(artifact.type))
         try:
             ref = self.artifacts.get(artifact).ref
         except StoreError:
@@ -279,9 +290,14 @@ class Recorder:
 
     def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> bool:
         when = _when(step, step_axis)
-        fields = media_fields(kind, value, self._put)
-        self.journal.append(kind, {**when, "name": to_name(name), **fields}, time=wall_time)
+        self._append(kind, {**when, "name": to_name(name), **self._media_fields(kind, value)}, wall_time)
         return True
+
+    def _media_fields(self, kind: str, value: Any) -> dict[str, Any]:
+        return media_fields(kind, hide_medium(kind, value), self._put)
+
+    def _append(self, kind: str, fields: dict[str, Any], wall_time: float | None) -> None:
+        self.journal.append(kind, hide_fields(fields, self.names), time=wall_time)
 
 
 def _when(step: Any, step_axis: str) -> dict[str, Any]:

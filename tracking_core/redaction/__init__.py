@@ -4,13 +4,26 @@ A secret is known by one of three marks, never by how random it looks, so that g
 
 - its form (`sk-…`, `ghp_…`, `hf_…`, `AKIA…`, a JSON web token, a private key block, …),
 - the name it is stored under (`password`, `api_key`, `auth`, …, compared by the words of the name),
-- its being the exact value of an environment variable with such a name.
+- its being the exact value of an environment variable with such a name, or what addresses, JSON and base64 make of it.
+
+Names, by which series and artifacts are found, are searched for the last alone; documents of the user (text, captions,
+cells) for the first and the last.
 """
 
 from __future__ import annotations
 
+from tracking_core.redaction.exact import REDACTED, redact_name
 from tracking_core.redaction.secret_names import is_secret_name
 from tracking_core.redaction.structures import redact_argv, redact_tree, redact_url
-from tracking_core.redaction.text import REDACTED, redact_text
+from tracking_core.redaction.text import redact_document, redact_text
 
-__all__ = ["REDACTED", "is_secret_name", "redact_argv", "redact_text", "redact_tree", "redact_url"]
+__all__ = [
+    "REDACTED",
+    "is_secret_name",
+    "redact_argv",
+    "redact_document",
+    "redact_name",
+    "redact_text",
+    "redact_tree",
+    "redact_url",
+]

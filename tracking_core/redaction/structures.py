@@ -6,21 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from tracking_core.redaction.exact import REDACTED, environment_secrets
 from tracking_core.redaction.secret_names import is_secret_name, may_name_wandb_key
-from tracking_core.redaction.text import (
-    REDACTED,
-    WANDB_KEY,
-    environment_secrets,
-    redact_text,
-    redact_text_with,
-    redact_values,
-)
+from tracking_core.redaction.text import WANDB_KEY, redact_text, redact_text_with, redact_values
 
 _MAX_DEPTH = 150
 _ARGUMENT = re.compile(r"(?:-{0,2}|\+{0,2})(?P<name>[A-Za-z_][\w.\-/]*):?=(?P<value>[\s\S]*)")
 _FLAG = re.compile(r"--?(?P<name>[A-Za-z_][\w.-]*)")
 _SWITCHES = frozenset({"", "true", "false", "none", "null", "yes", "no", "on", "off"})
 _SIGNATURES = frozenset({"sig", "signature"})
+#: How a mapping says that it is one setting, as for the environment of a container: a name, and its value.
+_NAME_FIELDS = frozenset({"name", "key", "variable", "env", "field", "option", "flag", "header"})
+_VALUE_FIELDS = frozenset({"value", "val", "values", "default"})
+_CURL_USER = re.compile(r"-[A-Za-z]*[uU]|--(?:proxy-)?user")
+_CURL_GLUED = re.compile(r"(-[A-Za-z]{0,8}?[uU]|--(?:proxy-)?user=)[^:]*:.*", re.DOTALL)
 
 
 def redact_argv(argv: Sequence[str]) -> list[str]:
@@ -36,22 +35,39 @@ def redact_argv(argv: Sequence[str]) -> list[str]:
         >>> redact_argv(["train.py", "--lr", "0.1", "--api-key", "abc", "wandb.token=xyz"])
         ['train.py', '--lr', '0.1', '--api-key', '[redacted]', 'wandb.token=[redacted]']
     """
-    environment = environment_secrets()
-    words: list[str] = []
-    previous = ""
-    for word in argv:
+    command = _Command(environment_secrets())
+    return [command.redact(word) for word in argv]
+
+
+class _Command:
+    """Goes along the words of a command line: what a word is depends on those before it."""
+
+    def __init__(self, environment: tuple[str, ...]) -> None:
+        self._environment = environment
+        self._previous = ""
+        self._curl = False
+
+    def skip(self) -> None:
+        """Something that is no word stood there."""
+        self._previous = ""
+
+    def redact(self, word: str) -> str:
+        """The next word, without a secret."""
+        previous, self._previous = self._previous, word
+        if self._curl and _CURL_USER.fullmatch(previous) and ":" in word:
+            return REDACTED
+        if self._curl and (glued := _CURL_GLUED.fullmatch(word)):
+            return glued[1] + REDACTED
+        self._curl = self._curl or word.rpartition("/")[2] == "curl"
         flag = _FLAG.fullmatch(previous)
         assigned = _ARGUMENT.fullmatch(word)
         if flag and is_secret_name(flag["name"]) and not (word.startswith("--") or re.fullmatch(r"-[A-Za-z]", word)):
-            words.append(word if word.lower() in _SWITCHES else REDACTED)
-        elif may_name_wandb_key(previous.lstrip("-")) and WANDB_KEY.fullmatch(word):
-            words.append(REDACTED)
-        elif assigned and is_secret_name(assigned["name"]) and assigned["value"].lower() not in _SWITCHES:
-            words.append(word[: assigned.start("value")] + REDACTED)
-        else:
-            words.append(redact_text_with(word, environment))
-        previous = word
-    return words
+            return word if word.lower() in _SWITCHES else REDACTED
+        if may_name_wandb_key(previous.lstrip("-")) and WANDB_KEY.fullmatch(word):
+            return REDACTED
+        if assigned and is_secret_name(assigned["name"]) and assigned["value"].lower() not in _SWITCHES:
+            return word[: assigned.start("value")] + REDACTED
+        return redact_text_with(word, self._environment)
 
 
 def redact_url(url: str) -> str:
@@ -91,8 +107,9 @@ def _without_secret_parameters(query: str) -> str:
 def redact_tree(obj: Any) -> Any:
     """A copy of JSON-like nested data with the secrets in it replaced; shape, numbers and other objects stay.
 
-    Text below a secret name goes as a whole, at any depth. Numbers, booleans and None stay under any name: a
-    setting such as `max_token: 5` is no secret. All other text goes through `redact_text`.
+    Text below a secret name goes as a whole, at any depth, and so does the value of `{"name": "api_key", "value": …}`,
+    of the pair `["api_key", …]` in a list of pairs, and what follows a flag in a list of words. Numbers, booleans and
+    None stay under any name: a setting such as `max_token: 5` is no secret. All other text goes through `redact_text`.
 
     Args:
         obj: Nested mappings (returned as dicts), lists and tuples of anything.
@@ -104,24 +121,56 @@ def redact_tree(obj: Any) -> Any:
     return _redact_tree(obj, environment_secrets(), secret=False, depth=0)
 
 
-def _redact_tree(obj: Any, environment: re.Pattern[str] | None, *, secret: bool, depth: int) -> Any:
+def _redact_tree(obj: Any, environment: tuple[str, ...], *, secret: bool, depth: int) -> Any:
     if isinstance(obj, str):
         return (obj and REDACTED) if secret else redact_text_with(obj, environment)
     if isinstance(obj, Mapping):
         if depth > _MAX_DEPTH:
             return REDACTED  # too deep to look into, so not to be trusted
+        mapping = cast("Mapping[Any, Any]", obj)
+        names_one = any(_is_field(key, _NAME_FIELDS) and _names_secret(value) for key, value in mapping.items())
         tree: dict[Any, Any] = {}
-        for key, value in cast("Mapping[Any, Any]", obj).items():
+        for key, value in mapping.items():
             below = secret or (isinstance(key, str) and _is_secret_item(key, value))
+            below = below or (names_one and _is_field(key, _VALUE_FIELDS))
             tree[_redact_key(key, environment, tree)] = _redact_tree(value, environment, secret=below, depth=depth + 1)
         return tree
     if isinstance(obj, list | tuple):
         if depth > _MAX_DEPTH:
             return REDACTED
-        items = cast("Sequence[Any]", obj)
-        redacted = [_redact_tree(item, environment, secret=secret, depth=depth + 1) for item in items]
+        redacted = _redact_items(cast("Sequence[Any]", obj), environment, secret=secret, depth=depth + 1)
         return redacted if isinstance(obj, list) else tuple(redacted)
     return REDACTED if secret and isinstance(obj, bytes | bytearray) else obj
+
+
+def _redact_items(items: Sequence[Any], environment: tuple[str, ...], *, secret: bool, depth: int) -> list[Any]:
+    command, pairs = _Command(environment), _are_pairs(items)
+    redacted: list[Any] = []
+    for item in items:
+        if isinstance(item, str) and not secret:
+            redacted.append(command.redact(item))
+            continue
+        command.skip()
+        # `["password", "token"]` is a list of names.
+        if pairs and not secret and _is_secret_item(item[0], item[1]) and not _names_secret(item[1]):
+            value = _redact_tree(item[1], environment, secret=True, depth=depth + 1)
+            redacted.append(type(item)((redact_values(item[0], environment), value)))
+        else:
+            redacted.append(_redact_tree(item, environment, secret=secret, depth=depth))
+    return redacted
+
+
+def _are_pairs(items: Sequence[Any]) -> bool:
+    """Whether a list is a mapping written as pairs, as headers often are."""
+    return all(type(item) in {list, tuple} and len(item) == 2 and isinstance(item[0], str) for item in items)
+
+
+def _is_field(key: object, fields: frozenset[str]) -> bool:
+    return isinstance(key, str) and key.lower() in fields
+
+
+def _names_secret(value: object) -> bool:
+    return isinstance(value, str) and is_secret_name(value)
 
 
 def _is_secret_item(key: str, value: object) -> bool:
@@ -130,7 +179,7 @@ def _is_secret_item(key: str, value: object) -> bool:
     return may_name_wandb_key(key) and isinstance(value, str) and WANDB_KEY.fullmatch(value) is not None
 
 
-def _redact_key(key: Any, environment: re.Pattern[str] | None, taken: Mapping[Any, Any]) -> Any:
+def _redact_key(key: Any, environment: tuple[str, ...], taken: Mapping[Any, Any]) -> Any:
     if not isinstance(key, str):
         return key
     name = redacted = redact_values(key, environment)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 
+from tracking_core.redaction.exact import REDACTED, SHORTEST, environment_secrets, redact_exact
 from tracking_core.redaction.secret_names import is_secret_name, may_name_wandb_key
-
-REDACTED = "[redacted]"
-"""What stands where a secret was."""
 
 WANDB_KEY = re.compile(r"[0-9a-f]{40}(?![0-9a-zA-Z])")
 """The older keys of Weights & Biases look like git commits: only the name in front tells."""
-
-_SHORTEST_ENVIRONMENT_SECRET = 6
 
 # Forms as their issuers document them; the lengths are lower bounds, because formats grow. An upper bound stands
 # where looking on to the end of a long text from every beginning would take quadratic time.
@@ -50,6 +45,14 @@ _INTRODUCED = re.compile(
     """,
     re.VERBOSE,
 )
+# `curl -u user:password`, as a line or as a list of words; `-u key:` has the secret before the colon.
+_CURL = re.compile(
+    r"""
+    ( \bcurl\b (?:[^\n|;&]|\\\n){0,300}? [\s"'] (?:-[A-Za-z]{0,8}[uU]|--(?:proxy-)?user) [\s"',=]{0,8} )
+    (?: (?<=") [^"\n]{0,200}:[^"\n]* | (?<=') [^'\n]{0,200}:[^'\n]* | [^\s"',:]{0,200}:[^\s"']* )
+    """,
+    re.VERBOSE,
+)
 _USERINFO = re.compile(r"""(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?\#"'`<>\\]*)@""", re.VERBOSE)
 
 # A name and what stands between it and its value, in the notations of shells, Python, JSON, YAML, INI, TOML and
@@ -72,10 +75,21 @@ _ASSIGNMENT = re.compile(
 _SPACED = re.compile(
     r"""
     (?: (?<![\w-])--? | \b(?:ENV|setenv|setx|set\ -[a-z]+)[ \t]+ )
-    (?P<name>[A-Za-z_][\w.-]*+) [ \t]++ (?=[^\s=-]) (?P<comma>(?!))?
+    (?P<name>[A-Za-z_][\w.-]*+) [ \t]++ (?=[^\s=-])
     """,
     re.VERBOSE,
 )
+# `{"name": "api_key", "value": "…"}`, and the same on two lines of YAML.
+_NAMED = re.compile(
+    r"""
+    (?<![\w-]) (?:name|key|variable|env|field|option|flag|header) \\*["']? \s{0,9} [:=] \s{0,9} \\*["']? -{0,2}
+    (?P<name>[A-Za-z_][\w.-]*+) \\*["']? \s{0,40} ,? \s{0,40} \\*["']?
+    (?:value|val|default) \\*["']? [ \t]{0,9} [:=] [ \t]{0,9}
+    """,
+    re.VERBOSE,
+)
+# `["--api-key", "…"]`
+_LISTED = re.compile(r"""["'] --? (?P<name>[A-Za-z_][\w.-]*+) \\*["'] \s{0,40} , \s{0,40}""", re.VERBOSE)
 _QUOTED = re.compile(
     r"""
     (?P<before>[rbfuRBFU]{0,2}(?P<quote>\"\"\"|'''|\\*["'`]))
@@ -86,7 +100,7 @@ _QUOTED = re.compile(
 )
 _UNQUOTED = re.compile(
     r"""
-    (?:(?:[Bb]earer|[Bb]asic|[Tt]oken|[Dd]igest|[Nn]egotiate)[ \t]+)?
+    (?:(?:[Bb]earer|[Bb]asic|[Tt]oken|[Dd]igest|[Nn]egotiate|[Aa]pi-?[Kk]ey|[Kk]ey)[ \t]+)?
     (?:\[redacted\]|[^\s"'`,;&<>(){}\[\]|\\])++ (?![(\[])                # no call, no subscript
     """,
     re.VERBOSE,
@@ -123,47 +137,39 @@ def redact_text(text: str) -> str:
     return redact_text_with(text, environment_secrets())
 
 
-def redact_text_with(text: str, environment: re.Pattern[str] | None) -> str:
+def redact_document(text: str) -> str:
+    """Text of the user with what is a secret by itself replaced, and nothing because of the words before it.
+
+    Args:
+        text: What is logged as text, a caption or a cell of a table; `token: the` stays in it.
+    """
+    return redact_values(text, environment_secrets())
+
+
+def redact_text_with(text: str, environment: tuple[str, ...] | None) -> str:
     """`redact_text` with the result of `environment_secrets()`, for callers with many texts."""
     text = redact_values(text, environment)
     if "=" in text or ":" in text or "," in text:
         text = _redact_assigned(text, _ASSIGNMENT)
     if " " in text or "\t" in text:
         text = _redact_assigned(text, _SPACED)
+    if "--" in text or "val" in text or "default" in text:
+        text = _redact_assigned(_redact_assigned(text, _NAMED), _LISTED)
     return text
 
 
-def redact_values(text: str, environment: re.Pattern[str] | None) -> str:
+def redact_values(text: str, environment: tuple[str, ...] | None) -> str:
     """Replace what is a secret by itself, whatever name stands before it."""
-    if len(text) < _SHORTEST_ENVIRONMENT_SECRET:
+    if len(text) < SHORTEST:
         return text
-    if environment is not None:
-        text = environment.sub(REDACTED, text)
+    text = redact_exact(text, environment)
     text = _KNOWN_FORM.sub(REDACTED, text)
     text = _INTRODUCED.sub(lambda match: match[match.lastindex or 0] + REDACTED, text)
+    if "curl" in text:
+        text = _CURL.sub(lambda match: match[1] + REDACTED, text)
     if "://" in text:
         text = _USERINFO.sub(_without_userinfo, text)
     return text
-
-
-def environment_secrets() -> re.Pattern[str] | None:
-    """One pattern for the values of all environment variables with a secret name, as they are now."""
-    values: set[str] = set()
-    for name, value in os.environ.items():
-        secret = value.strip()
-        if len(secret) < _SHORTEST_ENVIRONMENT_SECRET or not is_secret_name(name) or secret in REDACTED:
-            continue
-        if secret.lower() in {"enabled", "disabled"}:
-            continue  # a switch, and a word that would go missing everywhere
-        values.add(secret)
-        if not secret.isalnum():
-            from urllib.parse import quote
-
-            values.add(quote(secret, safe="", errors="surrogateescape"))
-    if not values:
-        return None
-    # Longer first: a secret that begins with another secret must go as a whole.
-    return re.compile("|".join(re.escape(value) for value in sorted(values, key=lambda value: (-len(value), value))))
 
 
 def _without_userinfo(match: re.Match[str]) -> str:
@@ -194,8 +200,12 @@ def _secret_behind(text: str, match: re.Match[str]) -> tuple[int, int] | None:
     if not secret and not may_name_wandb_key(name):
         return None
     quoted = _QUOTED.match(text, at)
-    if match["comma"] and not (quoted and name.isupper()):
+    if match.re is _ASSIGNMENT and match["comma"] and not (quoted and name.isupper()):
         return None  # `["password", "token"]` is a list of names
+    if match.re is _NAMED and not quoted and "\n" not in match[0]:
+        return None  # code: what stands there is the name of something
+    if match.re is _LISTED and (not quoted or _is_declared(quoted["body"], name)):
+        return None
     if not secret:
         found = WANDB_KEY.match(text, quoted.end("before") if quoted else at)
         return found and found.span()
@@ -213,6 +223,11 @@ def _is_shell_line(text: str, match: re.Match[str]) -> bool:
     first = max(0, match.start() - 80)
     line = text.rfind("\n", first, match.start()) + 1
     return (line > 0 or first == 0) and _SHELL_START.fullmatch(text, line, match.start("name")) is not None
+
+
+def _is_declared(word: str, name: str) -> bool:
+    """Whether code that declares a flag names something behind it: `"--api-key", "-k"`, `"--api-key", "api_key"`."""
+    return word.startswith("-") or word.replace("-", "_") == name.replace("-", "_")
 
 
 def _is_harmless(value: str, name: str) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tracking_core.cli.bounded import bounded
 from tracking_core.cli.doctor.report import OptionRow, TargetLook
-from tracking_core.destinations import absolute_target, destinations, requested_targets, with_options
+from tracking_core.destinations import absolute_target, destinations, refuse_secrets, requested_targets, with_options
 from tracking_core.errors import AdapterError, SettingsError
 from tracking_core.hookspecs import Finding
-from tracking_core.plugins import Adapter, find_adapter
+from tracking_core.plugins import Adapter, find_adapter, refuse_joined
 from tracking_core.settings import Settings
 from tracking_core.targets import Target, parse_target, parse_targets, redact_option, redact_targets
 
@@ -75,6 +76,7 @@ def _check(target: Target, timeout: float) -> list[Finding]:
     name = redact_targets(str(target))
     try:
         adapter = bounded(lambda: find_adapter(target.name, origin=target.origin), timeout)
+        refuse_joined(target)
         adapter.check_options(target)
     except TimeoutError as error:
         return [Finding("error", f"{name}: importing the adapter gives {error}")]
@@ -86,6 +88,14 @@ def _check(target: Target, timeout: float) -> list[Finding]:
     if missing:
         install = adapter.info.extra or " ".join(missing)
         return [Finding("error", f"{name}: {', '.join(missing)} is not installed", f"pip install '{install}'")]
+    place = absolute_target(target) if adapter.info.local_path else target
+    try:
+        refuse_secrets(target, origin=target.origin)
+        bounded(lambda: adapter.check_target(replace(place, named=True)), timeout)
+    except TimeoutError as error:
+        return [Finding("error", f"{name}: checking the target gives {error}")]
+    except SettingsError as error:
+        return [Finding("error", str(error), "no run starts with it")]
     found = [Finding(one.level, f"{name}: {one.message}", one.remedy) for one in _diagnose(adapter, target, timeout)]
     if target.name == "local" and target.filters:
         remedy = "leave the filters out; they are for other targets"
