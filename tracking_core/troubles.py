@@ -31,8 +31,7 @@ class Troubles:
         self._said: set[str] = set()
         self.counts: Counter[str] = Counter()
         """How often each reason was met."""
-        self.last: str | None = None
-        """The last message."""
+        self._last: dict[str, str] = {}
 
     def note(self, reason: str, message: str, *, key: str = "", error: BaseException | None = None) -> None:
         """Count one trouble, and warn if this reason and key were not warned about yet. Never raises.
@@ -45,7 +44,9 @@ class Troubles:
         """
         try:
             self.counts[reason] += 1
-            self.last = message
+            # Moved to the end: the last of several reasons is asked for.
+            self._last.pop(reason, None)
+            self._last[reason] = message
             said = f"{reason}:{key[:200]}"
             if said not in self._said and self._room(reason):
                 self._said.add(said)
@@ -54,6 +55,10 @@ class Troubles:
                 listener(reason, message, error)
         except Exception:  # noqa: BLE001 - a broken handler of the user must not stop the training either
             self.counts["unsaid"] += 1
+
+    def last_of(self, *reasons: str) -> str | None:
+        """The last message that came under one of these reasons; None when none did."""
+        return next((message for reason, message in reversed(self._last.items()) if reason in reasons), None)
 
     def _room(self, reason: str) -> bool:
         return sum(1 for said in self._said if said.startswith(f"{reason}:")) < 20

@@ -2,8 +2,8 @@
 
 `python -m tracking_core.delivery.process FD` gets one end of a socket. Requests and answers are lines of JSON. It
 imports neither the training's main module nor JAX, ignores SIGINT, takes SIGTERM as "drain and go", and sees the death
-of the training as the end of the socket: then it delivers what is in the journals for a while, marks nothing as
-finished, and goes.
+of the training as the end of the socket: then it delivers what is in the journals for a while, and goes. A run that
+nobody goes on with is ended as failed at those backends that have all of it; in the journal nothing is written.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery.ending import broke_off, closing
 from tracking_core.delivery.threads import ThreadDelivery
 from tracking_core.delivery.worker import Destination
+from tracking_core.errors import TrackingError
 from tracking_core.plugins import forget_adapters
 from tracking_core.redaction import redact_text
 from tracking_core.targets import parse_target
 
 DRAIN = 60.0
 """Seconds that journals are delivered after the training has died."""
+DEATH = 5.0
+"""Seconds that a training which has closed its end of the socket may take to die."""
 NICE, HURRY = 19, 5
 """Priority of delivering, once a backend is open; and that of a target which lags behind."""
 LAG = 30.0
@@ -70,13 +74,25 @@ class Server:
                     with self._lock:
                         self._asked += 1
                     threading.Thread(target=self._answer, args=(request,), daemon=True).start()
-        self.drain()
+        self.drain(orphaned=True)
 
-    def drain(self) -> None:
-        """Deliver what is in the journals, for as long as it moves and at most for `DRAIN` seconds."""
+    def drain(self, *, orphaned: bool = False) -> None:
+        """Deliver what is in the journals, for as long as it moves and at most for `DRAIN` seconds; see to the ends.
+
+        Args:
+            orphaned: Whether the training has closed the socket, and so is dead, or soon will be.
+        """
         deadline = time.monotonic() + DRAIN
         for delivery in list(self._runs.values()):
             delivery.flush(max(0.0, deadline - time.monotonic()))
+        # Its files are closed a moment before its process is gone.
+        until = min(deadline, time.monotonic() + (DEATH if orphaned else 0.0))
+        for delivery in list(self._runs.values()):
+            with contextlib.suppress(TrackingError, OSError):
+                while not (broken := broke_off(delivery.directory)) and time.monotonic() < until:
+                    time.sleep(0.05)
+                if broken:
+                    delivery.conclude(*closing("crashed"), max(0.0, deadline - time.monotonic()))
 
     def _open(self, request: dict[str, Any]) -> None:
         run = request["run"]
