@@ -21,6 +21,7 @@ from tracking_core.delivery import described
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.ending import broke_off, closing, is_written_to, lacks
 from tracking_core.delivery.following import Follower
+from tracking_core.journal.writer import process_start
 from tracking_core.layout import ORIGIN_FILE
 from tracking_core.store import finding, open_store
 from tracking_core.store.records import RunRecord
@@ -382,6 +383,10 @@ def test_who_may_yet_write_to_a_run(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         parent.communicate(timeout=30)
+    deadline = time.monotonic() + 30
+    while process_start(child) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert (broke_off(directory), _status(RunRecord(directory))) == (True, "crashed")
     # One on another host: its heartbeat tells.
     (beat, *_) = (directory / "journal").glob("*.alive")

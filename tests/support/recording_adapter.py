@@ -132,5 +132,7 @@ def install_recorder(place: Path, monkeypatch: Any, *, places: bool = True) -> R
     monkeypatch.delitem(sys.modules, module, raising=False)
     # So does that of a deliverer which has served one.
     monkeypatch.setattr(deliverer, "_shared", None)
+    # On a busy machine one of low priority may be silent for long.
+    monkeypatch.setattr(deliverer, "PATIENCE", 60.0)
     forget_adapters()
     return Recordings(log, site)

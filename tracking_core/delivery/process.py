@@ -31,8 +31,9 @@ from tracking_core.targets import parse_target
 
 DRAIN = 60.0
 """Seconds that journals are delivered after the training has died."""
-DEATH = 5.0
-"""Seconds that a training which has closed its end of the socket may take to die."""
+DEATH, ENDING = 5.0, 20.0
+"""Seconds that a training which has closed its end of the socket may take to die; and that a backend then has to end a
+run without any progress."""
 NICE, HURRY = 19, 5
 """Priority of delivering, once a backend is open; and that of a target which lags behind."""
 LAG = 30.0
@@ -86,13 +87,13 @@ class Server:
         for delivery in list(self._runs.values()):
             delivery.flush(max(0.0, deadline - time.monotonic()))
         # Its files are closed a moment before its process is gone.
-        until = min(deadline, time.monotonic() + (DEATH if orphaned else 0.0))
+        until = time.monotonic() + (DEATH if orphaned else 0.0)
         for delivery in list(self._runs.values()):
             with contextlib.suppress(TrackingError, OSError):
                 while not (broken := broke_off(delivery.directory)) and time.monotonic() < until:
                     time.sleep(0.05)
                 if broken:
-                    delivery.conclude(*closing("crashed"), max(0.0, deadline - time.monotonic()))
+                    delivery.conclude(*closing("crashed"), ENDING)
 
     def _open(self, request: dict[str, Any]) -> None:
         run = request["run"]
