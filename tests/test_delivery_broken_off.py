@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import textwrap
@@ -213,8 +214,16 @@ def killed(rec, tmp_path):
     return directory(tmp_path)
 
 
-def serve(run_dir, tmp_path, monkeypatch, *targets):
-    """What a deliverer does whose training dies at once: its real server, in this process."""
+def serve(run_dir, monkeypatch, *targets, last=b"", unread=False):
+    """What a deliverer does whose training dies: its real server, in this process.
+
+    Args:
+        run_dir: The run directory.
+        monkeypatch: The fixture.
+        targets: Where the run goes.
+        last: What the training was saying when it died.
+        unread: Whether it dies before it has read what the deliverer said.
+    """
     ours, theirs = socket.socketpair()
     server = deliverer_process.Server(theirs)
     # Priorities and the environment are those of the tests.
@@ -222,20 +231,41 @@ def serve(run_dir, tmp_path, monkeypatch, *targets):
     monkeypatch.setattr(deliverer_process, "_raise_file_limit", lambda: None)
     monkeypatch.setattr(deliverer_process, "_follow", lambda path, environ: None)
     request = {"do": "open", "run": "r", "dir": str(run_dir), "path": [], "env": None}
-    ours.sendall(json.dumps({**request, "targets": [[one, one, True] for one in targets]}).encode() + b"\n")
-    ours.shutdown(socket.SHUT_WR)
-    thread = threading.Thread(target=server.serve, daemon=True)
+    ours.sendall(json.dumps({**request, "targets": [[one, one, True] for one in targets]}).encode() + b"\n" + last)
+    failed = []
+
+    def run():
+        try:
+            server.serve()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    if unread:
+        assert select.select([ours], [], [], 60)[0]
+        ours.close()
+    else:
+        ours.shutdown(socket.SHUT_WR)
     thread.join(100)
     assert not thread.is_alive()
+    assert failed == []
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize("how", [{"last": b'{"do":"flu'}, {"unread": True}], ids=str)
+def test_a_training_may_die_in_the_middle_of_a_word(rec, killed, monkeypatch, how):
+    """A socket that is closed with something unread in it is an error at the other end, and no end of file."""
+    serve(killed, monkeypatch, "rec", **how)
+    assert [step for _, step in rec.steps()] == list(range(20))
+    assert ends(rec) == [("failed", BROKE_OFF)]
 
 
 def test_where_something_waits_the_target_is_left_for_sync(rec, killed, tmp_path, monkeypatch):
     monkeypatch.setattr(deliverer_process, "DRAIN", 10.0)
     rec.away(True)
-    serve(killed, tmp_path, monkeypatch, "rec", f"tensorboard:{tmp_path}/tb")
+    serve(killed, monkeypatch, "rec", f"tensorboard:{tmp_path}/tb")
     # What has everything is ended, and the other is not.
     assert ends(rec) == []
     assert at_tensorboard(tmp_path) == 1
@@ -252,7 +282,7 @@ def test_a_process_on_another_host_is_not_declared_dead_early(rec, killed, tmp_p
     other.write_text(json.dumps({**facts, "host": "elsewhere"}))
     now = time.time()
     os.utime(other, (now, now - age))
-    serve(killed, tmp_path, monkeypatch, "rec")
+    serve(killed, monkeypatch, "rec")
     assert ends(rec) == ([("failed", BROKE_OFF)] if ended else [])
     assert len(rec.steps()) == 20
 
@@ -265,7 +295,7 @@ def test_a_backend_that_does_not_come_back_from_its_end_holds_nobody_up(rec, kil
     module = find_adapter("rec").candidate.entry_point.load()
     monkeypatch.setattr(module.Recorder, "finish", lambda self, status="finished", *, error=None: hang.wait(60))
     try:
-        serve(killed, tmp_path, monkeypatch, "rec", f"tensorboard:{tmp_path}/tb")
+        serve(killed, monkeypatch, "rec", f"tensorboard:{tmp_path}/tb")
     finally:
         hang.set()
     assert at_tensorboard(tmp_path) == 1

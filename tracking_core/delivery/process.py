@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -63,19 +64,30 @@ class Server:
         """Answer requests until the training closes the socket, or dies."""
         _raise_file_limit()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        with self._connection.makefile("r", encoding="utf-8") as lines:
-            for line in lines:
-                request = json.loads(line)
-                if request["do"] == "open":
-                    # In order with what follows; opening itself happens on the lanes' threads.
-                    self._open(request)
-                elif request["do"] == "bye":
-                    return
-                else:
-                    with self._lock:
-                        self._asked += 1
-                    threading.Thread(target=self._answer, args=(request,), daemon=True).start()
+        for request in self._requests():
+            if request["do"] == "open":
+                # In order with what follows; opening itself happens on the lanes' threads.
+                self._open(request)
+            elif request["do"] == "bye":
+                return
+            else:
+                with self._lock:
+                    self._asked += 1
+                threading.Thread(target=self._answer, args=(request,), daemon=True).start()
         self.drain(orphaned=True)
+
+    def _requests(self) -> Iterator[dict[str, Any]]:
+        """What the training asks for, until it has closed the socket.
+
+        One that is killed may do so in the middle of a line; and where it had not read all that was said to it, the
+        end shows as an error.
+        """
+        with self._connection.makefile("r", encoding="utf-8") as lines:
+            try:
+                for line in lines:
+                    yield json.loads(line)
+            except (OSError, ValueError):
+                return
 
     def drain(self, *, orphaned: bool = False) -> None:
         """Deliver what is in the journals, for as long as it moves and at most for `DRAIN` seconds; see to the ends.
