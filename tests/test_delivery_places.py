@@ -195,6 +195,31 @@ def test_compaction_waits_for_the_cursor_of_the_place(rec):
     assert rec.steps() == [(HERE, step) for step in range(50)]
 
 
+def test_what_is_kept_of_places_is_mirrored_with_the_cursors(tmp_path, rec, monkeypatch):
+    """Who delivers from the mirror, perhaps with another environment, goes on where the run had come to."""
+    where = f"file://{tmp_path}/mirror"
+    monkeypatch.setenv("TRACKING_MIRROR", where)
+    monkeypatch.setenv("TRACKING_CACHE", str(tmp_path / "cache"))
+    # What another had written before, and its cursor, are as good.
+    run = begin_and_deliver(3)
+    run.finish()
+    kept = sorted(path.name for path in (tmp_path / "mirror" / "p" / "r" / "cursors").iterdir())
+    assert kept == sorted([f"{key_of('rec', HERE)}.json", f"{parse_target(SHORT).key}.place"])
+    monkeypatch.delenv("TRACKING_MIRROR")
+    monkeypatch.setenv("REC_TEAM", "elsewhere")
+    result = CliRunner().invoke(app, ["sync", "r", "--root", where, "--json"])
+    assert result.exit_code == 0, result.output
+    assert rec.steps() == [(HERE, step) for step in range(3)]
+
+
+def begin_and_deliver(count):
+    run = tracking.start_run("p", root="runs", run_id="r", backends=SHORT, delivery="inline")
+    for step in range(count):
+        run.log_scalars({"x": float(step)}, step=step)
+    run.flush()
+    return run
+
+
 # ---------------------------------------------------------------- what may go wrong
 
 

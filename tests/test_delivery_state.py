@@ -259,6 +259,20 @@ def test_what_was_superseded_is_no_part_of_the_configuration(rec):
     assert told == RunRecord(child.dir).config == {"lr": 9.0, "from": "parent", "late": True}
 
 
+def test_tensorboard_ends_with_the_configuration_as_of_now(tmp_path):
+    """Changes that were in it when it was opened come again; the last one holds."""
+    from tracking_tensorboard.testing import find_run, read_run
+
+    now = changed()
+    for _ in range(2):
+        sync("r", "--to", "tensorboard:./tb")
+        found = read_run(find_run(tmp_path / "tb", "r"))
+        assert found.config == now
+    held = b"".join(path.read_bytes() for path in (tmp_path / "tb").rglob("*tfevents*"))
+    # Once at the start, and once for each change, the second opening adds none.
+    assert held.count(b'"seen"') == 2
+
+
 def test_no_scalar_is_decoded_for_it(rec, monkeypatch):
     changed()
     record(range(2000), backends="local")
@@ -429,3 +443,45 @@ def test_a_finished_run_did_not_break_off(rec):
     assert not broke_off(run.dir)
     assert closing("crashed") == ("failed", "the process ended without finishing the run")
     assert closing("preempted", "SIGTERM") == ("preempted", "SIGTERM")
+
+
+# ---------------------------------------------------------------- what a report says
+
+
+@pytest.mark.parametrize("order", ["local first", "target first"])
+def test_the_store_does_not_report_the_trouble_of_a_target(rec, troubles, order):
+    run = begin()
+    if order == "local first":
+        run.log_scalars({"bad": "text"}, step=0)
+    rec.away(True)
+    run.log_scalars({"x": 0.0}, step=0)
+    if order == "target first":
+        run.log_scalars({"bad": "text"}, step=0)
+    report = run.flush()
+    assert "away" in report["rec"].last_error
+    assert (report["local"].dropped, "bad" in report["local"].last_error) == (1, True)
+    assert "away" not in report["local"].last_error
+    rec.away(False)
+    # What went wrong at the target is no trouble of the store, whatever came last.
+    assert "bad" in run.finish()["local"].last_error
+
+
+def test_a_store_without_troubles_of_its_own_has_none_to_report(rec, troubles):
+    run = begin()
+    rec.away(True)
+    run.log_scalars({"x": 0.0}, step=0)
+    report = run.flush()
+    assert (report["local"].last_error, report["local"].ok, report["rec"].pending) == (None, True, 1)
+    rec.away(False)
+    run.finish()
+
+
+def test_the_last_of_several_troubles_of_a_kind_is_told(troubles):
+    from tracking_core.troubles import Troubles
+
+    seen = Troubles("a run")
+    for reason, message in [("invalid", "one"), ("rec: retry", "two"), ("journal", "three"), ("invalid", "four")]:
+        seen.note(reason, message)
+    assert seen.last_of("invalid", "journal") == "four"
+    assert seen.last_of("journal") == "three"
+    assert seen.last_of("media") is None

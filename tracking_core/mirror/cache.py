@@ -23,7 +23,7 @@ from typing import Any
 
 from tracking_core.errors import StoreError, TrackingError
 from tracking_core.journal.liveness import STALE
-from tracking_core.layout import ORIGIN_FILE, RUN_FILE, replace_file
+from tracking_core.layout import RUN_FILE, replace_file
 from tracking_core.mirror.address import Address, check_packages, parse_address
 from tracking_core.mirror.fetching import MARK, fetch, objects_of
 from tracking_core.mirror.files import is_read_at_once, is_safe
@@ -187,8 +187,7 @@ class MirrorCache:
             if journals and state.seen.keys() - there.keys():
                 # Of a long listing the earlier part may be older than the part that something is gone from.
                 there = self._files_of(run)
-            described = (RUN_FILE, ORIGIN_FILE)
-            wanted = [name for name in there if is_read_at_once(name) and (journals or name in described)]
+            wanted = [name for name in there if is_read_at_once(name) and (journals or name == RUN_FILE)]
             # The run is seen when its files are there; a part before the segments go that it replaces.
             for name in sorted(wanted, key=lambda name: (name == RUN_FILE, name)):
                 try:

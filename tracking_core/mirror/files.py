@@ -143,11 +143,11 @@ def is_safe(name: str) -> bool:
 
 
 _OF_A_RUN = re.compile(
-    r"(?:run|origin)\.json|journal/[^./][^/]*\.(?:jsonl|alive)|(?:events|scalars)-[^/]+"
-    r"|cursors/[^./][^/]*\.(?:json|place)"
+    r"run\.json|journal/[^./][^/]*\.(?:jsonl|alive)|(?:events|scalars)-[^/]+|cursors/[^./][^/]*\.json"
 )
+_OF_A_PLACE = re.compile(rf"{FOLDER}/[^./][^/]*{re.escape(ENDING)}")
 
 
 def is_read_at_once(name: str) -> bool:
     """Whether a file of a run, by its path in the run directory, is fetched without being asked for."""
-    return _OF_A_RUN.fullmatch(name) is not None
+    return _OF_A_RUN.fullmatch(name) is not None or _OF_A_PLACE.fullmatch(name) is not None

@@ -24,7 +24,7 @@ from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
 from tracking_core.journal.events import blob_path, blobs_of
 from tracking_core.journal.part_reader import PartReader
 from tracking_core.journal.segments import PartFiles, segment_path
-from tracking_core.layout import ORIGIN_FILE, RUN_FILE, is_from_elsewhere
+from tracking_core.layout import RUN_FILE
 from tracking_core.mirror import files
 from tracking_core.mirror.address import Mirroring
 from tracking_core.mirror.objects import Listed, Objects
@@ -173,10 +173,6 @@ class RunUploader:
         now = files.snapshot(self.directory)
         self._gone = now.moved
         self._look_for_artifacts(now)
-        if is_from_elsewhere(self.directory):
-            # Before it is seen: what it says of targets is not obeyed there either.
-            self._put_file(f"{self._run}/{ORIGIN_FILE}", self.directory / ORIGIN_FILE)
-            self._await(self._interval)
         self._put_file(f"{self._run}/{RUN_FILE}", self.directory / RUN_FILE)
         self._await(self._interval)
         self.beat()
