@@ -90,8 +90,8 @@ class RunInfo:
         id: Identity of the run; safe as a file name and as an id of W&B.
         name: The name people read.
         project: The project it belongs to; any str.
-        config: The configuration as of now, plain JSON values: with all changes that were logged by then. What is changed
-            later comes through `log_config`; a change that is in it already may come as well.
+        config: The configuration as of now, plain JSON values: with all changes that were logged by then. What is
+            changed later comes through `log_config`; a change that is in it already may come as well.
         tags: Labels.
         group: Name of the group of runs it belongs to, if any.
         job_type: Kind of job, such as "train" or "eval", if any.
