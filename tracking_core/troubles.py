@@ -58,7 +58,10 @@ class Troubles:
 
     def last_of(self, *reasons: str) -> str | None:
         """The last message that came under one of these reasons; None when none did."""
-        return next((message for reason, message in reversed(self._last.items()) if reason in reasons), None)
+        from tracking_core.redaction import redact_text
+
+        found = [message for reason, message in self._last.items() if reason in reasons]
+        return redact_text(found[-1]) if found else None
 
     def _room(self, reason: str) -> bool:
         return sum(1 for said in self._said if said.startswith(f"{reason}:")) < 20

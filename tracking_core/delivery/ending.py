@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import socket
 import time
 from pathlib import Path
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
-from tracking_core.journal.liveness import owner_of
+from tracking_core.journal.liveness import STALE, owner_of
 from tracking_core.store.finding import EventFinder
 from tracking_core.targets import Target
 
@@ -30,9 +32,10 @@ def is_written_to(directory: Path, *, now: float | None = None) -> bool:
 
     Args:
         directory: The run directory.
-        now: Time by which heartbeats from other hosts count as stale; None takes the clock of this host.
+        now: Time by which heartbeats from other hosts have to be stale too, besides the clock of this host.
     """
-    living = [path for path in (directory / "journal").glob("[!.]*.alive") if owner_of(path, now) is not None]
+    beats = (directory / "journal").glob("[!.]*.alive")
+    living = [path for path in beats if owner_of(path) is not None or (now is not None and _beats(path, now))]
     finder = EventFinder(directory)
     return any(finder.finish(path.stem) is None for path in living)
 
@@ -62,6 +65,15 @@ def lacks(directory: Path, target: Target, status: str) -> bool:
     inbox.look()
     # What the run took back since may be at the target.
     return bool(inbox.taken_back) or inbox.waiting() > 0
+
+
+def _beats(path: Path, now: float) -> bool:
+    """Whether a heartbeat of another host is fresh at a time."""
+    try:
+        fresh = now - path.stat().st_mtime < STALE
+        return fresh and path.is_file() and json.loads(path.read_bytes())["host"] != socket.gethostname()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _clock(directory: Path) -> float:

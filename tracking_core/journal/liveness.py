@@ -42,12 +42,11 @@ def lives_here(directory: Path, writer: str) -> bool:
         return False
 
 
-def owner_of(path: Path, now: float | None = None) -> int | None:
+def owner_of(path: Path) -> int | None:
     """The process that a file of facts names (see `writer.process_facts`), if it lives as far as one can tell.
 
     Args:
         path: A heartbeat or a lease.
-        now: Time by which a file of another host counts as stale; None takes the clock of this host.
 
     Returns:
         Its number; 0 when the file is being written just now; None when the process is gone, or there is no file.
@@ -59,9 +58,9 @@ def owner_of(path: Path, now: float | None = None) -> int | None:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         # Being written in place just now.
-        return 0 if _fresh(path, now) else None
+        return 0 if _fresh(path) else None
     if host != socket.gethostname():
-        return pid if _fresh(path, now) else None
+        return pid if _fresh(path) else None
     if facts.get("boot") is not None and facts["boot"] != boot_id():
         return None
     if facts.get("started") is not None:
@@ -75,8 +74,8 @@ def owner_of(path: Path, now: float | None = None) -> int | None:
     return pid
 
 
-def _fresh(path: Path, now: float | None) -> bool:
+def _fresh(path: Path) -> bool:
     try:
-        return (time.time() if now is None else now) - path.stat().st_mtime < STALE
+        return time.time() - path.stat().st_mtime < STALE
     except OSError:
         return False
