@@ -262,9 +262,11 @@ def test_a_training_may_die_in_the_middle_of_a_word(rec, killed, monkeypatch, ho
     assert ends(rec) == [("failed", BROKE_OFF)]
 
 
-def test_where_something_waits_the_target_is_left_for_sync(rec, killed, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["away", "broken"])
+def test_where_something_waits_the_target_is_left_for_sync(rec, killed, tmp_path, monkeypatch, how):
     monkeypatch.setattr(deliverer_process, "DRAIN", 10.0)
-    rec.away(True)
+    # One that fails again and again is left alone for a while.
+    rec.away(True) if how == "away" else rec.break_down()
     serve(killed, monkeypatch, "rec", f"tensorboard:{tmp_path}/tb")
     # What has everything is ended, and the other is not.
     assert ends(rec) == []

@@ -15,6 +15,7 @@ import tracking_core as tracking
 from tests.support.recording_adapter import install_recorder
 from tracking_core.cli.app import app
 from tracking_core.cli.delivered import deliveries
+from tracking_core.delivery import deliverer
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.lease import Lease
 from tracking_core.delivery.places import cursor_key, cursor_path, cursor_paths, owner, take
@@ -83,6 +84,21 @@ def test_a_run_is_continued_under_another_way_to_write_its_target(rec, first, se
     assert len(cursors(run)) == 1
     # Each session counts what it did itself.
     assert run.finish()["rec"].delivered == 3
+
+
+def test_a_session_counts_its_own_when_a_deliverer_dies(rec, troubles):
+    """What the cursor says then is more: the place had records in an earlier session, under another name."""
+    record(SHORT, range(3), delivery="process")
+    run = tracking.start_run("p", root="runs", backends=LONG, run_id="r", resume="must")
+    run.log_scalars({"x": 3.0}, step=3)
+    assert run.flush(60)["rec"].delivered == 1
+    process = deliverer.deliverer().process
+    process.kill()
+    process.wait(30)
+    run.log_scalars({"x": 4.0}, step=4)
+    assert run.finish()["rec"].delivered == 2
+    assert {reason for reason, _, _ in troubles} == {"deliverer"}
+    assert sorted({step for _, step in rec.steps()}) == [0, 1, 2, 3, 4]
 
 
 def test_sync_knows_the_place_by_any_name(rec):

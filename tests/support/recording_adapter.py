@@ -57,6 +57,8 @@ class Recorder:
     def log_scalars(self, scalars, *, step, step_axis="step", wall_time=None):
         if Path(LOG + ".down").exists():
             raise tracking.RetryLater("away", after=0.02)
+        if Path(LOG + ".broken").exists():
+            raise RuntimeError("broken")
         write("scalars", place=self.place, step=step, scalars=dict(scalars))
 
     def log_images(self, images, *, step, step_axis="step", wall_time=None, value_range=None):
@@ -113,6 +115,10 @@ class Recordings:
         """Whether the backend asks to be tried later."""
         down = Path(f"{self.log}.down")
         down.write_text("") if is_away else down.unlink(missing_ok=True)
+
+    def break_down(self) -> None:
+        """Let the backend fail on every row."""
+        Path(f"{self.log}.broken").write_text("")
 
 
 def install_recorder(place: Path, monkeypatch: Any, *, places: bool = True) -> Recordings:
