@@ -34,9 +34,9 @@ LAYERS = [
     # How mirrors are named and reached.
     "mirror.address", "mirror.objects", "mirror.fetching",
     # Files: the journal, the places of things, the contents of artifacts.
-    "journal", "layout", "presence", "artifacts",
+    "journal", "layout", "presence", "artifacts", "store.finding",
     # Into the journal, and out of it: to targets, and to whoever asks.
-    "intake", "delivery", "mirror", "destinations", "store.downsampling", "store.arrow", "store.series", "store.background", "store.parts", "store.columns", "store.finding",
+    "intake", "delivery", "mirror", "destinations", "store.downsampling", "store.arrow", "store.series", "store.background", "store.parts", "store.columns",
     "store.following", "store.records", "store.mirrored", "store.truncating", "store.forking", "store.continuing", "staging", "origin", "store.merging", "store.compaction", "store.verify", "store", "store.adapter",
     # Runs.
     "housekeeping", "run", "restoring", "starting", "importing",

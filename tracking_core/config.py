@@ -335,3 +335,16 @@ def _valid_int(number: int) -> JSONValue:
 def _sort_key(item: JSONValue) -> Any:
     # Within one type, numbers by size and text by alphabet; what else there is by its JSON.
     return item if isinstance(item, int | float | str) else json.dumps(item, sort_keys=True)
+
+
+# --- changes ---------------------------------------------------------------------------------------------------
+
+
+def merge_config(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Change a configuration as `log_config` does: nested mappings are merged, whatever else is replaced."""
+    for key, value in new.items():
+        current = into.get(key)
+        if isinstance(current, dict) and isinstance(value, Mapping):
+            merge_config(cast("dict[str, Any]", current), value)
+        else:
+            into[key] = value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import SettingsError
@@ -52,15 +53,25 @@ def requested_targets(backends: Any, settings: Settings) -> list[Any]:
     return [with_options(target, settings) if isinstance(target, Target) else target for target in found]
 
 
-def destinations(requested: Sequence[Any]) -> list[Destination]:
+def destinations(
+    requested: Sequence[Any], *, facts: Mapping[str, Any] | None = None, directory: Path | None = None
+) -> list[Destination]:
     """Check targets and give each destination a name for reports; `local` is the run store itself, and left out.
 
+    Args:
+        requested: Targets and trackers.
+        facts: What the `run.json` of the run says, or will say. With it two ways to write one place are told.
+        directory: The directory of that run, which need not be there yet.
+
     Raises:
-        SettingsError: A backend or option is unknown, or a package is missing.
+        SettingsError: A backend or option is unknown, or a package is missing; or one place has two sets of filters.
+        BrokenAdapterError: An adapter failed to say which place a target leads to.
     """
+    from tracking_core.delivery.places import expected_key
     from tracking_core.delivery.worker import Destination
     from tracking_core.plugins import find_adapter, refuse_joined
 
+    named = [target.name for target in requested if isinstance(target, Target)]
     unique: dict[str, Target] = {}
     objects: list[Any] = []
     for target in requested:
@@ -73,7 +84,10 @@ def destinations(requested: Sequence[Any]) -> list[Destination]:
             refuse_secrets(target, origin=origin)
             adapter.check_target(target, origin=origin)
             absolute = absolute_target(target) if adapter.info.local_path else target
-            first = unique.setdefault(absolute.key, absolute)
+            key = absolute.key
+            if facts is not None and directory is not None and named.count(target.name) > 1:
+                key = expected_key(absolute, adapter, facts, directory)
+            first = unique.setdefault(key, absolute)
             if first.filters != absolute.filters:
                 raise SettingsError(
                     f"{origin}: {str(first)!r} and {str(absolute)!r} are one place with two sets of filters; "

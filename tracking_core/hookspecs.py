@@ -90,7 +90,8 @@ class RunInfo:
         id: Identity of the run; safe as a file name and as an id of W&B.
         name: The name people read.
         project: The project it belongs to; any str.
-        config: The configuration, plain JSON values.
+        config: The configuration as of now, plain JSON values: with all changes that were logged by then. What is
+            changed later comes through `log_config`; a change that is in it already may come as well.
         tags: Labels.
         group: Name of the group of runs it belongs to, if any.
         job_type: Kind of job, such as "train" or "eval", if any.
@@ -220,8 +221,8 @@ class AdapterSpec:
     def target_place(self, target: Target, run: RunInfo) -> str | None:
         """Say which place at the backend a target names, so that two spellings of one place share a cursor.
 
-        Asked once per run and target, before it is opened for the first time; the answer is kept with the run. Imports
-        no backend, and asks no server.
+        Asked before it is opened for the first time; the answer is kept with the run, and holds for it from then on.
+        Imports no backend, and asks no server.
 
         Args:
             target: What the user named.

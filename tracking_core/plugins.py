@@ -202,6 +202,11 @@ class Adapter:
             )
         return tracker
 
+    @property
+    def names_places(self) -> bool:
+        """Whether it says of a target which place it leads to."""
+        return bool(self._manager.hook.target_place.get_hookimpls())
+
     def place(self, target: Target, run: RunInfo) -> str:
         """Which place at the backend a target names: the target in canonical form, where the adapter does not say."""
         try:

@@ -602,14 +602,15 @@ class Run:
         return {reason: counts[reason] for reason in ("invalid", "finished", "intake", "media") if counts[reason]}
 
     def _make_report(self) -> DeliveryReport:
-        dropped = sum(self._dropped().values())
+        dropped = self._dropped()
         local = TargetReport(
             "local",
             delivered=self._journal.written,
             pending=self._journal.waiting,
             failed=self._journal.unwritten,
-            dropped=dropped,
-            last_error=self._troubles.last if dropped or self._journal.unwritten else None,
+            dropped=sum(dropped.values()),
+            # What went wrong at a target is said by the target.
+            last_error=self._troubles.last_of("journal", *dropped) if dropped or self._journal.unwritten else None,
         )
         reports = [] if self._forked else self._delivery.reports()
         return DeliveryReport({"local": local, **{report.target: report for report in reports}}, self._status)

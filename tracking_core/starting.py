@@ -109,7 +109,6 @@ def start_run(
     mode = settings.choice("resume", resume)
     origin = Origin.check(resume_step, fork_from, mode, settings.get("run_id", run_id))
     requested = requested_targets(backends, settings)
-    places = destinations(requested)
     facts = _facts(
         settings, project=project, name=name, run_id=run_id, config=config, tags=tags, group=group,
         job_type=job_type, notes=notes,
@@ -119,6 +118,7 @@ def start_run(
     folder = Path(settings.get("dir", base) or "tracking_runs").expanduser()
     if folder.is_absolute() or working_directory() is not None:
         folder = folder.absolute()
+    places = destinations(requested, facts=facts, directory=run_directory(folder, facts["project"], facts["id"]))
     how = settings.choice("delivery", delivery)
     peers = Peers(process)
     records = settings.choice("process") == "all" or peers.index == 0

@@ -93,8 +93,11 @@ class Target:
 
     @property
     def key(self) -> str:
-        """Identity of the target for cursors and leases: changing a filter does not change where things go."""
-        return f"{self.name}-{hashlib.sha256(str(self.bare).encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+        """Identity of the target as it is written: changing a filter does not change where things go.
+
+        Where things go may be written in several ways; what a run keeps of it is under `places.cursor_key`.
+        """
+        return key_of(self.name, str(self.bare))
 
     def takes(self, kind: str, name: str | None, step: int | None) -> bool:
         """Whether the filters let a value through.
@@ -105,6 +108,16 @@ class Target:
             step: Its step; None for records without steps.
         """
         return passes(self.filters, kind, name, step)
+
+
+def key_of(name: str, place: str) -> str:
+    """A key that is safe as the name of a file.
+
+    Args:
+        name: Name of an adapter.
+        place: Where things go, as the adapter says it, or as the target does.
+    """
+    return f"{name}-{hashlib.sha256(place.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def passes(filters: Mapping[str, str], kind: str, name: str | None, step: int | None) -> bool:

@@ -35,12 +35,12 @@ class Troubles:
         """How often each reason was met."""
         self._messages: list[tuple[str, str]] = []
         self._held: list[str] | None = None
-        self._last: str | None = None
+        self._last: dict[str, str] = {}
 
-    @property
-    def last(self) -> str | None:
-        """The last message."""
-        return _hidden(self._last) if self._last is not None else None
+    def last_of(self, *reasons: str) -> str | None:
+        """The last message that came under one of these reasons; None when none did."""
+        found = [message for reason, message in self._last.items() if reason in reasons]
+        return _hidden(found[-1]) if found else None
 
     def has_said(self, text: str) -> bool:
         """Whether a warning had this text in it."""
@@ -72,7 +72,9 @@ class Troubles:
         """
         try:
             self.counts[reason] += 1
-            self._last = message
+            # Moved to the end: the last of several reasons is asked for.
+            self._last.pop(reason, None)
+            self._last[reason] = message
             said = f"{reason}:{key[:200]}"
             if said not in self._said and self._room(reason):
                 self._said.add(said)

@@ -120,9 +120,9 @@ def sync(
 ) -> None:
     """Deliver what the targets of RUNs have not had yet, or bring whole runs to other targets.
 
-    Without --to the targets are those that each run was started with. Interrupted and repeated, it goes on where it
-    stopped. With --follow it runs beside trainings that cannot reach their backends, on another machine perhaps.
-    Ends with 1 when something did not arrive, and with 130 after Ctrl-C.
+    Without --to the targets are those that each run was started with; a run that was imported or unpacked needs --to.
+    Interrupted and repeated, it goes on where it stopped. With --follow it runs beside trainings that cannot reach
+    their backends, on another machine perhaps. Ends with 1 when something did not arrive, and with 130 after Ctrl-C.
     """
     from tracking_core.cli import sync as syncing
     from tracking_core.cli.output import print_json

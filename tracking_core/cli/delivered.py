@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.places import cursor_path, cursor_paths, owner
 from tracking_core.errors import MissingDependencyError, SettingsError, StoreError
 from tracking_core.journal.liveness import owner_of
 from tracking_core.journal.times import LATEST
@@ -66,11 +66,13 @@ def deliveries(record: RunRecord) -> list[Delivery]:
         if target is None:
             found[text] = Delivery(text)
         elif target.name not in _LOCAL:
-            found[target.key] = _delivery(record.dir, target)
-    for text in _cursors(record.dir):
-        target = _parsed(text)
-        if target is not None and target.key not in found:
-            found[target.key] = _delivery(record.dir, target)
+            path = cursor_path(record.dir, target)
+            found.setdefault(path.stem, _delivery(record.dir, target, path))
+    for path in cursor_paths(record.dir):
+        text = _read(path).get("target")
+        target = _parsed(text) if isinstance(text, str) else None
+        if target is not None and path.stem not in found:
+            found[path.stem] = _delivery(record.dir, target, path)
     return list(found.values())
 
 
@@ -88,9 +90,8 @@ def is_delivered(found: list[Delivery] | tuple[Delivery, ...]) -> bool:
     return bool(found) and all(one.complete for one in found) and not all(one.filtered for one in found)
 
 
-def _delivery(directory: Path, target: Target) -> Delivery:
-    cursor = Cursor.load(directory, target)
-    path = directory / "cursors" / f"{target.key}.json"
+def _delivery(directory: Path, target: Target, path: Path) -> Delivery:
+    cursor = Cursor.read(path, target)
     facts = _read(path)
     return Delivery(
         str(target),
@@ -100,7 +101,7 @@ def _delivery(directory: Path, target: Target) -> Delivery:
         cursor.count("skipped"),
         cursor.opened,
         _text(facts.get("status")),
-        owner_of(path.with_suffix(".lease")),
+        owner(directory, target),
         _time(facts.get("updated")),
         bool(target.filters),
     )
@@ -112,14 +113,6 @@ def _waiting(directory: Path, target: Target, cursor: Cursor) -> int | None:
     except (StoreError, OSError, MissingDependencyError):
         # What cannot be read cannot be counted; the rest of the run can be shown all the same, or removed.
         return None
-
-
-def _cursors(directory: Path) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        for path in sorted((directory / "cursors").glob("*.json")):
-            text = _read(path).get("target")
-            if isinstance(text, str):
-                yield text
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,12 +16,15 @@ import click
 
 from tracking_core.cli.choosing import choose_all
 from tracking_core.cli.output import shown
+from tracking_core.delivery.ending import is_written_to
+from tracking_core.delivery.places import distinct
 from tracking_core.delivery.sync import sync_run
-from tracking_core.errors import LeaseHeldError, TrackingError
+from tracking_core.errors import LeaseHeldError, SettingsError, TrackingError
+from tracking_core.layout import is_from_elsewhere
 from tracking_core.mirror.address import is_address
 from tracking_core.settings import load_settings
 from tracking_core.store import RunRecord, open_store
-from tracking_core.targets import Target, parse_targets
+from tracking_core.targets import Target, parse_target, parse_targets, redact_targets
 
 if TYPE_CHECKING:
     from tracking_core.delivery.report import TargetReport
@@ -39,7 +42,9 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[
         root: Root of the store; None takes what is set.
 
     Returns:
-        For each run a report for each target. A run that somebody else delivers to is passed over when all are taken.
+        For each run a report for each target. When all are taken, a run that somebody else delivers to is passed over,
+        and so is one that came from elsewhere, as long as no target is named; and no target is opened that lacks
+        nothing.
 
     Raises:
         TrackingError: There is no such run or backend, or a target is being delivered to.
@@ -50,15 +55,16 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[
     results = [_unreadable(place.name, why) for place, why in store.unreadable.items()]
     for record in records:
         try:
-            targets = _targets(to, record.targets)
-            if not run_ids and not targets:
-                continue
-            results.append(_sync_one(record, targets))
+            targets, troubles = _targets_of(record, to)
+            if targets or (run_ids and not troubles):
+                results.append(_sync_one(record, targets, troubles, anew=bool(run_ids)))
+            elif troubles:
+                # Of a run that was named this is no success.
+                results.append(_passed(record, troubles, ok=not run_ids))
         except LeaseHeldError as error:
             if run_ids:
                 raise
-            passed = {"run": record.id, "status": record.status, "targets": [], "troubles": [str(error)], "ok": True}
-            results.append(passed)
+            results.append(_passed(record, [str(error)], ok=True))
         except (TrackingError, OSError) as error:
             if run_ids or to:
                 raise
@@ -70,13 +76,17 @@ def _unreadable(run_id: str, why: str) -> dict[str, Any]:
     return {"run": run_id, "status": None, "targets": [], "troubles": [why], "ok": False}
 
 
-def _sync_one(record: RunRecord, targets: Sequence[Target]) -> dict[str, Any]:
-    troubles: list[str] = []
+def _passed(record: RunRecord, troubles: list[str], *, ok: bool) -> dict[str, Any]:
+    return {"run": record.id, "status": record.status, "targets": [], "troubles": troubles, "ok": ok}
+
+
+def _sync_one(record: RunRecord, targets: Sequence[Target], troubles: list[str], *, anew: bool) -> dict[str, Any]:
     with progress_bar(f"run {record.id}") as advance:
         reports = sync_run(
             record.dir,
             targets,
-            status=record.status,
+            status=_status(record),
+            anew=anew,
             note=lambda reason, message, error: troubles.append(message),  # noqa: ARG005 - said in words
             progress=advance,
         )
@@ -114,15 +124,22 @@ def follow(root: str | None, to: tuple[str, ...], *, stop: Callable[[float], boo
 
     follower = Follower(lambda reason, message, error: click.echo(shown(message), err=True), say)  # noqa: ARG005
     store = open_store(root)
+    said: set[tuple[str, str]] = set()
     # A name that is wrong is said now, and not when the first run comes.
-    _targets(to, ())
+    _named(to)
     if root is not None and not is_address(root) and not store.root.is_dir():
         click.echo(shown(f"there is nothing at {store.root} yet"), err=True)
     while True:
         for record in store.runs():
             with contextlib.suppress(TrackingError, OSError):
                 # One run that cannot be read must not keep the others waiting.
-                follower.look(record.dir, _targets(to, record.targets), record.status, record.error)
+                targets, troubles = _targets_of(record, to)
+                for trouble in troubles:
+                    if (record.id, trouble) not in said:
+                        said.add((record.id, trouble))
+                        click.echo(shown(f"run {record.id}: {trouble}"), err=True)
+                if targets:
+                    follower.look(record.dir, targets, _status(record), record.error)
         if stop(LOOK):
             break
     follower.leave(30.0)
@@ -156,16 +173,43 @@ def progress_bar(title: str) -> Generator[Callable[[str, int], None]]:
         yield lambda label, done: line.say(f"{title} -> {label}: {done} records")
 
 
-def _targets(to: tuple[str, ...], recorded: tuple[str, ...]) -> list[Target]:
+def _targets_of(record: RunRecord, to: tuple[str, ...]) -> tuple[list[Target], list[str]]:
+    """Where a run is to go, and what is to be said of that."""
+    wanted = _named(to) if to else _recorded(record)
+    if wanted and not to and is_from_elsewhere(record.dir):
+        names = redact_targets(", ".join(map(str, wanted)))
+        return [], [f"it came from elsewhere, and its targets ({names}) are not ours; name one with --to"]
+    targets, other = distinct(record.dir, wanted)
+    troubles = [f"{target} is left out: it is one place with another target, with other filters" for target in other]
+    if to and other:
+        raise SettingsError(f"--to: {redact_targets(str(other[0]))!r} is named twice, with two sets of filters")
+    return targets, troubles
+
+
+def _named(to: tuple[str, ...]) -> list[Target]:
+    """The targets of `--to`, as a run would take them: with options from environment and file, and absolute paths."""
     from tracking_core.destinations import destinations, requested_targets
 
-    if to:
-        # As a run would take them: with options from environment and file, and absolute paths.
-        wanted = [target for text in to for target in parse_targets(text, origin="--to")]
-        return [place.target for place in destinations(requested_targets(wanted, load_settings()))]
-    parsed = (parse_targets(text, origin="run.json") for text in recorded if "#" not in text)
-    found = [target for targets in parsed for target in targets[:1]]
-    return [target for target in found if target.name not in {"local", "none"}]
+    wanted = [target for text in to for target in parse_targets(text, origin="--to")]
+    return [place.target for place in destinations(requested_targets(wanted, load_settings()))] if wanted else []
+
+
+def _recorded(record: RunRecord) -> list[Target]:
+    """The targets that a run was started with. Its files say so, and nobody knows who wrote them."""
+    found: list[Target] = []
+    for text in record.targets:
+        with contextlib.suppress(SettingsError):
+            target = parse_target(text, origin="run.json")
+            # The label of a tracker that was passed as an object is not in canonical form.
+            if str(target) == text and target.name not in {"local", "none"}:
+                found.append(target)
+    return found
+
+
+def _status(record: RunRecord) -> str:
+    """Status of a run as its targets have to see it: while somebody writes to it, it goes on."""
+    status = record.status
+    return "running" if status == "crashed" and is_written_to(record.dir) else status
 
 
 def describe(result: dict[str, Any]) -> list[str]:
@@ -182,7 +226,7 @@ def describe(result: dict[str, Any]) -> list[str]:
 def _describe_one(result: dict[str, Any]) -> list[str]:
     if not result["targets"]:
         reason = "; ".join(result["troubles"]) or "no targets besides the store; name one with --to"
-        return [f"run {result['run']}: {reason}"]
+        return [shown(f"run {result['run']}: {reason}")]
     lines: list[str] = []
     for report in result["targets"]:
         text = f"{report['target']}: {report['delivered']} delivered"

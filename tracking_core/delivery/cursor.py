@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery.places import cursor_path
 from tracking_core.delivery.selection import Had
 from tracking_core.errors import SettingsError
 from tracking_core.journal.schema import NUMBERS
@@ -71,9 +72,19 @@ class Cursor:
     before: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
-    def load(cls, directory: Path, target: Target) -> Cursor:
-        """Read the cursor of a target, or begin a new one; a damaged one counts as new, and delivers again."""
-        path = directory / "cursors" / f"{target.key}.json"
+    def load(cls, directory: Path, target: Target, *, ask: bool = False) -> Cursor:
+        """Read the cursor of a target, or begin a new one; a damaged one counts as new, and delivers again.
+
+        Args:
+            directory: The run directory.
+            target: The target.
+            ask: Whether to ask the adapter for its place where the run does not know it yet.
+        """
+        return cls.read(cursor_path(directory, target, ask=ask), target)
+
+    @classmethod
+    def read(cls, path: Path, target: Target) -> Cursor:
+        """Read the cursor of a target from a file, as `load` does."""
         cursor = cls(path, str(target))
         try:
             content = read_json(path)
@@ -86,6 +97,7 @@ class Cursor:
             cursor.counts = {key: _count(value) for key, value in content["counts"].items()}
             cursor.opened = _count(content["opened"])
             cursor.target = str(content["target"])
+            cursor.status = None if content.get("status") is None else str(content["status"])
             # Cursors of before runs could go back have none of these.
             cursor.generation, cursor.round = _count(content.get("generation", 0)), _count(content.get("round", 0))
             cursor.replaced = [dict(state) for state in content.get("replaced", ())]

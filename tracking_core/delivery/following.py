@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tracking_core.delivery.cursor import Cursor
-from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.ending import closing, lacks
+from tracking_core.delivery.places import owner
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.threads import ThreadDelivery
 from tracking_core.delivery.worker import Destination, Note
-from tracking_core.journal.liveness import owner_of
 from tracking_core.targets import Target
 
 LOOK = 2.0
@@ -70,15 +69,10 @@ class Follower:
     @staticmethod
     def _wants(directory: Path, target: Target, status: str) -> bool:
         """Whether there is something to do, and nobody else does it."""
-        if owner_of(directory / "cursors" / f"{target.key}.lease") is not None:
-            return False
-        cursor = Cursor.load(directory, target)
-        return status == "running" or cursor.status is None or Inbox(directory, cursor).waiting() > 0
+        return owner(directory, target, ask=True) is None and lacks(directory, target, status)
 
     def _end(self, directory: Path, delivery: ThreadDelivery, status: str, error: str | None) -> None:
-        if status == "crashed":
-            status, error = "failed", "the process ended without finishing the run"
-        delivery.finish(status, error, AGAIN)
+        delivery.finish(*closing(status, error), AGAIN)
         reports = delivery.reports()
         self._say(directory, reports)
         self._open.pop(directory, None)

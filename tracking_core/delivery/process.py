@@ -2,8 +2,8 @@
 
 `python -m tracking_core.delivery.process FD` gets one end of a socket. Requests and answers are lines of JSON. It
 imports neither the training's main module nor JAX, ignores SIGINT, takes SIGTERM as "drain and go", and sees the death
-of the training as the end of the socket: then it delivers what is in the journals for a while, marks nothing as
-finished, and goes.
+of the training as the end of the socket: then it delivers what is in the journals for a while, and goes. A run that
+nobody goes on with is ended as failed at those backends that have all of it; in the journal nothing is written.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery.ending import broke_off, closing
 from tracking_core.delivery.threads import ThreadDelivery
 from tracking_core.delivery.worker import Destination
+from tracking_core.errors import TrackingError
 from tracking_core.plugins import forget_adapters
 from tracking_core.redaction import redact_text
 from tracking_core.targets import parse_target
 
 DRAIN = 60.0
 """Seconds that journals are delivered after the training has died."""
+DEATH, ENDING = 5.0, 20.0
+"""Seconds that a training which has closed its end of the socket may take to die; and that a backend then has to end a
+run without any progress."""
 NICE, HURRY = 19, 5
 """Priority of delivering, once a backend is open; and that of a target which lags behind."""
 LAG = 30.0
@@ -58,25 +64,48 @@ class Server:
         """Answer requests until the training closes the socket, or dies."""
         _raise_file_limit()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        with self._connection.makefile("r", encoding="utf-8") as lines:
-            for line in lines:
-                request = json.loads(line)
-                if request["do"] == "open":
-                    # In order with what follows; opening itself happens on the lanes' threads.
-                    self._open(request)
-                elif request["do"] == "bye":
-                    return
-                else:
-                    with self._lock:
-                        self._asked += 1
-                    threading.Thread(target=self._answer, args=(request,), daemon=True).start()
-        self.drain()
+        for request in self._requests():
+            if request["do"] == "open":
+                # In order with what follows; opening itself happens on the lanes' threads.
+                self._open(request)
+            elif request["do"] == "bye":
+                return
+            else:
+                with self._lock:
+                    self._asked += 1
+                threading.Thread(target=self._answer, args=(request,), daemon=True).start()
+        self.drain(orphaned=True)
 
-    def drain(self) -> None:
-        """Deliver what is in the journals, for as long as it moves and at most for `DRAIN` seconds."""
+    def _requests(self) -> Iterator[dict[str, Any]]:
+        """What the training asks for, until it has closed the socket.
+
+        One that is killed may do so in the middle of a line; and where it had not read all that was said to it, the
+        end shows as an error.
+        """
+        with self._connection.makefile("r", encoding="utf-8") as lines:
+            try:
+                for line in lines:
+                    yield json.loads(line)
+            except (OSError, ValueError):
+                return
+
+    def drain(self, *, orphaned: bool = False) -> None:
+        """Deliver what is in the journals, for as long as it moves and at most for `DRAIN` seconds; see to the ends.
+
+        Args:
+            orphaned: Whether the training has closed the socket, and so is dead, or soon will be.
+        """
         deadline = time.monotonic() + DRAIN
         for delivery in list(self._runs.values()):
             delivery.flush(max(0.0, deadline - time.monotonic()))
+        # Its files are closed a moment before its process is gone.
+        until = time.monotonic() + (DEATH if orphaned else 0.0)
+        for delivery in list(self._runs.values()):
+            with contextlib.suppress(TrackingError, OSError):
+                while not (broken := broke_off(delivery.directory)) and time.monotonic() < until:
+                    time.sleep(0.05)
+                if broken:
+                    delivery.conclude(*closing("crashed"), ENDING)
 
     def _open(self, request: dict[str, Any]) -> None:
         run = request["run"]

@@ -65,7 +65,7 @@ class RemoteDelivery:
 
     def _counts(self, destination: Destination) -> dict[str, int]:
         """How many records the cursor says were done with, since the run began."""
-        return Cursor.load(self._directory, destination.target).counts
+        return Cursor.load(self._directory, destination.target, ask=True).counts
 
     def _since_start(self, destination: Destination) -> dict[str, int]:
         """The same, since this session began."""
@@ -178,7 +178,7 @@ class RemoteDelivery:
 
     def _report_without(self, destination: Destination) -> TargetReport:
         """What the journal and the cursor say, when the deliverer is not there to ask, or does not answer."""
-        waiting = Inbox(self._directory, Cursor.load(self._directory, destination.target)).waiting()
+        waiting = Inbox(self._directory, Cursor.load(self._directory, destination.target, ask=True)).waiting()
         what = "has ended" if self._process.gone else "does not answer"
         error = f"the deliverer process {what}" if waiting else None
         return replace(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.ending import closing, lacks
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.worker import Destination, TargetWorker
@@ -24,6 +25,7 @@ def sync_run(
     status: str,
     note: Callable[[str, str, BaseException | None], None],
     progress: Callable[[str, int], None] = lambda label, done: None,  # noqa: ARG005 - nobody needs to see it
+    anew: bool = True,
 ) -> list[TargetReport]:
     """Deliver what the targets of a run have not had yet.
 
@@ -33,6 +35,8 @@ def sync_run(
         status: Status of the run, as the store derives it: a run that still runs is delivered to, and left open.
         note: Called with (reason, message, error) for what goes wrong.
         progress: Called with (target, records done with) as it goes.
+        anew: Whether a target is opened that lacks nothing, as far as the run directory tells: the backend may say
+            that it lacks something all the same.
 
     Returns:
         What became of the records, target by target.
@@ -43,11 +47,14 @@ def sync_run(
     reports: list[TargetReport] = []
     held: list[LeaseHeldError] = []
     for target in targets:
+        if not anew and not lacks(directory, target, status):
+            reports.append(TargetReport(str(target)))
+            continue
         try:
             reports.append(_sync_target(directory, target, status, note, progress))
         except LeaseHeldError as error:
             held.append(error)
-            waiting = Inbox(directory, Cursor.load(directory, target)).waiting()
+            waiting = Inbox(directory, Cursor.load(directory, target, ask=True)).waiting()
             reports.append(TargetReport(str(target), pending=waiting, last_error=str(error)))
             note("lease", str(error), error)
     if held and len(held) == len(targets):
@@ -76,8 +83,7 @@ def _sync_target(
                 progress(str(target), worker.progress)
             worker.commit()
             if over and worker.pending() == 0:
-                error = "the process ended without finishing the run" if status == "crashed" else None
-                worker.close("failed" if status == "crashed" else status, error)
+                worker.close(*closing(status))
     finally:
         # Neither finished nor thrown away: the next one goes on from the cursor. After Ctrl-C nothing is committed that
         # the backend may have taken in part: it is as if the process had been killed, but for the lease.

@@ -138,6 +138,11 @@ class _Lane:
             self._settled.clear()
         return True
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the target is open, and nothing waits for it."""
+        return self.worker.tracker is not None and self.worker.failure is None and self.worker.pending() == 0
+
     def answered(self, asked: int) -> bool:
         """Whether a request was met, or never will be."""
         return self._answered >= asked or self.ended or self.worker.failure is not None
@@ -156,6 +161,7 @@ class ThreadDelivery:
     def __init__(
         self, directory: Path, destinations: Sequence[Destination], note: Note, on_open: Callable[[], None]
     ) -> None:
+        self.directory = directory
         self._lanes = [_Lane(directory, destination, note, on_open) for destination in destinations]
         for lane in self._lanes:
             lane.thread.start()
@@ -203,6 +209,20 @@ class ThreadDelivery:
                 lane.worker.abandoned = True
                 if lane.worker.last_error is None:
                     lane.worker.last_error = f"made no progress for {timeout:g} s"
+
+    def conclude(self, status: str, error: str | None, timeout: float) -> None:
+        """Finish those targets that have everything; the others are left as they are.
+
+        Args:
+            status: Status of the run.
+            error: What went wrong.
+            timeout: Seconds without progress after which a target is given up.
+        """
+        complete = [lane for lane in self._lanes if lane.is_complete]
+        for lane in complete:
+            lane.end(status, error)
+        for lane in complete:
+            lane.wait(lambda lane=lane: lane.ended, timeout)
 
     def leave(self, timeout: float) -> None:
         """Stop, commit what was delivered, and leave the targets open for whoever goes on."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.described import current_config, run_info
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.lease import Lease
+from tracking_core.delivery.places import take
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.selection import Selection
 from tracking_core.errors import (
@@ -156,6 +158,8 @@ class TargetWorker:
                 self.cursor.forget_given()
             self.inbox.rewind(dict(confirmed))
         self.cursor.opened += 1
+        # What it was closed with before says nothing of it now.
+        self.cursor.status = None
         # The adapter has put aside what there was; killed before the cursor is written, it would do so again.
         self.cursor.replaced = []
         self._anew = False
@@ -208,7 +212,8 @@ class TargetWorker:
     def _take_lease(self) -> None:
         """Become the one who delivers to this target, and go on where the last one stopped."""
         if self._lease is None:
-            self._lease = Lease(self.directory, self.destination.target.key, self.destination.label)
+            assert self._adapter is not None
+            self._lease = take(self.directory, self.destination.target, self._adapter, self.destination.label)
             self.cursor = Cursor.load(self.directory, self.destination.target)
             self._begin_inbox()
 
@@ -288,20 +293,14 @@ class TargetWorker:
 
     def _run_info(self) -> RunInfo:
         facts = read_run(self.directory)
-        return RunInfo(
-            id=facts["id"],
-            name=facts["name"],
-            project=facts["project"],
-            config=facts.get("config", {}),
-            tags=tuple(facts.get("tags", ())),
-            group=facts.get("group"),
-            job_type=facts.get("job_type"),
-            notes=facts.get("notes"),
+        run = run_info(facts, self.directory)
+        return replace(
+            run,
+            # A backend that is opened again must not go back to what the run was started with.
+            config=current_config(self.directory, run.config, facts.get("forks", ())),
             resumed=self.cursor.opened > 0,
-            dir=self.directory,
             state=self.cursor.state,
-            environment={**facts.get("environment", {}), **self.inbox.environment},
-            started=facts.get("started", 0.0),
+            environment={**run.environment, **self.inbox.environment},
             generation=self.cursor.generation,
             replaced=tuple(self.cursor.replaced),
             round=self.cursor.round,

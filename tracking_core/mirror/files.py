@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery.places import ENDING, FOLDER, cursor_paths
 from tracking_core.errors import JournalError, TrackingError
 from tracking_core.journal import decode_line
 from tracking_core.journal.regular import SMALL, is_regular, open_regular, read_regular
@@ -122,9 +123,9 @@ def heartbeats(directory: Path, interval: float) -> dict[str, bytes]:
 
 
 def cursors(directory: Path) -> dict[str, bytes]:
-    """Name → content of the cursors that mean something to whoever reads the mirror."""
+    """Name → content of the cursors, and of what is kept of places, that mean something to who reads the mirror."""
     found: dict[str, bytes] = {}
-    for path in (directory / "cursors").glob("[!.]*.json"):
+    for path in (*cursor_paths(directory), *(directory / FOLDER).glob(f"[!.]*{ENDING}")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, TrackingError):
             content = read_regular(path)
             if not _is_on_disk(load_json(content)["target"]):
@@ -147,8 +148,9 @@ def is_safe(name: str) -> bool:
 _OF_A_RUN = re.compile(
     r"(?:run|origin)\.json|journal/[^./][^/]*\.(?:jsonl|alive)|(?:events|scalars)-[^/]+|cursors/[^./][^/]*\.json"
 )
+_OF_A_PLACE = re.compile(rf"{FOLDER}/[^./][^/]*{re.escape(ENDING)}")
 
 
 def is_read_at_once(name: str) -> bool:
     """Whether a file of a run, by its path in the run directory, is fetched without being asked for."""
-    return _OF_A_RUN.fullmatch(name) is not None
+    return _OF_A_RUN.fullmatch(name) is not None or _OF_A_PLACE.fullmatch(name) is not None

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery.places import cursor_path, cursor_paths
 from tracking_core.errors import JournalError, MissingDependencyError, SettingsError
 from tracking_core.journal import decode_line
 from tracking_core.journal.liveness import is_alive
@@ -240,7 +241,7 @@ def _passed(directory: Path) -> Callable[[str, PartReader], bool]:
     cursors: list[dict[str, Any]] = []
     known: set[str] = set()
     complete = True
-    for path in sorted((directory / "cursors").glob("*.json")):
+    for path in cursor_paths(directory):
         try:
             cursors.append(dict(read_json(path)["writers"]))
             known.add(path.stem)
@@ -250,7 +251,7 @@ def _passed(directory: Path) -> Callable[[str, PartReader], bool]:
         with contextlib.suppress(SettingsError):
             target = parse_target(text)
             # The label of a tracker that was passed as an object is not in canonical form: no cursor is kept for it.
-            if str(target) == text and target.key not in known:
+            if str(target) == text and cursor_path(directory, target).stem not in known:
                 complete = False
 
     def passed(writer: str, part: PartReader) -> bool:

@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tracking_core.artifacts import StoredVersion
+from tracking_core.config import merge_config
 from tracking_core.errors import InvalidValueError, NameNotFoundError
 from tracking_core.journal import Damage, Event, JournalReader, Superseded, read_events, unpack
 from tracking_core.journal.events import MEDIA_KINDS, RECORD_KINDS, blobs_of, to_record
@@ -378,16 +379,6 @@ class RunRecord:
         hint = f": did you mean {close[0]!r}?" if close else ""
         there = ", ".join(known[:20]) + (", …" if len(known) > 20 else "") if known else "none"
         return f"run {self.id} has no {kind} {name!r}{hint}; there are {there}"
-
-
-def merge_config(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    """Change a configuration as `log_config` does: nested mappings are merged, whatever else is replaced."""
-    for key, value in new.items():
-        current = into.get(key)
-        if isinstance(current, dict) and isinstance(value, Mapping):
-            merge_config(cast("dict[str, Any]", current), value)
-        else:
-            into[key] = value
 
 
 def _check_name(what: str, name: object) -> None:

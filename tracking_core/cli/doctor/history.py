@@ -13,6 +13,7 @@ from typing import Any
 from tracking_core.cli.doctor.report import DeliveryLook, RunLook
 from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.places import cursor_path
 from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.hookspecs import Finding
 from tracking_core.journal import Event, JournalReader, Place, decode_line
@@ -170,7 +171,7 @@ def _delivery(directory: Path, text: str, ends: Mapping[str, _Ends]) -> Delivery
     if str(target) != text:
         # The label of a tracker that was passed as an object: no cursor is kept for it.
         return None
-    opened = (directory / "cursors" / f"{target.key}.json").exists()
+    opened = cursor_path(directory, target).exists()
     cursor = Cursor.load(directory, target)
     pending, exact = _pending(directory, target, ends, cursor)
     return DeliveryLook(text, pending, exact, cursor.count("failed"), opened)

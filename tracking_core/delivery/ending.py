@@ -1,0 +1,90 @@
+"""How targets of a run are ended when nobody has done it: when a run broke off, and what a target then is told."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import time
+from pathlib import Path
+
+from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.inbox import Inbox
+from tracking_core.journal.liveness import STALE, owner_of
+from tracking_core.store.finding import EventFinder
+from tracking_core.targets import Target
+
+BROKE_OFF = "the process ended without finishing the run"
+
+
+def closing(status: str, error: str | None = None) -> tuple[str, str | None]:
+    """With which status and error a target is ended.
+
+    Args:
+        status: Status of the run, as the store derives it; not "running".
+        error: What went wrong, for a run that failed.
+    """
+    return ("failed", BROKE_OFF) if status == "crashed" else (status, error)
+
+
+def is_written_to(directory: Path, *, now: float | None = None) -> bool:
+    """Whether a process may yet add to a run: one of several that trained together, or a forked child.
+
+    Args:
+        directory: The run directory.
+        now: Time by which heartbeats from other hosts have to be stale too, besides the clock of this host.
+    """
+    beats = (directory / "journal").glob("[!.]*.alive")
+    living = [path for path in beats if owner_of(path) is not None or (now is not None and _beats(path, now))]
+    finder = EventFinder(directory)
+    return any(finder.finish(path.stem) is None for path in living)
+
+
+def broke_off(directory: Path) -> bool:
+    """Whether a run ended without being finished, and no process may add to it any more, here or elsewhere.
+
+    Of another host a heartbeat tells. It is stale when it is so by the clock of this host and by that of the file
+    system, which need not agree.
+    """
+    newest, end = EventFinder(directory).newest_end()
+    return newest is not None and end is None and not is_written_to(directory, now=_clock(directory))
+
+
+def lacks(directory: Path, target: Target, status: str) -> bool:
+    """Whether a target lacks something of a run: records, its end, or that other filters hold now.
+
+    Args:
+        directory: The run directory.
+        target: The target.
+        status: Status of the run, as the store derives it.
+    """
+    cursor = Cursor.load(directory, target, ask=True)
+    if status == "running" or cursor.status != closing(status)[0] or cursor.filters != target.filters:
+        return True
+    inbox = Inbox(directory, cursor)
+    inbox.look()
+    # What the run took back since may be at the target.
+    return bool(inbox.taken_back) or inbox.waiting() > 0
+
+
+def _beats(path: Path, now: float) -> bool:
+    """Whether a heartbeat of another host is fresh at a time."""
+    try:
+        fresh = now - path.stat().st_mtime < STALE
+        return fresh and path.is_file() and json.loads(path.read_bytes())["host"] != socket.gethostname()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _clock(directory: Path) -> float:
+    """The time by the clock of this host or that of the file system, whichever is behind."""
+    now = time.time()
+    probe = directory / "cursors" / f".clock.{secrets.token_hex(6)}"
+    try:
+        probe.parent.mkdir(exist_ok=True)
+        probe.write_bytes(b"")
+        return min(now, probe.stat().st_mtime)
+    except OSError:
+        return now
+    finally:
+        probe.unlink(missing_ok=True)
