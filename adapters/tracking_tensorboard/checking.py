@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking_core import MissingDependencyError, SettingsError
+from tracking_core.naming import printable
 from tracking_tensorboard.location import refuse_host, remote_scheme
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def directory_problem(path: str) -> str | None:
     Args:
         path: As a target names it.
     """
+    try:
+        if b"\0" in os.fsencode(path):
+            return f"{printable(path)} has a null character in it"
+    except UnicodeEncodeError:
+        return f"{printable(path)} has characters in it that no file name can hold"
     try:
         place = Path(path).expanduser().absolute()
         found = next(one for one in (place, *place.parents) if one.exists())
