@@ -128,6 +128,14 @@ def test_the_message_says_where_it_was_written(tmp_path, monkeypatch):
         tracking.start_run("p", root="runs")
 
 
+def test_a_secret_in_the_place_of_a_value_is_not_repeated(monkeypatch):
+    monkeypatch.setenv("MY_PASSWORD", "hunter2hunter2")
+    with pytest.raises(SettingsError, match=r"hparams=\[redacted\]: expected 'on' or 'off'") as raised:
+        tracking.start_run("p", backends="tensorboard:tb?hparams=hunter2hunter2", root="runs")
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+
+
 def test_a_directory_that_nobody_may_write_to(tmp_path, monkeypatch):
     (tmp_path / "tb").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path / "tb"))

@@ -139,8 +139,12 @@ class Adapter:
         self.check_options(target, origin=origin)
         try:
             self._manager.hook.check_target(target=target)
-        except SettingsError:
-            raise
+        except SettingsError as error:
+            text = redact_text(str(error))
+            if text == str(error):
+                raise
+            # What stands where a value should may be a key; without the original, which has it.
+            raise type(error)(text) from None
         except ValueError as error:
             source = origin or target.origin or "TRACKING_BACKEND"
             raise SettingsError(f"{source}: {redact_targets(str(target))!r}: {redact_text(str(error))}") from error
