@@ -8,6 +8,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
+# What a demo needs: the example's own packages, and the backends that TRACKING_BACKEND names.
+comma := ,
+named = $(if $(findstring $(1),$(TRACKING_BACKEND)),$(comma)$(1))
+EXTRAS := jax$(call named,tensorboard)$(call named,wandb)
+VIEWER := $(if $(findstring tensorboard,$(TRACKING_BACKEND)),"tensorboard>=2.18")
 export JAX_PLATFORMS ?= cpu
 
 .DEFAULT_GOAL := help
@@ -21,15 +26,15 @@ $(BIN)/python:
 	@# Dependency groups need a recent pip.
 	$(PIP) install --quiet --upgrade "pip>=25.1"
 
-$(VENV)/.demo: $(BIN)/python pyproject.toml
-	$(PIP) install --quiet --editable '.[all]' --group demo
+$(VENV)/.demo-$(EXTRAS): $(BIN)/python pyproject.toml
+	$(PIP) install --quiet --editable '.[$(EXTRAS)]' --group demo $(VIEWER)
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml
 	$(PIP) install --quiet --editable '.[all]' --group demo --group test --group lint --group docs
 	@touch $@
 
-demo: $(VENV)/.demo  ## train a VAE on handwritten digits; TRACKING_BACKEND says where it is recorded
+demo: $(VENV)/.demo-$(EXTRAS)  ## train a VAE on handwritten digits; TRACKING_BACKEND says where it is recorded
 	$(BIN)/python examples/train_vae.py
 
 test: $(VENV)/.dev  ## run the tests

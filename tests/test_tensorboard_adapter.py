@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 from tensorboardX import record_writer
 
-from tracking_core import RunInfo, SettingsError, Tracker, open_tracker
+from tracking_core import RetryLater, RunInfo, SettingsError, Tracker, open_tracker
 from tracking_core.errors import MissingDependencyError
 from tracking_core.plugins import find_adapter
 from tracking_core.protocol import OPTIONAL_CAPABILITIES
 from tracking_core.targets import Target, parse_target
-from tracking_tensorboard.events import LocalEventFile, RemoteEventFile
+from tracking_tensorboard.events import LocalEventFile
+from tracking_tensorboard.remote_events import RemoteEventFile
 from tracking_tensorboard.testing import TensorBoardHarness, find_run, read_run
 
 
@@ -113,54 +116,34 @@ def test_a_host_is_refused():
         open_tracker("tensorboard://example.org/tb")
 
 
-class Bucket:
-    """A store for tensorboardX, as users register them: uploads on flush and on close."""
-
-    def __init__(self):
-        self.uploaded = {}
-
-    def open(self, path):
-        bucket, parts = self, []
-
-        class File:
-            write = staticmethod(parts.append)
-
-            def flush(self):
-                bucket.uploaded[path] = b"".join(parts)
-
-            close = flush
-
-        return File()
-
-    def directory_check(self, path):
-        pass
-
-
 @pytest.fixture
-def bucket(monkeypatch):
-    bucket = Bucket()
-    monkeypatch.setitem(record_writer.REGISTERED_FACTORIES, "mem", bucket)
-    return bucket
+def bucket():
+    """fsspec's own store in memory: the objects of it by name."""
+    store = fsspec.filesystem("memory").store
+    store.clear()
+    yield store
+    store.clear()
 
 
-def test_buckets_are_written_through_tensorboardx(bucket, tmp_path):
+def test_buckets_are_written_through_fsspec(bucket, tmp_path):
     run = RunInfo(id="r", name="a run", config={"lr": 1})
-    tracker = open_tracker("tensorboard:mem://bucket/runs", run)
+    tracker = open_tracker("tensorboard:memory://bucket/runs/", run)
     tracker.log_scalars({"x": 1.0}, step=0, step_axis="epoch")
     tracker.log_scalars({"x": 2.0}, step=0)
     tracker.flush()
-    ((url, data),) = bucket.uploaded.items()
-    assert url.startswith("mem://bucket/runs/a~20run-r/events.out.tfevents.")
-    assert tracker.directory == "mem://bucket/runs/a~20run-r"
+    (place,) = bucket
+    data = bucket[place].getvalue()
+    assert place.startswith("/bucket/runs/a~20run-r/events.out.tfevents.")
+    assert tracker.directory == "memory://bucket/runs/a~20run-r"
     tracker.finish()
-    assert bucket.uploaded[url].startswith(data)
-    # What was uploaded cannot be continued: a restart begins another file, with the same tags.
-    tracker = open_tracker("tensorboard:mem://bucket/runs", RunInfo(id="r", name="a run", state=dict(run.state)))
+    assert bucket[place].getvalue().startswith(data)
+    # What was uploaded cannot be continued: a restart begins another file, with the same tags, which comes after it.
+    tracker = open_tracker("tensorboard:memory://bucket/runs", RunInfo(id="r", name="a run", state=dict(run.state)))
     tracker.log_scalars({"x": 3.0}, step=1)
     tracker.finish()
-    assert len(bucket.uploaded) == 2
-    for number, content in enumerate(bucket.uploaded.values()):
-        (tmp_path / f"{number}.tfevents").write_bytes(content)
+    assert len(bucket) == 2
+    for number, name in enumerate(sorted(bucket)):
+        (tmp_path / f"{number}.tfevents").write_bytes(bucket[name].getvalue())
     stored = read_run(tmp_path)
     assert [(row.axis, row.step, row.value) for row in stored.scalars] == [
         ("epoch", 0, 1),
@@ -170,17 +153,66 @@ def test_buckets_are_written_through_tensorboardx(bucket, tmp_path):
     assert len(stored.extra["about"]) == 1
 
 
+def test_a_flush_with_nothing_new_uploads_nothing(bucket, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    uploads = []
+    real = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *a, **k: (uploads.append(len(a[2])), real(*a, **k)))
+    tracker = open_tracker("tensorboard:memory://bucket", RunInfo(id="r", name="r"))
+    tracker.flush()
+    assert len(uploads) == 1
+    tracker.log_scalars({"x": 1.0}, step=0)
+    tracker.flush()
+    tracker.flush()
+    assert len(uploads) == 2
+    assert sorted(uploads) == uploads
+
+
+def test_a_bucket_that_does_not_answer_is_tried_again(bucket, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    tracker = open_tracker("tensorboard:memory://bucket", RunInfo(id="r", name="r"))
+    tracker.log_scalars({"x": 1.0}, step=0)
+
+    def refuse(*_, **__):
+        raise RuntimeError("an error class of the client's own")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryFileSystem, "pipe_file", refuse)
+        with pytest.raises(RetryLater, match="an error class of the client's own"):
+            tracker.flush()
+    tracker.flush()
+    (place,) = bucket
+    assert b"x" in bucket[place].getvalue()
+
+
+@pytest.mark.parametrize("error", [PermissionError("403"), FileNotFoundError("no such bucket")])
+def test_a_bucket_that_lets_nobody_in_is_said_at_once(bucket, monkeypatch, error):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    with pytest.raises(SettingsError, match=f"cannot write to memory://bucket/r: {error}"):
+        open_tracker("tensorboard:memory://bucket", RunInfo(id="r", name="r"))
+
+
 def test_an_unknown_kind_of_bucket_is_refused():
-    with pytest.raises(SettingsError, match=r"cannot write to swift://; name a directory, or one of gs://, s3://"):
+    with pytest.raises(SettingsError, match=r"cannot write to swift://; name a directory, s3:// or gs://"):
         open_tracker("tensorboard:swift://bucket/runs")
 
 
-# tensorboardX's writer closes itself when it is collected, although it was never open.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_bucket_whose_package_is_missing(monkeypatch):
-    monkeypatch.setattr(record_writer, "GCS_ENABLED", False)
-    with pytest.raises(MissingDependencyError, match=r"gs:// needs another package: .*google-cloud-storage"):
-        RemoteEventFile("gs://bucket/file")
+@pytest.mark.parametrize(("target", "package"), [("gs://bucket/tb", "gcsfs"), ("s3://bucket/tb", "s3fs")])
+def test_a_bucket_whose_package_is_missing(monkeypatch, target, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else real(name))
+    with pytest.raises(MissingDependencyError, match=rf"needs {package}: pip install 'tracking-core\[remote\]'"):
+        open_tracker(f"tensorboard:{target}")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'tracking-core\[remote\]'"):
+        RemoteEventFile(f"{target}/file")
 
 
 def test_checksums_are_native(tmp_path):
@@ -188,11 +220,9 @@ def test_checksums_are_native(tmp_path):
 
     assert record_writer.crc32c is crc32c.crc32c
     path = tmp_path / "e.tfevents"
-    LocalEventFile(path).close()
+    LocalEventFile.create(path).close()
     with pytest.raises(FileExistsError):
-        LocalEventFile(path)
-    with pytest.raises(FileNotFoundError, match="shorter than the 1000000 bytes"):
-        LocalEventFile(path, length=1_000_000)
+        LocalEventFile.create(path)
 
 
 def findings(target):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import sys
+import urllib.request
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tracking_core as tracking
-from tests.support.bucket_server import BucketServer
+from tests.support.bucket_server import BucketServer, GoogleServer
 from tests.support.programs import run
 
 
@@ -89,3 +92,56 @@ def test_after_a_kill_everything_is_there_at_least_once(bucket, server, tmp_path
     found, _ = shown(bucket, tmp_path / "one")
     rows = scalars(found, "loss")
     assert sorted(set(rows)) == [(step, float(step)) for step in range(400)]
+
+
+def test_scalars_with_an_axis_are_all_there(bucket, tmp_path):
+    """The file says whose it is, and every point of a described series is a plain value."""
+    tracker = tracking.open_tracker(f"tensorboard:s3://{bucket.name}/logs/", tracking.RunInfo(id="r", name="r"))
+    for epoch in range(3):
+        tracker.log_scalars({"val/loss": epoch / 2}, step=epoch, step_axis="epoch")
+        tracker.flush()
+    tracker.finish()
+    found, files = shown(bucket, tmp_path / "one")
+    assert scalars(found, "val/loss") == [(epoch, epoch / 2) for epoch in range(3)]
+    assert len(files) == 1
+    assert found.GetSourceWriter().startswith('tracking-core {"run": "r"')
+
+
+def test_boto3_is_not_needed_and_another_server_is_named_as_before(bucket, server, monkeypatch):
+    """tensorboardX took S3_ENDPOINT; those who have set that alone still reach their server."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    tracker = tracking.open_tracker(f"tensorboard:s3://{bucket.name}/logs", tracking.RunInfo(id="r", name="r"))
+    tracker.log_scalars({"x": 1.0}, step=0)
+    tracker.finish()
+    (key,) = bucket.listed("logs/r/")
+    assert b"x" in bucket.read(key)
+
+
+def test_a_bucket_that_is_not_there_is_said(bucket):
+    with pytest.raises(tracking.errors.SettingsError, match=r"cannot write to s3://no-such-bucket/r: .*bucket"):
+        tracking.open_tracker("tensorboard:s3://no-such-bucket", tracking.RunInfo(id="r", name="r"))
+
+
+def test_a_run_is_written_into_a_bucket_of_google(tmp_path, monkeypatch):
+    google = GoogleServer()
+    try:
+        for name, value in google.environ.items():
+            monkeypatch.setenv(name, value)
+        tracker = tracking.open_tracker("tensorboard:gs://runs/logs", tracking.RunInfo(id="r", name="r"))
+        tracker.log_scalars({"x": 1.0}, step=0)
+        tracker.flush()
+        size = max(google.listed().values())
+        tracker.log_scalars({"x": 2.0}, step=1)
+        tracker.finish()
+        listed = google.listed()
+        (key,) = [name for name in listed if name]
+        assert listed[key] > size
+        with urllib.request.urlopen(
+            f"{google.url}/download/storage/v1/b/runs/o/{quote(key, safe='')}?alt=media"
+        ) as answer:
+            (tmp_path / "tfevents").write_bytes(answer.read())
+    finally:
+        google.stop()
+    found = EventAccumulator(str(tmp_path / "tfevents"), size_guidance={"scalars": 0}).Reload()
+    assert scalars(found, "x") == [(0, 1.0), (1, 2.0)]

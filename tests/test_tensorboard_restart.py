@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from tracking_core import Rejected, RetryLater, RunInfo, SettingsError, open_tracker
+from tracking_core.plugins import find_adapter
+from tracking_core.targets import parse_target
 from tracking_tensorboard.testing import find_run, read_run
 
 
@@ -328,8 +330,11 @@ def test_after_finish(tmp_path):
 
 def test_a_directory_that_cannot_be_written_to(tmp_path):
     (tmp_path / "tb").write_text("a file")
-    with pytest.raises(SettingsError, match=r"cannot write to .*tb: .*tensorboard:DIRECTORY"):
+    with pytest.raises(SettingsError, match=r"tb is a file; name another directory"):
         open_run(tmp_path)
+    # The same, found out only when it is opened.
+    with pytest.raises(SettingsError, match=r"cannot write to .*tb: .*tensorboard:DIRECTORY"):
+        find_adapter("tensorboard").open(parse_target(f"tensorboard:{tmp_path}/tb"), RunInfo(id="r", name="r"))
 
 
 def test_an_opening_that_fails_for_now(tmp_path, monkeypatch):

@@ -171,6 +171,8 @@ class ForeignRun:
         source: Its file or directory.
         size: Bytes of its files; larger at the next import when it has gone on since.
         problems: What could not be read, in words; filled while the records are read.
+        run_id: The id it had in the run store that it was recorded from, where its files say so: it comes back under
+            that id, unless the store has another run of that id.
     """
 
     id: str
@@ -188,6 +190,7 @@ class ForeignRun:
     source: Path = Path()
     size: int = 0
     problems: list[str] = field(default_factory=list[str])
+    run_id: str | None = None
 
 
 class AdapterSpec:

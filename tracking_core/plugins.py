@@ -144,10 +144,12 @@ class Adapter:
         try:
             self._manager.hook.check_target(target=target)
         except SettingsError as error:
-            elsewhere = _other_origins(target, str(error))
-            if elsewhere and type(error) is SettingsError:
-                raise SettingsError(f"{error} ({elsewhere})") from None
-            raise
+            elsewhere = _other_origins(target, str(error)) if type(error) is SettingsError else ""
+            text = redact_text(f"{error} ({elsewhere})" if elsewhere else str(error))
+            if text == str(error):
+                raise
+            # What stands where a value should may be a key; without the original, which has it.
+            raise type(error)(text) from None
         except ValueError as error:
             source = origin or target.origin or "TRACKING_BACKEND"
             elsewhere = _other_origins(target, str(error))

@@ -64,6 +64,22 @@ def open_tracker(target: Target, run: RunInfo) -> Tracker:
 
 
 @hookimpl
+def check_target(target: Target) -> None:
+    """Refuse a host where a directory was meant, values that an option does not take, and places that are none."""
+    from tracking_tensorboard.checking import check
+
+    check(target)
+
+
+@hookimpl
+def target_place(target: Target, run: RunInfo) -> str:
+    """The log directory: one place under all its names."""
+    from tracking_tensorboard.location import place
+
+    return place(target, run)
+
+
+@hookimpl
 def diagnose(target: Target) -> list[Finding]:
     """Look at packages and the log directory; nothing is created."""
     from tracking_tensorboard.diagnosis import diagnose as look

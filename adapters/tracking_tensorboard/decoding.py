@@ -1,39 +1,26 @@
 """Events as records: which kind a summary value is, and what belongs together.
 
 A value that this adapter wrote says in the description of its tag's first event what the tag alone does not
-(`tags.TagTable.description`): its kind, its step axis, its name.
+(`tags.TagTable.description`): its kind, its step axis, its name. `descriptions` carries that over to the others.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tracking_core import InvalidValueError, Record
 from tracking_core.values import Audio, Figure, Histogram, Image, Text, Video, to_images
 from tracking_tensorboard import shown_text, tensors
+from tracking_tensorboard.descriptions import TEXT_ENDING, Descriptions, Tag
 from tracking_tensorboard.protos import HParamsPluginData
-from tracking_tensorboard.tags import DEFAULT_AXIS, EXPERIMENT_TAG, SESSION_END_TAG, SESSION_START_TAG
+from tracking_tensorboard.tags import EXPERIMENT_TAG, SESSION_END_TAG, SESSION_START_TAG
 
-_TEXT_ENDING = "/text_summary"
 _HPARAMS = frozenset({EXPERIMENT_TAG, SESSION_START_TAG, SESSION_END_TAG})
 _BESIDE = frozenset({"captions", "nan", "posinf", "neginf"})
-_FIELDS = {"simple_value": "scalars", "image": "images", "histo": "histograms", "audio": "audio"}
 _SUCCESS, _FAILURE = 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    """What is known of a tag."""
-
-    plugin: str
-    name: str
-    kind: str
-    axis: str
 
 
 class Decoder:
@@ -49,12 +36,21 @@ class Decoder:
         self.started: float | None = None
         """Time of the first event, in seconds since the epoch."""
         self._problems = problems
-        self._tags: dict[tuple[str, str | None], _Tag] = {}
+        self._tags = Descriptions()
         self._own_config = False
         self._said: set[str] = set()
         self._last = 0.0
         self._end: dict[str, Any] | None = None
         self._ended = 0.0
+
+    def begin_file(self) -> None:
+        """Say that what comes is from the next file of the run."""
+        self._tags.begin_file()
+
+    def learn(self, event: Any) -> None:
+        """Remember what an event that does not count any more says of its tags: others may have nothing else."""
+        for value in event.summary.value:
+            self._tags.learn(value)
 
     def decode(self, event: Any) -> Iterator[Record]:
         """The records of one event."""
@@ -65,7 +61,7 @@ class Decoder:
         if not event.HasField("summary"):
             return
         self._last = max(self._last, event.wall_time)
-        values = [(self._tag(value), value) for value in event.summary.value]
+        values = [(self._tags.tag(value), value) for value in event.summary.value]
         if not self.about and any(tag.kind == "about" for tag, _ in values):
             # It has the time at which the run was started; the file may have been opened later.
             self.started = event.wall_time
@@ -87,15 +83,7 @@ class Decoder:
         data = self._end or {"status": "finished", "error": None}
         yield Record("finish", 0, "", self._ended or self._last, data=data)
 
-    def _tag(self, value: Any) -> _Tag:
-        # Writers of the older form take one tag for scalars and for images alike.
-        key = value.tag, value.WhichOneof("value")
-        known = self._tags.get(key)
-        if known is None:
-            known = self._tags[key] = _described(value)
-        return known
-
-    def _scalar(self, tag: _Tag, value: Any) -> dict[str, float]:
+    def _scalar(self, tag: Tag, value: Any) -> dict[str, float]:
         if value.WhichOneof("value") == "simple_value":
             return {tag.name: value.simple_value}
         try:
@@ -108,7 +96,7 @@ class Decoder:
             return {}
         return {tag.name: array.reshape(()).item()}
 
-    def _value(self, event: Any, tag: _Tag, value: Any, beside: Mapping[tuple[str, str], Any]) -> Iterator[Record]:
+    def _value(self, event: Any, tag: Tag, value: Any, beside: Mapping[tuple[str, str], Any]) -> Iterator[Record]:
         if value.tag in _HPARAMS:
             yield from self._hparams(event, value)
             return
@@ -147,7 +135,7 @@ class Decoder:
                 self._end = {"status": status, "error": None}
                 self._ended = data.session_end_info.end_time_secs or event.wall_time
 
-    def _unknown(self, tag: _Tag) -> None:
+    def _unknown(self, tag: Tag) -> None:
         if tag.plugin not in {"graphs", "graph_run_metadata", "graph_keras_model", "custom_scalars"}:
             # A layout or a graph is about the display, or about the program; neither has steps.
             self._say(f"{tag.name}: values of the plugin {tag.plugin or '(none)'!r} are not read")
@@ -161,7 +149,7 @@ class Decoder:
 
     # -- kinds: each returns the kind and the data of a record, or None ------------------------------------------------
 
-    def images(self, tag: _Tag, value: Any, beside: Mapping[tuple[str, str], Any]) -> Any:
+    def images(self, tag: Tag, value: Any, beside: Mapping[tuple[str, str], Any]) -> Any:
         """Images, in either form; an animated one is a video."""
         files = _files(value)
         if len(files) == 1 and (clip := _animation(files[0])) is not None:
@@ -174,16 +162,16 @@ class Decoder:
         ]
         return "images", {tag.name: pictures} if pictures else None
 
-    def video(self, tag: _Tag, value: Any, _: Any) -> Any:
+    def video(self, tag: Tag, value: Any, _: Any) -> Any:
         """An animated GIF that was logged as a video."""
         data = _files(value)[0]
         return "video", {"name": tag.name, "value": _animation(data) or Video(data)}
 
-    def figure(self, tag: _Tag, value: Any, _: Any) -> Any:
+    def figure(self, tag: Tag, value: Any, _: Any) -> Any:
         """The picture of a figure."""
         return "figure", {"name": tag.name, "value": Figure(_files(value)[0])}
 
-    def histogram(self, tag: _Tag, value: Any, beside: Mapping[tuple[str, str], Any]) -> Any:
+    def histogram(self, tag: Tag, value: Any, beside: Mapping[tuple[str, str], Any]) -> Any:
         """A distribution, in either form, with what was not finite."""
         raw = value.WhichOneof("value") == "histo"
         found = tensors.raw_histogram(value.histo) if raw else tensors.histogram(value.tensor)
@@ -200,7 +188,7 @@ class Decoder:
             found = Histogram(found.counts, found.edges, **lost, **facts)
         return "histogram", {"name": tag.name, "value": found}
 
-    def audio(self, tag: _Tag, value: Any, beside: Mapping[tuple[str, str], Any]) -> Any:
+    def audio(self, tag: Tag, value: Any, beside: Mapping[tuple[str, str], Any]) -> Any:
         """Sound, in either form; of several under one tag the first."""
         if value.WhichOneof("value") == "audio":
             data = value.audio.encoded_audio_string
@@ -214,47 +202,48 @@ class Decoder:
         caption = _captions(beside.get(("captions", tag.name))).get(1)
         return "audio", {"name": tag.name, "value": Audio.from_wav(data, caption)}
 
-    def text(self, tag: _Tag, value: Any, _: Any) -> Any:
+    def text(self, tag: Tag, value: Any, _: Any) -> Any:
         """Text; that of several lines, as TensorBoard shows a tensor of strings."""
-        name = tag.name.removesuffix(_TEXT_ENDING)
+        # Ours are under the name itself, and it may end so.
+        name = tag.name if self.about else tag.name.removesuffix(TEXT_ENDING)
         return "text", {"name": name, "value": Text("\n\n".join(_texts(value)))}
 
-    def table(self, tag: _Tag, value: Any, _: Any) -> Any:
+    def table(self, tag: Tag, value: Any, _: Any) -> Any:
         """A table that was shown as text."""
         text = _texts(value)[0]
         if text.endswith("more rows, in the run store."):
             self._say(f"{tag.name}: TensorBoard was given only the first rows of a table")
         return "table", {"name": tag.name, "value": shown_text.table(text)}
 
-    def config(self, _: _Tag, value: Any, __: Any) -> Any:
+    def config(self, _: Tag, value: Any, __: Any) -> Any:
         """The configuration, or a part of it."""
         self._own_config = True
         return "config", shown_text.document(_texts(value)[0])
 
-    def summary(self, _: _Tag, value: Any, __: Any) -> Any:
+    def summary(self, _: Tag, value: Any, __: Any) -> Any:
         """Values that describe the run as a whole."""
         return "summary", shown_text.document(_texts(value)[0])
 
-    def status(self, _: _Tag, value: Any, __: Any) -> Any:
+    def status(self, _: Tag, value: Any, __: Any) -> Any:
         """How the run ended."""
         status, colon, error = shown_text.plain(_texts(value)[0]).partition(": ")
         return "finish", {"status": status, "error": error if colon else None}
 
-    def introduction(self, _: _Tag, value: Any, __: Any) -> Any:
+    def introduction(self, _: Tag, value: Any, __: Any) -> Any:
         """What the run is; it is not logged again."""
         pairs, notes = shown_text.facts(_texts(value)[0])
         self.about = {**pairs, **({"notes": notes} if notes else {})}
 
-    def artifact(self, tag: _Tag, _: Any, __: Any) -> Any:
+    def artifact(self, tag: Tag, _: Any, __: Any) -> Any:
         """An artifact, of which an event file only has the list of contents."""
         self._say(f"{tag.name.removeprefix('_run_/artifacts/')}: an artifact, whose contents are not in event files")
 
-    def note(self, tag: _Tag, _: Any, __: Any) -> Any:
+    def note(self, tag: Tag, _: Any, __: Any) -> Any:
         """A value that TensorBoard had no place for."""
         self._say(f"{tag.name}: a value that could not be written for TensorBoard; the original run has it")
 
 
-_READERS: Mapping[str, Callable[[Decoder, _Tag, Any, Any], Any]] = {
+_READERS: Mapping[str, Callable[[Decoder, Tag, Any, Any], Any]] = {
     "images": Decoder.images,
     "video": Decoder.video,
     "figure": Decoder.figure,
@@ -269,24 +258,6 @@ _READERS: Mapping[str, Callable[[Decoder, _Tag, Any, Any], Any]] = {
     "artifact": Decoder.artifact,
     "note": Decoder.note,
 }
-
-
-def _described(value: Any) -> _Tag:
-    """What the first event of a tag says about it."""
-    plugin = value.metadata.plugin_data.plugin_name or _FIELDS.get(value.WhichOneof("value") or "", "")
-    kind = {"histograms": "histogram"}.get(plugin, plugin)
-    if value.WhichOneof("value") == "tensor" and not plugin and value.tag.endswith(_TEXT_ENDING):
-        plugin = kind = "text"
-    facts = {"kind": kind, "step axis": DEFAULT_AXIS, "name": value.tag}
-    for line in value.metadata.summary_description.split("\n\n"):
-        key, colon, text = line.partition(": ")
-        # Any other writer's description is a text about the chart.
-        if colon and key in facts:
-            try:
-                facts[key] = json.loads(text) if text.startswith('"') else text
-            except ValueError:
-                continue
-    return _Tag(plugin, str(facts["name"]), str(facts["kind"]), str(facts["step axis"]) or DEFAULT_AXIS)
 
 
 def _files(value: Any) -> list[bytes]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking_core import Finding
+from tracking_tensorboard.checking import directory_problem
 from tracking_tensorboard.location import remote_scheme
 
 if TYPE_CHECKING:
@@ -46,12 +46,10 @@ def _directory(target: Target) -> list[Finding]:
         message = f"{target.path} is remote: each flush uploads the whole file, and a crash may repeat records"
         remedy = "for long runs write to a local directory, and copy it"
         return [Finding("warning", message, remedy)]
+    problem = directory_problem(target.path)
+    if problem is not None:
+        return [Finding("error", problem, "name another directory, or change its permissions")]
     path = Path(target.path).expanduser().absolute()
-    parent = next(place for place in (path, *path.parents) if place.exists())
-    if not parent.is_dir():
-        return [Finding("error", f"{parent} is a file, so {path} cannot be a directory", "name another directory")]
-    if not os.access(parent, os.W_OK | os.X_OK):
-        return [Finding("error", f"{parent} cannot be written to", "name another directory, or change its permissions")]
     return [Finding("ok", f"{path} can be written to")]
 
 

@@ -11,11 +11,11 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from tensorboardX.record_writer import REGISTERED_FACTORIES, RecordWriter
+from tensorboardX.record_writer import RecordWriter
 
-from tracking_core import MissingDependencyError, SettingsError
+from tracking_tensorboard.own_files import VERSION
 from tracking_tensorboard.protos import Event
 
 
@@ -30,12 +30,17 @@ class EventFile(Protocol):
         """Make everything durable; the length to truncate to on a restart, None where that is not possible."""
         ...
 
+    @property
+    def last(self) -> int | None:
+        """Where the last record begins; None where that is not known, or of no use."""
+        ...
+
     def close(self) -> None:
         """Release the file."""
         ...
 
 
-class _Framing(RecordWriter):
+class Framing(RecordWriter):
     """Makes records and puts them together in memory, in place of a file of its own."""
 
     def __init__(self) -> None:
@@ -44,12 +49,14 @@ class _Framing(RecordWriter):
         self._parts: list[bytes] = []
 
     def frame(self, event: bytes) -> bytes:
+        """One serialized event as a record."""
         self._parts.clear()
         # RecordWriter.write calls the write of its file, four times for each record.
         super().write(event)
         return b"".join(self._parts)
 
     def write(self, data: bytes) -> None:
+        """Take a part of a record."""
         self._parts.append(data)
 
 
@@ -60,32 +67,41 @@ class LocalEventFile:
     the process. A record that could be written in part only (a full disk) is taken back.
 
     Args:
-        path: The file; its directory exists.
-        length: None makes a new file. A number continues an existing one, of which only so many bytes are kept.
-
-    Raises:
-        FileExistsError: There is such a file already, and `length` is None.
-        FileNotFoundError: There is none, or it is shorter than `length`.
+        path: The file.
+        descriptor: It is open for reading and writing, and this takes it over.
+        length: How many bytes of it are kept; 0 for a new one.
     """
 
-    def __init__(self, path: Path, *, length: int | None = None) -> None:
+    def __init__(self, path: Path, descriptor: int, length: int = 0) -> None:
+        os.ftruncate(descriptor, length)
         self.path = path
-        self._framing = _Framing()
-        self._length = length or 0
+        self._framing = Framing()
+        self._length = length
+        self._last: int | None = None
         # A new file's entry in its directory has to reach the disk too.
-        self._directory_synced = length is not None
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if length is None else 0)
-        self._descriptor = os.open(path, flags, 0o666)
+        self._directory_synced = length > 0
+        self._descriptor = descriptor
+
+    @classmethod
+    def create(cls, path: Path, mark: bytes = b"") -> LocalEventFile:
+        """Begin a new file.
+
+        Args:
+            path: The file; its directory exists.
+            mark: What its first event says of whose it is; see `own_files.mark`.
+
+        Raises:
+            FileExistsError: There is such a file already.
+        """
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o666)
         try:
-            if length is None:
-                self.append(_file_version())
-            elif os.fstat(self._descriptor).st_size < length:
-                raise FileNotFoundError(f"{path} is shorter than the {length} bytes that were confirmed")
-            else:
-                os.ftruncate(self._descriptor, length)
+            file = cls(path, descriptor)
+            file.append(first_event() + mark)
         except OSError:
-            os.close(self._descriptor)
+            os.close(descriptor)
             raise
+        return file
 
     def append(self, event: bytes) -> None:
         """Add one serialized event; when this raises, nothing was added."""
@@ -99,6 +115,7 @@ class LocalEventFile:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._length)
             raise
+        self._last = self._length
         self._length += len(data)
 
     def flush(self) -> int:
@@ -115,51 +132,17 @@ class LocalEventFile:
             self._directory_synced = True
         return self._length
 
+    @property
+    def last(self) -> int | None:
+        """Where the last record begins; None before anything was appended."""
+        return self._last
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
 
 
-class RemoteEventFile:
-    """An event file in a bucket, through tensorboardX's own writers: every flush uploads the whole file anew.
-
-    Args:
-        url: Such as `gs://bucket/runs/a/events.out.tfevents.…`.
-
-    Raises:
-        SettingsError: tensorboardX knows no writer for the scheme.
-        MissingDependencyError: The package for that kind of storage is not installed.
-    """
-
-    def __init__(self, url: str) -> None:
-        scheme = url.partition(":")[0]
-        if scheme not in REGISTERED_FACTORIES:
-            known = ", ".join(f"{name}://" for name in sorted(REGISTERED_FACTORIES))
-            raise SettingsError(
-                f"tensorboard: cannot write to {scheme}://; name a directory, or one of {known}, or register a writer "
-                "with tensorboardX.record_writer.register_writer_factory"
-            )
-        try:
-            self._records: Any = RecordWriter(url)
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"tensorboard: writing to {scheme}:// needs another package: {error}"
-            ) from error
-        self._records.write(_file_version())
-
-    def append(self, event: bytes) -> None:
-        """Add one serialized event."""
-        self._records.write(event)
-
-    def flush(self) -> None:
-        """Upload the file."""
-        self._records.flush()
-
-    def close(self) -> None:
-        """Upload the file a last time."""
-        self._records.close()
-
-
-def _file_version() -> bytes:
+def first_event() -> bytes:
+    """The event that every file begins with."""
     # Version 2 tells TensorBoard that steps may go back without anything being purged.
-    return Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
+    return Event(wall_time=time.time(), file_version=VERSION).SerializeToString()

@@ -88,6 +88,8 @@ class _EventFiles:
 
     def foreign(self) -> ForeignRun:
         """The run; its first events tell what it is."""
+        from tracking_tensorboard.shown_text import labels
+
         directory = self._files[0].parent
         name = directory.relative_to(self._root).as_posix()
         if name == ".":
@@ -111,7 +113,7 @@ class _EventFiles:
             name=about.get("run") or name,
             project=about.get("project"),
             config=config,
-            tags=tuple(tag for tag in about.get("tags", "").split(", ") if tag),
+            tags=labels(about.get("tags", "")),
             group=about.get("group"),
             job_type=about.get("job type"),
             notes=about.get("notes"),
@@ -119,6 +121,7 @@ class _EventFiles:
             source=directory,
             size=sum(file.stat().st_size for file in self._files),
             problems=self._problems,
+            run_id=about.get("id"),
         )
 
     def _identity(self) -> str:
@@ -140,6 +143,7 @@ class _EventFiles:
         purges = self._purges()
         number = dropped = 0
         for file in self._files:
+            self._decoder.begin_file()
             for data in records(file, self._problems):
                 number += 1
                 try:
@@ -149,6 +153,7 @@ class _EventFiles:
                     continue
                 if any(number < at and event.step >= step for at, step in purges) and event.HasField("summary"):
                     dropped += 1
+                    self._decoder.learn(event)
                     continue
                 yield from self._decoder.decode(event)
         if dropped:

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from tracking_core import RunInfo, Target
 
 _TIME = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
-_REMOTE = re.compile(r"([a-z][a-z0-9+.-]+)://")
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+#: Other names of a kind of storage.
+_SAME = {"gcs": "gs", "s3a": "s3"}
 
 
 def remote_scheme(path: str) -> str | None:
     """The scheme of a URL such as `gs://bucket/runs`; None for a path on this machine."""
     match = _REMOTE.match(path)
-    return match[1] if match else None
+    return _SAME.get(match[1].lower(), match[1].lower()) if match else None
 
 
 def log_directory(target: Target, run: RunInfo) -> str:
@@ -32,16 +34,37 @@ def log_directory(target: Target, run: RunInfo) -> str:
     Raises:
         SettingsError: The target names a host.
     """
-    if target.authority:
-        raise SettingsError(
-            f"the backend 'tensorboard' writes into a directory, and {str(target)!r} names the host "
-            f"{target.authority!r}: write tensorboard:DIRECTORY, as in tensorboard:./tb or tensorboard:gs://bucket/runs"
-        )
-    if remote_scheme(target.path):
-        return target.path.rstrip("/")
+    refuse_host(target)
+    scheme = remote_scheme(target.path)
+    if scheme is not None:
+        return f"{scheme}://{target.path.partition('://')[2].rstrip('/')}"
     if target.path:
         return str(Path(target.path).expanduser().absolute())
     return str(run.directory("tensorboard").absolute())
+
+
+def place(target: Target, run: RunInfo) -> str:
+    """The log directory by its one name, whatever the target calls it; see the hook `target_place`.
+
+    Options do not count: they say what is written, and not where.
+    """
+    directory = log_directory(target, run)
+    return f"tensorboard:{directory if remote_scheme(directory) else os.path.realpath(directory)}"
+
+
+def refuse_host(target: Target) -> None:
+    """See that a target names a directory, and no host.
+
+    Raises:
+        SettingsError: It names one.
+    """
+    if target.authority:
+        path = f"{target.authority}/{target.path}".rstrip("/")
+        raise SettingsError(
+            f"the backend 'tensorboard' writes into a directory, and {str(target)!r} names the host "
+            f"{target.authority!r}: write tensorboard:DIRECTORY, as in tensorboard:{path} or "
+            "tensorboard:gs://bucket/runs"
+        )
 
 
 def run_directory(run: RunInfo) -> str:

@@ -41,6 +41,13 @@ def facts(pairs: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def labels(texts: Sequence[str]) -> str:
+    """Labels on one line; as JSON where a comma between them would not tell them apart."""
+    joined = ", ".join(texts)
+    plain = not joined.startswith("[") and tuple(joined.split(", ")) == tuple(texts) and "" not in texts
+    return joined if plain or not texts else json.dumps(list(texts), ensure_ascii=False)
+
+
 def captions(texts: Sequence[str | None]) -> str:
     """Captions of the images of one step, numbered from 1; images without one are left out."""
     return "\n".join(f"{number}. {_start(escape(text))}" for number, text in enumerate(texts, 1) if text is not None)

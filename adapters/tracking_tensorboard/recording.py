@@ -1,38 +1,17 @@
-"""The event file of one run, opened or continued, and the table of its tags."""
+"""The event file of one run, and the table of its tags; `opening` opens them."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import posixpath
 import time
 from collections.abc import Callable, MutableMapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tracking_core import RetryLater, SettingsError
+from tracking_core import RetryLater
 from tracking_tensorboard import summaries
-from tracking_tensorboard.events import EventFile, LocalEventFile, RemoteEventFile
-from tracking_tensorboard.location import file_name, log_directory, remote_scheme, run_directory
+from tracking_tensorboard.events import EventFile
+from tracking_tensorboard.kept import Kept
 from tracking_tensorboard.protos import Event, SessionLog, Summary
 from tracking_tensorboard.tags import TagTable
-
-if TYPE_CHECKING:
-    from tracking_core import RunInfo, Target
-
-#: What no waiting repairs.
-_FINAL = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.EEXIST,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENAMETOOLONG,
-    }
-)
 
 
 class Recording:
@@ -48,8 +27,10 @@ class Recording:
         tags: The tags in it.
         state: What is durable.
         name: The file, relative to the log directory.
+        target: Key of the target that it was begun for, which its first event says.
         directory: The directory the file is in.
-        fresh: Whether the file holds nothing of the run yet.
+        kept: What the state said when it was opened.
+        fresh: Whether nothing of the run is there yet.
     """
 
     def __init__(
@@ -59,17 +40,23 @@ class Recording:
         state: MutableMapping[str, Any],
         *,
         name: str,
+        target: str,
         directory: str,
-        fresh: bool,
+        kept: Kept | None = None,
+        fresh: bool = True,
     ) -> None:
         self.directory = directory
         self.fresh = fresh
+        self.kept = kept or Kept()
+        self.remarks: list[str] = []
+        """What whoever opened it should know."""
         self.appended = 0
         """How many events were written since opening."""
         self._file = file
         self._tags = tags
         self._state = state
         self._name = name
+        self._target = target
         # How many tags the state knows; a new file, whatever an older one held, is introduced by a first tag.
         self._tags_saved = len(tags)
 
@@ -125,6 +112,9 @@ class Recording:
             raise RetryLater(f"tensorboard: cannot write to {self.directory}: {error}") from error
         self._state["file"] = self._name
         self._state["length"] = length
+        self._state["target"] = self._target
+        if self._file.last is not None:
+            self._state["last"] = self._file.last
         if self._tags_saved != len(self._tags):
             self._state["tags"] = self._tags.saved()
             self._tags_saved = len(self._tags)
@@ -137,75 +127,3 @@ class Recording:
     def close(self) -> None:
         """Release the file."""
         self._file.close()
-
-
-def open_recording(target: Target, run: RunInfo) -> Recording:
-    """Continue the file that the run's state names, or begin a new one.
-
-    Raises:
-        SettingsError: The place cannot be written to.
-        RetryLater: The file system refuses for now.
-    """
-    root = log_directory(target, run)
-    remote = remote_scheme(root) is not None
-    try:
-        if not remote:
-            continued = _continue(root, run)
-            if continued is not None:
-                return continued
-        earlier = max((str(state.get("file", "")) for state in run.replaced), default="")
-        name = f"{run_directory(run)}/{file_name(earlier)}"
-        if remote:
-            if run.generation:
-                # Objects are only added to: what is recorded anew stands beside.
-                name = f"{run_directory(run)}-went-back-{run.generation}/{file_name()}"
-            place = posixpath.join(root, name)
-            # The earlier files stay as they are, and so do the tags in them.
-            tags = TagTable(run.state.get("tags"), described=False)
-            fresh = "file" not in run.state
-            return _recording(RemoteEventFile(place), tags, run, name, place, fresh=fresh)
-        path = Path(root, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        recording = _recording(LocalEventFile(path), TagTable(), run, name, str(path), fresh=True)
-        _empty_replaced(root, run)
-    except OSError as error:
-        if error.errno in _FINAL:
-            raise SettingsError(
-                f"tensorboard: cannot write to {root}: {error.strerror}; name a directory that can be written to, "
-                "as in tensorboard:DIRECTORY"
-            ) from error
-        raise RetryLater(f"tensorboard: cannot open a file in {root}: {error}") from error
-    if run.generation:
-        recording.forget_earlier()
-    return recording
-
-
-def _empty_replaced(root: str, run: RunInfo) -> None:
-    """Empty the files of earlier generations: all that counts of them is recorded anew.
-
-    They stay, without content: a TensorBoard that has read one goes on to the next file only when it finds its end.
-    """
-    for state in run.replaced:
-        name = state.get("file")
-        path = Path(root, str(name)).resolve()
-        # A state may come from anywhere; nothing outside the log directory is the run's.
-        if isinstance(name, str) and path.is_relative_to(Path(root).resolve()) and path.name.startswith("events.out."):
-            with contextlib.suppress(FileNotFoundError):
-                os.truncate(path, 0)
-
-
-def _continue(root: str, run: RunInfo) -> Recording | None:
-    name, length = run.state.get("file"), run.state.get("length")
-    if not isinstance(name, str) or not isinstance(length, int):
-        return None
-    path = Path(root, name)
-    try:
-        file = LocalEventFile(path, length=length)
-    except FileNotFoundError:
-        # Somebody has cleaned up: what comes from now on goes into a new file.
-        return None
-    return _recording(file, TagTable(run.state.get("tags")), run, name, str(path), fresh=False)
-
-
-def _recording(file: EventFile, tags: TagTable, run: RunInfo, name: str, place: str, *, fresh: bool) -> Recording:
-    return Recording(file, tags, run.state, name=name, directory=posixpath.dirname(place), fresh=fresh)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import html
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 from tracking_core.values import Table
 
@@ -29,6 +30,16 @@ def facts(text: str) -> tuple[dict[str, str], str]:
     """Names and values of a table of facts, and the text that follows it."""
     pairs = {row[0]: row[1] for row in rows(text)[1:] if len(row) == 2}
     return pairs, text.partition("\n\n")[2]
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """Labels that `markdown.labels` put on one line."""
+    if text.startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            found: Any = json.loads(text)
+            if isinstance(found, list):
+                return tuple(label for label in cast("list[Any]", found) if isinstance(label, str))
+    return tuple(label for label in text.split(", ") if label)
 
 
 def table(text: str) -> Table:

@@ -31,12 +31,13 @@ def metadata(kind: str, description: str | None) -> Any:
 
 
 def scalar(tag: str, value: Scalar, about: Any) -> Any:
-    """A number, rounded to float32; what float32 cannot reach becomes infinite."""
-    number = float(value)
-    if about is not None and about.summary_description:
-        # TensorBoard's fast loader drops the description of a plain value.
-        return Value(tag=tag, tensor=TensorProto(dtype="DT_FLOAT", float_val=[number]), metadata=about)
-    return Value(tag=tag, simple_value=number, metadata=about)
+    """A number, rounded to float32; what float32 cannot reach becomes infinite.
+
+    Plain even where it carries a description: readers that know scalars as plain values alone, such as
+    `EventAccumulator.Scalars`, would not find the first point of a series that begins with a tensor. TensorBoard's fast
+    loader drops the description of a plain value; it reads the value.
+    """
+    return Value(tag=tag, simple_value=float(value), metadata=about)
 
 
 def images(tag: str, pictures: Sequence[Image], about: Any) -> Any:

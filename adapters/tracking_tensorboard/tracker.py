@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tracking_core import Rejected, SettingsError
+from tracking_core import Rejected, RetryLater, SettingsError
 from tracking_core.values import (
     ArtifactRef,
     artifact_files,
@@ -25,7 +25,10 @@ from tracking_core.values import (
     to_video,
 )
 from tracking_tensorboard import hparams, listing, markdown, summaries
-from tracking_tensorboard.recording import Recording, open_recording
+from tracking_tensorboard.checking import check_options
+from tracking_tensorboard.kept import Kept
+from tracking_tensorboard.opening import open_recording
+from tracking_tensorboard.recording import Recording
 from tracking_tensorboard.tags import DEFAULT_AXIS
 
 if TYPE_CHECKING:
@@ -49,13 +52,18 @@ def open_run(target: Target, run: RunInfo) -> TensorBoardTracker:
         SettingsError: An option or the directory is wrong.
         RetryLater: The file system refuses for now.
     """
-    choice = target.options.get("hparams", "on")
-    if choice not in {"on", "off"}:
-        raise SettingsError(f"tensorboard?hparams={choice}: expected 'on' or 'off'")
-    tracker = TensorBoardTracker(open_recording(target, run), run, hparams_tab=choice == "on")
-    # What is durable of the file must be known from the start: a crash before the first flush leaves a file behind
-    # that would otherwise be taken for another run's.
-    tracker.flush()
+    check_options(target)
+    hparams_tab = target.options.get("hparams", "on") == "on"
+    tracker = TensorBoardTracker(open_recording(target, run), run, hparams_tab=hparams_tab)
+    try:
+        # What is durable of the file must be known from the start: a crash before the first flush leaves a file behind
+        # that would otherwise be taken for another run's.
+        tracker.flush()
+    except RetryLater as error:
+        if isinstance(error.__cause__, (PermissionError, FileNotFoundError)):
+            # A bucket that is not there, or nobody's login: no waiting repairs that.
+            raise SettingsError(f"{error}; name another place, or log in with the cloud's own tools") from error
+        raise
     return tracker
 
 
@@ -75,15 +83,15 @@ class TensorBoardTracker:
         self._run = run
         self._lock = threading.RLock()
         self._finished = False
-        state = run.state if not recording.fresh else {}
-        self._counts: dict[str, int] = dict(state.get("counts", {}))
-        self._ended: str | None = state.get("ended")
-        self._session: bool = bool(state.get("session", False))
+        known = recording.kept if not recording.fresh else Kept()
+        self._counts: dict[str, int] = dict(known.counts)
+        self._ended: str | None = known.ended
+        self._session: bool = known.session
         # What the row of the HParams tab will say. TensorBoard keeps the first that it reads: so it is written with
         # the first record that is no configuration, and holds all of the configuration that was known by then.
         self._pending: dict[str, bool | float | str] | None = None
         if hparams_tab and not self._session:
-            self._pending = dict(state.get("hparams", {}))
+            self._pending = dict(known.hparams)
         if recording.fresh:
             self._introduce()
 
@@ -91,6 +99,11 @@ class TensorBoardTracker:
     def directory(self) -> str:
         """The directory of the run's event file: a path, or a URL."""
         return self._recording.directory
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was found when it was opened, that somebody should know."""
+        return self._recording.remarks
 
     # -- the five methods --------------------------------------------------------------------------------------------
 
@@ -329,7 +342,7 @@ class TensorBoardTracker:
             "run": run.name,
             "id": run.id,
             "project": run.project,
-            "tags": ", ".join(run.tags),
+            "tags": markdown.labels(run.tags),
             "group": run.group,
             "job type": run.job_type,
         }

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bucket_server import BucketServer
+
 pytestmark = pytest.mark.wheel
 REPO = Path(__file__).resolve().parents[2]
 
@@ -34,7 +36,7 @@ assert report.ok
 """
 
 
-def call(*command, cwd=None, env=None):
+def call(*command, cwd=None, env=None, timeout=600):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRACKING_", "WANDB_", "PYTHONPATH"))}
     done = subprocess.run(
         [str(part) for part in command],
@@ -42,7 +44,7 @@ def call(*command, cwd=None, env=None):
         env={**clean, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=timeout,
     )
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -119,6 +121,56 @@ def test_it_trains_with_wandb(wheel, tmp_path):
     run = read_offline_run(log)
     assert [row["train/loss"] for row in run.history if "train/loss" in row] == [1 / n for n in range(1, 21)]
     assert run.exit_code == 0
+
+
+INSTALL = 300
+"""Seconds within which everything there is must be installed."""
+
+
+def with_old_pip(place: Path, requirement: str) -> Path:
+    """With the pip that the venv of Python 3.11 brings, whichever this one brings."""
+    python = environment(place, "pip==23.2.1")
+    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement, timeout=INSTALL)
+    assert "pip 23.2.1 " in call(python, "-m", "pip", "--version")
+    return python
+
+
+def with_uv(place: Path, requirement: str) -> Path:
+    tools = environment(place.with_name("tools"), "uv")
+    venv.create(place)
+    python = place / "bin" / "python"
+    call(tools.parent / "uv", "pip", "install", "--quiet", "--python", python, requirement, timeout=INSTALL)
+    return python
+
+
+@pytest.mark.parametrize("install", [with_old_pip, with_uv])
+def test_everything_installs_together_and_is_used(wheel, tmp_path, install):
+    python = install(tmp_path / "env", f"{wheel}[all]")
+    listed = "import importlib.metadata as m; print(sorted({d.name.lower() for d in m.distributions()}))"
+    installed = call(python, "-c", listed)
+    extras = ("tensorboardx", "wandb", "jax", "flax", "imageio", "pyarrow", "matplotlib", "fsspec", "s3fs", "gcsfs")
+    assert not [name for name in extras if f"'{name}'" not in installed], installed
+    # s3fs and boto3 hold botocore to versions of which older pips find no pair.
+    assert "'boto3'" not in installed
+    server = BucketServer()
+    try:
+        bucket = server.make_bucket("logs")
+        backends = "tensorboard:./tb,tensorboard:s3://logs/tb,wandb://?mode=offline"
+        # Buckets are found as the clients find them.
+        env = {**server.environ, "TRACKING_BACKEND": backends, "HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+        call(python, "-c", LOOP, cwd=tmp_path, env=env)
+        (key,) = bucket.listed("tb/")
+        there = bucket.download("tb", tmp_path / "there")
+    finally:
+        server.stop()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for directory in ((there / key.removeprefix("tb/")).parent, *{path.parent for path in tmp_path.glob("tb/*/*")}):
+        events = EventAccumulator(str(directory), size_guidance={"scalars": 0}).Reload()
+        assert [event.step for event in events.Scalars("train/loss")] == list(range(20))
+    assert len(list(tmp_path.glob("**/offline-run-*/*.wandb"))) == 1
+    assert list(tmp_path.glob("tracking_runs/smoke/*/run.json"))
+    call(python, "-c", "import jax.numpy as jnp, flax, optax; assert float(jnp.ones(3).sum()) == 3.0", env=env)
 
 
 def test_a_third_party_adapter_installs_beside_it(wheel, tmp_path):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.described import current_config, run_info
@@ -165,6 +165,10 @@ class TargetWorker:
         self._anew = False
         self._acknowledge()
         self._selection = Selection(self.destination.target, self.cursor.kept, self.cursor.given)
+        remarks: Any = getattr(self.tracker, "remarks", None)
+        if isinstance(remarks, list) and remarks:
+            said = "; ".join(map(str, cast("list[Any]", remarks)))
+            self.note("opening", f"{self.destination.label}: {said}", None)
         self.opened = True
         self.progress += 1
         self._commit()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.config import to_plain
-from tracking_core.errors import InvalidValueError, RunNotFoundError, StoreError, TrackingError
+from tracking_core.errors import InvalidValueError, RunNotFoundError, SettingsError, StoreError, TrackingError
 from tracking_core.fallbacks import replay
 from tracking_core.housekeeping import SEGMENT
 from tracking_core.importing.artifacts import ImportedArtifacts
@@ -21,6 +21,7 @@ from tracking_core.journal import JournalWriter, pack
 from tracking_core.journal.events import said
 from tracking_core.journal.times import LATEST
 from tracking_core.layout import create_run, find_run, read_run, run_directory, write_origin
+from tracking_core.names import check_run_id
 from tracking_core.redaction import redact_name, redact_text
 from tracking_core.staging import publish, staging
 from tracking_core.store.background import WORTH, is_possible
@@ -80,7 +81,7 @@ def import_run(foreign: ForeignRun, kind: str, root: Path, project: str | None =
         StoreError: The root cannot be written.
         OSError: The disk refuses.
     """
-    run_id = imported_id(kind, foreign.id, foreign.identity)
+    run_id = _id_in(root, foreign, kind)
     with contextlib.suppress(RunNotFoundError):
         return _there(find_run(root, run_id), foreign)
     if redact_name(run_id) != run_id:
@@ -101,6 +102,34 @@ def import_run(foreign: ForeignRun, kind: str, root: Path, project: str | None =
         if not publish(taker.directory, directory):
             return _there(directory, foreign)
     return replace(found, records=taker.count, problems=_few(foreign.problems))
+
+
+def _id_in(root: Path, foreign: ForeignRun, kind: str) -> str:
+    """The id that a run has, or gets, in a store: its own, unless another run has it; else one made of its identity."""
+    made = imported_id(kind, foreign.id, foreign.identity)
+    try:
+        # What files of anybody say is no id before it was looked at.
+        own = check_run_id(foreign.run_id) if isinstance(foreign.run_id, str) else made
+    except SettingsError:
+        return made
+    with contextlib.suppress(RunNotFoundError):
+        find_run(root, made)
+        return made
+    try:
+        facts = read_run(find_run(root, own))
+    except RunNotFoundError:
+        return own
+    except StoreError:
+        facts = {}
+    origin = facts.get("imported")
+    if isinstance(origin, dict) and cast("dict[str, Any]", origin).get("identity") == _digest(kind, foreign.identity):
+        return own
+    foreign.problems.append(f"there is another run {own!r} in the store, so this one has the id {made}")
+    return made
+
+
+def _digest(kind: str, identity: str) -> str:
+    return hashlib.sha256(f"{kind}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _compact(directory: Path) -> None:
@@ -129,10 +158,6 @@ def imported_id(kind: str, foreign_id: str, identity: str) -> str:
     shown = foreign_id if foreign_id in identity else ""
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", shown).strip("-.")[:30].rstrip("-.")
     return "-".join(part for part in (kind[:16], readable, _digest(kind, identity)[:12]) if part)
-
-
-def _digest(kind: str, identity: str) -> str:
-    return hashlib.sha256(f"{kind}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _there(directory: Path, foreign: ForeignRun) -> Imported:
@@ -181,6 +206,7 @@ def _facts(foreign: ForeignRun, kind: str, run_id: str, project: str | None) -> 
         "imported": {
             "from": kind,
             "id": redact_name(foreign.id),
+            "identity": _digest(kind, foreign.identity),
             "source": redact_name(str(foreign.source.absolute())),
             "size": foreign.size,
             "time": round(time.time(), 6),

@@ -1,0 +1,189 @@
+"""Which event files are a run's own: no other file is ever continued, cut back or emptied.
+
+A file is named by a state, which anybody may have written (see `kept`). It is the run's own when
+
+- it lies right in a directory of the run inside the log directory, and neither is a link;
+- its name is of the form that this adapter gives;
+- its first record says so: `source_metadata.writer` of the event (where TensorBoard's own writers put their names) is
+  `tracking-core {"run": …, "target": …}`, with the run's id and the key of the target. Files of versions that did not
+  write this begin with the format's version and the text `_run_/about`, which has the run's id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tracking_core.naming import FILE_NAMES, printable
+from tracking_tensorboard.protos import Event
+from tracking_tensorboard.record_files import record_end, records_of
+
+if TYPE_CHECKING:
+    from tracking_core import RunInfo
+    from tracking_tensorboard.kept import Kept
+
+VERSION = "brain.Event:2"
+_WRITER = "tracking-core "
+_FOLDER = re.compile(r"[\w.~-]+", re.ASCII)
+_NAME = re.compile(r"events\.out\.tfevents\.\d{10,11}\.[\w.~-]{1,160}\.\d{1,10}\.[0-9a-f]{8}", re.ASCII)
+_NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+_ABOUT = "_run_/about"
+_LARGEST_FIRST = 16 * 1024 * 1024
+"""Bytes of a first record beyond which nobody looks: ours have a few hundred, and notes at most."""
+
+
+class NotOursError(Exception):
+    """A file is none that may be touched; the message says why, after the name of the file."""
+
+
+class EmptyError(NotOursError):
+    """A file has nothing in it: nothing that could be lost, and nothing that says whose it is."""
+
+
+def mark(run_id: str, target: str) -> bytes:
+    """What the first event of a file ends in: field 10 of `Event`, which tensorboardX's message classes do not know.
+
+    Args:
+        run_id: Id of the run.
+        target: Key of the target.
+    """
+    # ASCII: an id may hold what protocol buffers cannot.
+    writer = (_WRITER + json.dumps({"run": run_id, "target": target})).encode("ascii")
+    return _field(10, _field(1, writer))
+
+
+def open_own(root: str, run: RunInfo, name: str, targets: Iterable[str]) -> int:
+    """Open an event file of a run for reading and writing, if it is one.
+
+    Args:
+        root: The log directory.
+        run: The run.
+        name: The file as a state names it, relative to the log directory.
+        targets: Keys of targets that it may have been begun for.
+
+    Returns:
+        Its descriptor; the caller closes it.
+
+    Raises:
+        NotOursError: It may not be touched.
+        FileNotFoundError: There is none.
+        OSError: The file system refuses.
+    """
+    folder, slash, leaf = name.partition("/")
+    identity = FILE_NAMES.encode(run.id)
+    ours = slash and _FOLDER.fullmatch(folder) and (folder == identity or folder.endswith(f"-{identity}"))
+    if not ours or not _NAME.fullmatch(leaf):
+        raise NotOursError("is no event file of this run by its name")
+    directory = inside = None
+    try:
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Not through links: they lead anywhere.
+        inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        # A pipe would make the opening wait.
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(leaf, flags, dir_fd=inside)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise NotOursError("is no plain file, or is reached through a link") from error
+        raise
+    finally:
+        for opened in (directory, inside):
+            if opened is not None:
+                os.close(opened)
+    try:
+        _require_own(descriptor, run.id, targets)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_own(descriptor: int, run_id: str, targets: Iterable[str]) -> None:
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        raise NotOursError("is no plain file, or is reached through a link")
+    if not facts.st_size:
+        raise EmptyError("is empty")
+    if not _is_marked(descriptor, run_id, targets):
+        raise NotOursError("does not say that it belongs to this run and target")
+
+
+def confirmed_length(descriptor: int, kept: Kept) -> int:
+    """How many bytes of a file stay: what the state says, if the file has so many and a record ends there.
+
+    Raises:
+        NotOursError: It does not.
+    """
+    length = kept.length
+    size = os.fstat(descriptor).st_size
+    if length is None or length > size:
+        raise NotOursError(f"has {size} bytes, and {'no number' if length is None else length} were confirmed")
+    at = kept.last
+    if at is not None and record_end(descriptor, at) == length:
+        return length
+    # States of earlier versions do not say where the last record begins.
+    at = 0
+    while at < length:
+        at = record_end(descriptor, at) or length + 1
+    if at != length or not length:
+        raise NotOursError(f"has no record that ends at byte {length}, up to which it was confirmed")
+    return length
+
+
+def _is_marked(descriptor: int, run_id: str, targets: Iterable[str]) -> bool:
+    if (record_end(descriptor, 0) or 0) > _LARGEST_FIRST:
+        return False
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        found = records_of(file)
+        first = next(found, b"")
+        version = _event(first)
+        if version is None or version.file_version != VERSION:
+            return False
+        if _WRITER.encode() in first:
+            return any(first.endswith(mark(run_id, target)) for target in targets)
+        return any(_introduces(record, run_id) for record in itertools.islice(found, 3))
+
+
+def _introduces(record: bytes, run_id: str) -> bool:
+    """Whether an event is the text that says which run it is, with this id."""
+    from tracking_tensorboard import markdown, shown_text
+
+    event = _event(record)
+    for value in event.summary.value if event is not None else ():
+        if value.tag == _ABOUT and value.metadata.summary_description == "kind: about":
+            with contextlib.suppress(IndexError):
+                pairs, _ = shown_text.facts(value.tensor.string_val[0].decode("utf-8", "replace"))
+                return pairs.get("id") == markdown.encode(run_id).decode()
+    return False
+
+
+def _event(record: bytes) -> Any:
+    with contextlib.suppress(Exception):  # the error class is the protocol buffer library's own
+        return Event.FromString(record)
+    return None
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of bytes in the wire format of protocol buffers."""
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def shown(name: str) -> str:
+    """The name of a file, as a state has it, for a message."""
+    return repr(printable(name, limit=160))
