@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from tracking_core.fallbacks import log_mixed, replay
     from tracking_core.hookspecs import AdapterInfo, Finding, ForeignRun, RunInfo, hookimpl
+    from tracking_core.known_servers import knows_server, remember_server
     from tracking_core.opening import open_tracker
     from tracking_core.protocol import (
         API_VERSION,
@@ -90,6 +91,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "fallbacks": ("log_mixed", "replay"),
     "hookspecs": ("AdapterInfo", "Finding", "ForeignRun", "RunInfo", "hookimpl"),
+    "known_servers": ("knows_server", "remember_server"),
     "opening": ("open_tracker",),
     "protocol": (
         "API_VERSION",
@@ -188,11 +190,13 @@ __all__ = [
     "every",
     "fallbacks",
     "hookimpl",
+    "knows_server",
     "log_mixed",
     "multi",
     "naming",
     "open_store",
     "open_tracker",
+    "remember_server",
     "replay",
     "scope",
     "start_run",

@@ -7,22 +7,22 @@ import os
 import sys
 import threading
 from collections.abc import Generator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core import SettingsError
-from tracking_wandb.credentials import key_source
+from tracking_wandb import client_settings
 from tracking_wandb.failures import is_gone
-from tracking_wandb.names import MAX_LABEL, project_name, shortened, tag
+from tracking_wandb.names import MAX_LABEL, shortened, tag
 from tracking_wandb.options import MODES
+from tracking_wandb.places import project_of
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo
+    from tracking_wandb.folders import Folders
     from tracking_wandb.options import Options
 
 FLUSH_INTERVAL = 0.5
 """Seconds until a record stands in the transaction log; the client's own default, 15, loses that much to a crash."""
-_MODE_NAMES = {"run": "online", "dryrun": "offline"}
 _ARGV = threading.Lock()
 
 
@@ -32,51 +32,26 @@ def effective_mode(wandb: Any, options: Options) -> str:
     Raises:
         SettingsError: The environment names a mode that this adapter does not have.
     """
-    mode = options.mode or str(wandb.setup().settings.mode)
-    mode = _MODE_NAMES.get(mode, mode)
+    return checked_mode(client_settings.mode(options.mode or str(wandb.setup().settings.mode)))
+
+
+def checked_mode(mode: str) -> str:
+    """A mode that this adapter has.
+
+    Raises:
+        SettingsError: It is another one.
+    """
     if mode not in MODES:
         raise SettingsError(f"wandb: WANDB_MODE={mode}: expected {', '.join(MODES[:-1])} or {MODES[-1]}")
     return mode
 
 
-def require_key(wandb: Any, options: Options) -> None:
-    """Look for an API key before the client does: it would ask for one at the terminal.
-
-    Raises:
-        SettingsError: There is none.
-    """
-    settings = wandb.setup().settings
-    server = options.base_url or str(settings.base_url)
-    if key_source(server) is None and not getattr(settings, "api_key", None):
-        raise SettingsError(
-            f"wandb: there is no API key for {server}; run 'wandb login', set WANDB_API_KEY, or record with "
-            "mode=offline and run 'wandb sync' later"
-        )
-
-
-def project_of(options: Options, run: RunInfo) -> str:
-    """The project a run goes to: of the target, else the run's, else WANDB_PROJECT, else "default"."""
-    if options.project:
-        return project_name(options.project)
-    if run.project == "default" and os.environ.get("WANDB_PROJECT"):
-        return project_name(os.environ["WANDB_PROJECT"])
-    return project_name(run.project)
-
-
-def client_directory(options: Options, run: RunInfo) -> Path:
-    """Where the client makes its folder `wandb`; in the end that is the adapter's own directory of the run."""
-    if options.dir is not None:
-        return options.dir
-    if os.environ.get("WANDB_DIR"):
-        return Path(os.environ["WANDB_DIR"]).absolute()
-    return run.directory("wandb").absolute().parent
-
-
-def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
+def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str, folders: Folders, server: str | None) -> Any:
     """The client's settings for one run.
 
     The client forbids what it does not know, and its version decides what that is: what is not there is left out.
     """
+    fields = getattr(wandb.Settings, "model_fields", {})
     environment = run.environment
     git = environment.get("git")
     git = cast("Mapping[str, Any]", git) if isinstance(git, Mapping) else {}
@@ -86,8 +61,10 @@ def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
     }
     wanted: dict[str, Any] = {
         "mode": mode,
-        "root_dir": str(client_directory(options, run)),
-        "base_url": options.base_url,
+        "root_dir": str(folders.root),
+        # Said always: the client's own setting may be that of a run before, or of a file in the working directory.
+        "base_url": server or getattr(fields.get("base_url"), "default", None),
+        "x_sync_dir_suffix": folders.suffix,
         "silent": True,
         "console": options.console,
         "save_code": options.save_code,
@@ -107,7 +84,6 @@ def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
         "x_transaction_log_flush_interval": FLUSH_INTERVAL,
         "x_file_stream_transmit_interval": _from_client("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", 2),
     }
-    fields = getattr(wandb.Settings, "model_fields", {})
     return wandb.Settings(**{name: value for name, value in wanted.items() if value is not None and name in fields})
 
 

@@ -227,7 +227,6 @@ class WandbTracker:
         plain = plain_config(config)
         with self._talking():
             merge(self._config, plain)
-            recovery.configured(self._session.info.state, plain)
             self._run.config.update({key: self._config[key] for key in plain}, allow_val_change=True)
 
     def log_summary(self, summary: Mapping[str, Any]) -> None:
