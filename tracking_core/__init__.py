@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         SupportsVideo,
         Tracker,
     )
+    from tracking_core.redaction import redact_text
     from tracking_core.run import Run
     from tracking_core.starting import current_run, start_run
     from tracking_core.store import Comparison, MetricSummary, RunRecord, Series, Store, open_store
@@ -112,6 +113,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "SupportsVideo",
         "Tracker",
     ),
+    "redaction": ("redact_text",),
     "run": ("Run",),
     "starting": ("current_run", "start_run"),
     "store": ("Comparison", "MetricSummary", "RunRecord", "Series", "Store", "open_store"),
@@ -196,6 +198,7 @@ __all__ = [
     "naming",
     "open_store",
     "open_tracker",
+    "redact_text",
     "remember_server",
     "replay",
     "scope",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core import SettingsError
+from tracking_core import SettingsError, redact_text
 from tracking_wandb import client_settings
 from tracking_wandb.failures import is_gone
 from tracking_wandb.names import MAX_LABEL, shortened, tag
@@ -27,12 +28,15 @@ _ARGV = threading.Lock()
 
 
 def effective_mode(wandb: Any, options: Options) -> str:
-    """online, offline or disabled: from the target, else as the client itself has it (environment, `wandb offline`).
+    """online, offline or disabled: from the target, else environment and files, else what the program told the client.
+
+    The client reads environment and files once in a process; what they say now counts, for the place of a run too.
 
     Raises:
         SettingsError: The environment names a mode that this adapter does not have.
     """
-    return checked_mode(client_settings.mode(options.mode or str(wandb.setup().settings.mode)))
+    wanted = options.mode or client_settings.setting("mode")[0]
+    return checked_mode(client_settings.mode(wanted or str(wandb.setup().settings.mode)))
 
 
 def checked_mode(mode: str) -> str:
@@ -135,6 +139,29 @@ def let_go(wandb: Any, run_id: str, error: BaseException) -> None:
         # In this order: a run that has not come to its end keeps wandb-core waiting, and then all others.
         interface.deliver_exit(1).wait_or(timeout=5)
         wandb.setup().assert_service().inform_finish(run_id=run_id)
+
+
+class _Discreet(logging.Filter):
+    """Keeps secrets out of the debug logs of runs, where the client writes configurations and answers of servers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        with contextlib.suppress(Exception):
+            record.msg, record.args = redact_text(record.getMessage()), None
+            if record.exc_info and not record.exc_text:
+                # What a formatter finds here it takes as it is.
+                record.exc_text = redact_text(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+_DISCREET = _Discreet()
+
+
+def keep_secrets() -> None:
+    """See that the client's Python side writes no secret into its logs: before a run is opened, and when it is."""
+    # Adding it again changes nothing. What is logged below this logger passes by its own filters, not by its handlers'.
+    logger = logging.getLogger("wandb")
+    for one in (logger, *logger.handlers):
+        one.addFilter(_DISCREET)
 
 
 @contextlib.contextmanager

@@ -118,7 +118,8 @@ class Folders:
 
     @property
     def _facts(self) -> dict[str, Any]:
-        return {"run": self.run.id, "place": self.place, "dir": None if self.run.dir is None else str(self.run.dir)}
+        home = self.run.dir
+        return {"run": self.run.id, "place": self.place, "dir": None if home is None else os.path.realpath(home)}
 
     @property
     def _owner(self) -> str:

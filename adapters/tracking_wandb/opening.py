@@ -22,6 +22,7 @@ from tracking_wandb.state import clear_up
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo, Target, Tracker
+    from tracking_core.values import Record
 
 _PAUSES = (0.05, 0.2, 0.5, 1.0, None)
 """Seconds before opening is tried again, when wandb-core was gone or still held the run; None gives up."""
@@ -64,6 +65,10 @@ class Session:
         """The transaction log."""
         return self.directory / f"run-{self.info.id}.wandb"
 
+    def knew(self, record: Record) -> bool:
+        """Whether a record was handed to the client in an earlier opening already."""
+        return record.seq <= self.known.get(record.writer, -1)
+
     def history(self, *, timeout: int = 10) -> ServerHistory:
         """The rows at the server."""
         return ServerHistory(self.wandb, str(self.native.path), self.server, timeout=timeout)
@@ -94,6 +99,7 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
     # Both before anything of the client runs: it obeys the file, and talks to the server.
     client_settings.check_local_file()
     server = places.server(options, named=target.named)
+    client.keep_secrets()
     import wandb
 
     from tracking_wandb.tracker import WandbTracker
@@ -177,6 +183,7 @@ def _init(wandb: Any, options: Options, run: RunInfo, mode: str, folders: Folder
                     reinit="create_new",
                     settings=client.run_settings(wandb, options, run, mode, folders, server),
                 )
+            client.keep_secrets()
             client.step_aside(wandb, native)
         except Exception as error:
             client.let_go(wandb, run.id, error)
