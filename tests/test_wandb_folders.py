@@ -123,6 +123,7 @@ def test_earlier_folders_are_those_of_run_and_place(tmp_path):
     made(tmp_path, "exp-1")
     made(tmp_path, "exp-1", suffix="1", mark="[")
     made(tmp_path, "exp-1", suffix="2", mark={"run": "exp-1"})
+    (made(tmp_path, "exp-1", suffix="4") / MARK).mkdir()
     made(tmp_path, "exp-1", suffix="3", mark={"run": "exp-1", "place": "here", "token": None, "dir": ["x"]})
     # `exp-1-1` may be `exp-1` with a suffix of the client; its log tells.
     made(tmp_path, "exp-1-1", date="20260101_120001", mark={**json.loads((marked / MARK).read_text())})

@@ -65,14 +65,15 @@ def knows_server(backend: str, address: str) -> bool:
         number = os.open(_file(backend, address), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError):
         return False
-    with os.fdopen(number, "rb") as file:
-        facts = os.fstat(file.fileno())
+    try:
+        facts = os.fstat(number)
         if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & stat.S_IWOTH:
             return False
-        try:
-            content = json.loads(file.read(_LARGEST))
-        except (OSError, ValueError, RecursionError):
-            return False
+        content = json.loads(os.read(number, _LARGEST))
+    except (OSError, ValueError, RecursionError):
+        return False
+    finally:
+        os.close(number)
     return isinstance(content, dict) and (content.get("backend"), content.get("server")) == (backend, address)
 
 

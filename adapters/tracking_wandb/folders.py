@@ -175,11 +175,11 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     except OSError:
         return {}
-    with os.fdopen(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return {}
-        try:
-            content: Any = json.loads(file.read(_LARGEST))
-        except (OSError, ValueError, RecursionError):
-            return {}
+    try:
+        regular = stat.S_ISREG(os.fstat(number).st_mode)
+        content: Any = json.loads(os.read(number, _LARGEST)) if regular else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    finally:
+        os.close(number)
     return content if isinstance(content, dict) else {}
