@@ -84,7 +84,7 @@ def ask_server(server: str, timeout: float) -> tuple[str, str]:
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Answers of other servers are none, and a key is for one server alone."""
 
-    def redirect_request(self, *args: Any) -> None:
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         """Follow nothing."""
 
 

@@ -16,6 +16,7 @@ import click
 
 from tracking_core.cli.choosing import choose_all
 from tracking_core.cli.output import shown
+from tracking_core.delivery import scratch
 from tracking_core.delivery.sync import sync_run
 from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
 from tracking_core.mirror.address import is_address
@@ -121,6 +122,7 @@ def follow(root: str | None, to: tuple[str, ...], *, stop: Callable[[float], boo
 def follow_until_interrupted(root: str, to: tuple[str, ...]) -> NoReturn:
     """Deliver all runs under a root until SIGINT or SIGTERM come; ends the process."""
     asked = threading.Event()
+    scratch.begin()
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001 - the signal's signature
         asked.set()
@@ -131,8 +133,10 @@ def follow_until_interrupted(root: str, to: tuple[str, ...]) -> NoReturn:
         follow(root, to, stop=asked.wait)
     except TrackingError as error:
         click.echo(f"Error: {error}", err=True)
+        scratch.end()
         os._exit(1)
     sys.stderr.flush()
+    scratch.end()
     # Not through exit handlers: a backend's own would mark runs as finished that go on.
     os._exit(0)
 
