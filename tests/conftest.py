@@ -21,6 +21,8 @@ def _own_place(tmp_path, monkeypatch):
     for name in list(os.environ):
         if name.startswith(("TRACKING_", "WANDB_")):
             monkeypatch.delenv(name)
+    # What the account remembers is that of the test.
+    monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}-state")
     monkeypatch.chdir(tmp_path)
     yield
     # What a test installed for itself must not be there for the next.

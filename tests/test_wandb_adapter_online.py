@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -56,6 +57,8 @@ def start(server, tmp_path):
         return opened[-1]
 
     yield start
+    with contextlib.suppress(AssertionError):
+        server.accept()
     server.heal()
     for tracker in opened:
         try:
@@ -230,6 +233,137 @@ def test_an_artifact_that_was_on_its_way_is_sent_again_and_rows_are_not(server, 
     assert [one.version for one in server.artifacts if one.name == "late" and one.committed] == [0]
 
 
+# ---- configuration
+
+
+def configs(server, run_id):
+    """What the server was told of the configuration, in order, without what the client adds."""
+    sent = [
+        v for name, v in server.operations if name == "UpsertBucket" and v.get("name") == run_id and v.get("config")
+    ]
+    found = [{key: item["value"] for key, item in json.loads(v["config"]).items()} for v in sent]
+    return [{key: value for key, value in one.items() if not key.startswith("_")} for one in found]
+
+
+def test_a_changed_configuration_is_never_set_back(server, start):
+    """Opened again, a run is told all of its configuration; what comes once more of it is older."""
+    changes = [
+        Record("config", 2, "w1", 0.0, data={"a": 2, "n": {"x": 1}}),
+        Record("config", 3, "w1", 0.0, data={"a": 3, "n": {"y": [1]}}),
+    ]
+    state: dict = {}
+    first = start("changed", config={"a": 1, "b": 1}, state=state)
+    first.deliver([scalar(1), *changes])
+    crashed = again(state)
+    newest = {"a": 3, "b": 1, "n": {"x": 1, "y": [1]}}
+    server.wait_for(lambda: configs(server, "changed")[-1] == newest)
+    first.finish("interrupted")
+
+    told = len(configs(server, "changed"))
+    # Kept by an earlier version, and older.
+    second = start("changed", config=newest, state={**crashed, "config": {"a": 2}}, resumed=True)
+    assert server.runs["changed"].config == newest
+    second.deliver(changes)
+    second.deliver([Record("config", 4, "w1", 0.0, data={"n": {"x": 2}})])
+    second.finish()
+    assert server.runs["changed"].config == {**newest, "n": {"x": 2, "y": [1]}}
+    assert all(one["a"] == 3 for one in configs(server, "changed")[told:])
+
+
+def test_the_configuration_of_a_resumed_run_is_the_newest(server, start):
+    state: dict = {}
+    start("newest", config={"a": 1}, state=state).finish("interrupted")
+    second = start("newest", config={"a": 2, "n": {"x": 1}}, state=again(state), resumed=True)
+    assert server.runs["newest"].config == {"a": 2, "n": {"x": 1}}
+    second.finish()
+    assert server.runs["newest"].config == {"a": 2, "n": {"x": 1}}
+
+
+# ---- tables
+
+
+@pytest.mark.parametrize("run_id", ["t", "t" * 64, "t" * 64 + "-went-back-12"])
+@pytest.mark.parametrize("name", ["n" * 99, "n" * 100, "n" * 128, "n" * 1500, "é" * 200, "a/b " * 60, "x" * 40 + "~"])
+def test_tables_of_any_name_arrive(server, start, run_id, name):
+    run_id = f"{['n' * 99, 'n' * 100, 'n' * 128, 'n' * 1500, 'é' * 200, 'a/b ' * 60].index(name) if name[-1] != '~' else 6}{run_id[1:]}"
+    tracker = start(run_id)
+    tracker.log_table(name, {"a": [1, 2]}, step=1)
+    tracker.log_table(name, {"a": [3]}, step=2)
+    tracker.log_table(name + "!", {"a": [4]}, step=2)
+    tracker.finish()
+    run = server.runs[run_id]
+    assert len(run.history) == 3
+    keys = [next(key for key in row if not key.startswith("_") and key != "step") for row in run.history]
+    assert keys[0] == keys[1] != keys[2]
+    names = run.config.get("_tracking", {}).get("names", {})
+    assert [names.get(key, key.replace("~7e", "~")) for key in keys] == [name, name, name + "!"]
+    rows = [json.loads(run.files[row[key]["path"]])["data"] for row, key in zip(run.history, keys, strict=True)]
+    assert rows == [[[1], [2]], [[3]], [[4]]]
+    artifacts = [one for one in server.artifacts if one.type == "run_table" and one.run_id == run_id]
+    assert len({one.name for one in artifacts}) == 2
+    assert sorted(json.loads(next(iter(one.files.values())))["data"] for one in artifacts) == rows
+    assert all(len(one.name) <= 128 for one in artifacts)
+
+
+def test_a_short_name_of_a_table_stays_as_it_is(server, start):
+    tracker = start("short")
+    for length in (1, 30, 118, 119):
+        tracker.log_table("m" * length, {"a": [length]}, step=0)
+    tracker.finish()
+    keys = [next(key for key in row if key.startswith("m")) for row in server.runs["short"].history]
+    assert keys[:3] == ["m", "m" * 30, "m" * 118]
+    assert "~z" in keys[3]
+
+
+def test_nothing_of_a_run_stays_in_the_temporary_directory(server, start, tmp_path, monkeypatch):
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    monkeypatch.delenv("WANDB_DIR")
+    (place / "loopback" / "theirs").mkdir(parents=True)
+    tracker = start("tidy", project="mine")
+    for step in range(3):
+        tracker.log_table(f"table{step}", {"a": [step]}, step=step)
+        assert sorted(path.name for path in place.iterdir()) == ["loopback"]
+    tracker.log_images({"x": Image(np.zeros((2, 2), np.uint8))}, step=0)
+    with pytest.raises(Exception, match="unhashable|step|int"):
+        tracker.log_table("bad", {"a": [1]}, step="no")
+    tracker.finish()
+    # What the client makes for a run that it is asked about is gone too; what others made is not.
+    assert [path.relative_to(place).as_posix() for path in sorted(place.rglob("*"))] == ["loopback", "loopback/theirs"]
+    artifacts = [one for one in server.artifacts if one.run_id == "tidy" and one.committed]
+    assert sorted(json.loads(next(iter(one.files.values())))["data"] for one in artifacts) == [[[0]], [[1]], [[2]]]
+
+
+# ---- secrets
+
+
+def test_no_secret_stands_in_the_logs_of_the_client(server, start, monkeypatch):
+    secret = "Correct-Horse-Battery-9"
+    monkeypatch.setenv("MY_SERVICE_TOKEN", secret)
+    tracker = start("secrets", config={"a": secret, secret: 1}, notes=secret)
+    tracker.log_config({"b": [secret]})
+    server.fail(status=400, operation="CreateArtifact")
+    tracker.log_artifact({"a": b"a"}, name="a", metadata={"a": secret})
+    tracker._uploads.join(10)
+    with pytest.raises(tracking.Rejected):
+        tracker.flush()
+    server.heal()
+    tracker.finish()
+    folder = Path(tracker.native.dir).parent
+    texts = {path.name: path.read_text() for path in (folder / "logs").iterdir()}
+    assert "[redacted]" in texts["debug.log"]
+    assert not [name for name, text in texts.items() if secret in text or "0123456789" * 4 in text]
+
+
+def test_no_secret_stands_there_when_a_run_cannot_be_opened(server, start, monkeypatch, caplog):
+    monkeypatch.setenv("MY_SERVICE_TOKEN", "a fault of the test")  # so the server answers
+    server.fail(status=400)
+    with caplog.at_level("DEBUG", logger="wandb"), pytest.raises(tracking.SettingsError):
+        start("fault-secret")
+    assert "a fault of the test" not in caplog.text
+
+
 # ---- faults of the server
 
 
@@ -313,11 +447,76 @@ def test_finishing_has_an_end(server, start):
     assert time.monotonic() - started < 15
 
 
+@pytest.mark.parametrize("fault", [500, 429, 503, "files"])
+def test_an_artifact_that_a_short_outage_kept_back_is_sent_by_the_next_opening(server, start, fault):
+    run_id = f"outage-{fault}"
+    data = {"artifact": {"w.bin": run_id.encode()}, "name": run_id, "type": "model", "metadata": {}, "aliases": []}
+    records = [scalar(1), Record("artifact", 2, "w1", 0.0, data=data)]
+    state: dict = {}
+    tracker = start(f"fault-{run_id}", "finish_timeout=5", state=state)
+    faults = {"on": "files"} if fault == "files" else {"status": fault, "operation": "CreateArtifact"}
+    server.fail(**faults)
+    tracker.deliver(records)
+    tracker._uploads.join(20)
+    with pytest.raises(tracking.RetryLater, match=rf"(?s)artifact '{run_id}' of the run .* opening the run again"):
+        tracker.flush()
+    server.heal()
+    # It goes on meanwhile, and says at the end that it is not all there.
+    tracker.flush()
+    tracker.deliver([scalar(3)])
+    for _ in range(2):
+        with pytest.raises(tracking.RetryLater):
+            tracker.finish()
+    assert state["uploads"] == [["w1", 2]]
+
+    second = start(f"fault-{run_id}", "finish_timeout=20", state=again(state), resumed=True)
+    assert second.confirmed["w1"] <= 1
+    second.deliver([*records[second.confirmed["w1"] :], scalar(3)])
+    second.finish()
+    assert seqs(server.runs[f"fault-{run_id}"]) == [1, 3]
+    (artifact,) = [one for one in server.artifacts if one.name == run_id and one.committed]
+    assert artifact.files == {"w.bin": run_id.encode()}
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 408, 0])
+def test_an_outage_while_an_artifact_is_used_is_waited_for(server, start, status):
+    tracker = start(f"fault-use-{status}")
+    used = Record("use_artifact", 1, "w1", 0.0, data={"artifact": "x:latest"})
+    server.fail(status=status) if status else server.refuse()
+    with pytest.raises(tracking.BatchInterrupted) as caught:
+        tracker.deliver([used])
+    if not status:
+        server.accept()
+    server.heal()
+    assert isinstance(caught.value.__cause__, tracking.RetryLater)
+    assert not tracker.broken
+    with pytest.raises(tracking.BatchInterrupted) as caught:
+        tracker.deliver([used])
+    # There is none: that is no outage.
+    assert isinstance(caught.value.__cause__, tracking.Rejected)
+    tracker.finish()
+
+
+def test_a_missing_file_is_no_outage(server, start, tmp_path):
+    tracker = start("fault-missing")
+    data = {"artifact": {"w.bin": tmp_path / "gone"}, "name": "gone", "type": "model", "metadata": {}, "aliases": []}
+    with pytest.raises(tracking.BatchInterrupted) as caught:
+        tracker.deliver([Record("artifact", 1, "w1", 0.0, data=data)])
+    assert not isinstance(caught.value.__cause__, tracking.RetryLater)
+    tracker.deliver([scalar(2)])
+    tracker.finish()
+    assert seqs(server.runs["fault-missing"]) == [2]
+
+
 def test_an_artifact_that_cannot_be_stored_is_told_once(server, start):
-    tracker = start("fault-artifact")
+    state: dict = {}
+    tracker = start("fault-artifact", state=state)
     server.fail(status=400, operation="CreateArtifact")
-    tracker.log_artifact({"a": b"a"}, name="unwelcome")
+    data = {"artifact": {"a": b"a"}, "name": "unwelcome", "type": "file", "metadata": {}, "aliases": []}
+    tracker.deliver([Record("artifact", 1, "w1", 0.0, data=data)])
     tracker._uploads.join(10)
+    # It is not on its way any more: opening the run again does not send it again.
+    assert state["uploads"] == []
     with pytest.raises(tracking.Rejected, match="unwelcome"):
         tracker.flush()
     server.heal()
@@ -416,6 +615,34 @@ def test_a_core_that_hangs_does_not_hang_us(online, tmp_path):
 
 def diagnose(target):
     return [(finding.level, finding.message) for finding in find_adapter("wandb").diagnose(parse_target(target))]
+
+
+def test_what_the_client_raises_is_sorted():
+    """By what it says, whatever type it is: the client wraps what it is told."""
+    from tracking_wandb.failures import call_error, opening_error
+
+    comm = type("CommError", (Exception,), {"__module__": "wandb.errors"})
+    auth = type("AuthenticationError", (comm,), {"__module__": "wandb.errors"})
+    passing = [
+        comm("HTTP 500: x"), comm("returned error 503: x"), comm("HTTP 429"), comm("HTTP 408"), comm("giving up after 2"),
+        comm("dial tcp: connect: connection refused"), comm("lookup x: no such host"), TimeoutError(), BrokenPipeError(),
+        OSError(28, "No space left on device"), OSError(116, "Stale file handle"), OSError(113, "No route to host"),
+        auth("Failed to verify credentials with http://x: HTTP 502"), auth("credentials: connection reset by peer"),
+    ]  # fmt: skip
+    for error in passing:
+        assert isinstance(call_error(error, "r"), tracking.RetryLater), error
+        assert isinstance(opening_error(error, "r"), tracking.RetryLater), error
+    for error in (comm("HTTP 400: x"), comm("returned error 403: x"), comm("HTTP 404")):
+        assert isinstance(call_error(error, "r"), tracking.Rejected), error
+        assert isinstance(opening_error(error, "r"), tracking.SettingsError), error
+    assert isinstance(opening_error(auth("the key is wrong"), "r"), tracking.SettingsError)
+    for error in (
+        FileNotFoundError(2, "x"),
+        PermissionError(13, "x"),
+        ValueError("timed out"),
+        tracking.InvalidValueError("connection"),
+    ):
+        assert call_error(error, "r") is error
 
 
 def test_diagnosis(server, tmp_path, monkeypatch):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from tracking_core.fallbacks import log_mixed, replay
     from tracking_core.hookspecs import AdapterInfo, Finding, ForeignRun, RunInfo, hookimpl
+    from tracking_core.known_servers import knows_server, remember_server
     from tracking_core.opening import open_tracker
     from tracking_core.protocol import (
         API_VERSION,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         SupportsVideo,
         Tracker,
     )
+    from tracking_core.redaction import redact_text
     from tracking_core.run import Run
     from tracking_core.starting import current_run, start_run
     from tracking_core.store import Comparison, MetricSummary, RunRecord, Series, Store, open_store
@@ -90,6 +92,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "fallbacks": ("log_mixed", "replay"),
     "hookspecs": ("AdapterInfo", "Finding", "ForeignRun", "RunInfo", "hookimpl"),
+    "known_servers": ("knows_server", "remember_server"),
     "opening": ("open_tracker",),
     "protocol": (
         "API_VERSION",
@@ -110,6 +113,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "SupportsVideo",
         "Tracker",
     ),
+    "redaction": ("redact_text",),
     "run": ("Run",),
     "starting": ("current_run", "start_run"),
     "store": ("Comparison", "MetricSummary", "RunRecord", "Series", "Store", "open_store"),
@@ -188,11 +192,14 @@ __all__ = [
     "every",
     "fallbacks",
     "hookimpl",
+    "knows_server",
     "log_mixed",
     "multi",
     "naming",
     "open_store",
     "open_tracker",
+    "redact_text",
+    "remember_server",
     "replay",
     "scope",
     "start_run",

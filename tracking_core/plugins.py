@@ -141,6 +141,10 @@ class Adapter:
         """
         refuse_joined(target, origin=origin)
         self.check_options(target, origin=origin)
+        # Before the adapter looks: without its packages nothing else that is wrong matters.
+        missing = self.missing()
+        if missing:
+            raise self.dependency_error(missing)
         try:
             self._manager.hook.check_target(target=target)
         except SettingsError as error:
@@ -158,9 +162,6 @@ class Adapter:
             raise SettingsError(f"{source}: {redact_targets(str(target))!r}: {redact_text(str(error))}") from None
         except (Exception, SystemExit) as error:
             raise BrokenAdapterError(f"the adapter {self.name!r} failed to check a target: {_brief(error)}") from error
-        missing = self.missing()
-        if missing:
-            raise self.dependency_error(missing)
 
     def check_options(self, target: Target, *, origin: str | None = None) -> None:
         """Check the options of a target alone.

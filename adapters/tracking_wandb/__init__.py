@@ -56,6 +56,24 @@ def tracking_adapter() -> AdapterInfo:
 
 
 @hookimpl
+def check_target(target: Target) -> None:
+    """Look at the options, the mode, the server and whether there is a key, and remember a server that was named."""
+    from tracking_wandb.checking import check
+
+    check(target)
+
+
+@hookimpl
+def target_place(target: Target, run: RunInfo) -> str:
+    """Server, entity and project; offline the directory, entity and project."""
+    from tracking_wandb import client_settings, places
+    from tracking_wandb.options import read_options
+
+    options = read_options(target)
+    return places.place(options, run, client_settings.mode(options.mode))
+
+
+@hookimpl
 def open_tracker(target: Target, run: RunInfo) -> Tracker:
     """Open a run at W&B, or go on with it."""
     from tracking_wandb.opening import open_run

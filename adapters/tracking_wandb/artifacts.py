@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.values import ArtifactFile
-from tracking_wandb.failures import is_gone
+from tracking_wandb.failures import is_gone, is_unreachable
 from tracking_wandb.names import artifact_alias, artifact_name, artifact_type
 from tracking_wandb.plain import OWN, plain_metadata
 
@@ -121,6 +121,7 @@ class Uploads:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._failures: list[tuple[str, BaseException]] = []
+        self._unsent: tuple[str, BaseException] | None = None
 
     def watch(self, name: str, artifact: Any, copies: Path | None, record: list[Any] | None) -> None:
         """Watch an artifact; keep the error when the server will not have it.
@@ -140,8 +141,7 @@ class Uploads:
             except BaseException as error:  # noqa: BLE001 - raised where somebody asks
                 # When wandb-core is gone, or done with the run, the client stops waiting: that says nothing.
                 if not is_gone(error):
-                    with self._lock:
-                        self._failures.append((name, error))
+                    self._fail(name, error, record)
             else:
                 if copies is not None:
                     shutil.rmtree(copies, ignore_errors=True)
@@ -162,6 +162,20 @@ class Uploads:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
+
+    def _fail(self, name: str, error: BaseException, record: list[Any] | None) -> None:
+        with self._lock:
+            self._failures.append((name, error))
+            if is_unreachable(error):
+                # Its record stays among those on their way: opening the run again sends it once more.
+                self._unsent = (name, error)
+            elif record is not None:
+                self._state["uploads"].remove(record)
+
+    @property
+    def unsent(self) -> tuple[str, BaseException] | None:
+        """The last upload that failed for a reason that may pass, and what it was; None when there is none."""
+        return self._unsent
 
     def failure(self) -> tuple[str, BaseException] | None:
         """The next upload that failed, once; None when there is none."""

@@ -3,80 +3,59 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
 from collections.abc import Generator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core import SettingsError
-from tracking_wandb.credentials import key_source
+from tracking_core import SettingsError, redact_text
+from tracking_wandb import client_settings
 from tracking_wandb.failures import is_gone
-from tracking_wandb.names import MAX_LABEL, project_name, shortened, tag
+from tracking_wandb.names import MAX_LABEL, shortened, tag
 from tracking_wandb.options import MODES
+from tracking_wandb.places import project_of
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo
+    from tracking_wandb.folders import Folders
     from tracking_wandb.options import Options
 
 FLUSH_INTERVAL = 0.5
 """Seconds until a record stands in the transaction log; the client's own default, 15, loses that much to a crash."""
-_MODE_NAMES = {"run": "online", "dryrun": "offline"}
 _ARGV = threading.Lock()
 
 
 def effective_mode(wandb: Any, options: Options) -> str:
-    """online, offline or disabled: from the target, else as the client itself has it (environment, `wandb offline`).
+    """online, offline or disabled: from the target, else environment and files, else what the program told the client.
+
+    The client reads environment and files once in a process; what they say now counts, for the place of a run too.
 
     Raises:
         SettingsError: The environment names a mode that this adapter does not have.
     """
-    mode = options.mode or str(wandb.setup().settings.mode)
-    mode = _MODE_NAMES.get(mode, mode)
+    wanted = options.mode or client_settings.setting("mode")[0]
+    return checked_mode(client_settings.mode(wanted or str(wandb.setup().settings.mode)))
+
+
+def checked_mode(mode: str) -> str:
+    """A mode that this adapter has.
+
+    Raises:
+        SettingsError: It is another one.
+    """
     if mode not in MODES:
         raise SettingsError(f"wandb: WANDB_MODE={mode}: expected {', '.join(MODES[:-1])} or {MODES[-1]}")
     return mode
 
 
-def require_key(wandb: Any, options: Options) -> None:
-    """Look for an API key before the client does: it would ask for one at the terminal.
-
-    Raises:
-        SettingsError: There is none.
-    """
-    settings = wandb.setup().settings
-    server = options.base_url or str(settings.base_url)
-    if key_source(server) is None and not getattr(settings, "api_key", None):
-        raise SettingsError(
-            f"wandb: there is no API key for {server}; run 'wandb login', set WANDB_API_KEY, or record with "
-            "mode=offline and run 'wandb sync' later"
-        )
-
-
-def project_of(options: Options, run: RunInfo) -> str:
-    """The project a run goes to: of the target, else the run's, else WANDB_PROJECT, else "default"."""
-    if options.project:
-        return project_name(options.project)
-    if run.project == "default" and os.environ.get("WANDB_PROJECT"):
-        return project_name(os.environ["WANDB_PROJECT"])
-    return project_name(run.project)
-
-
-def client_directory(options: Options, run: RunInfo) -> Path:
-    """Where the client makes its folder `wandb`; in the end that is the adapter's own directory of the run."""
-    if options.dir is not None:
-        return options.dir
-    if os.environ.get("WANDB_DIR"):
-        return Path(os.environ["WANDB_DIR"]).absolute()
-    return run.directory("wandb").absolute().parent
-
-
-def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
+def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str, folders: Folders, server: str | None) -> Any:
     """The client's settings for one run.
 
     The client forbids what it does not know, and its version decides what that is: what is not there is left out.
     """
+    fields = getattr(wandb.Settings, "model_fields", {})
     environment = run.environment
     git = environment.get("git")
     git = cast("Mapping[str, Any]", git) if isinstance(git, Mapping) else {}
@@ -86,8 +65,10 @@ def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
     }
     wanted: dict[str, Any] = {
         "mode": mode,
-        "root_dir": str(client_directory(options, run)),
-        "base_url": options.base_url,
+        "root_dir": str(folders.root),
+        # Said always: the client's own setting may be that of a run before, or of a file in the working directory.
+        "base_url": server or getattr(fields.get("base_url"), "default", None),
+        "x_sync_dir_suffix": folders.suffix,
         "silent": True,
         "console": options.console,
         "save_code": options.save_code,
@@ -107,7 +88,6 @@ def run_settings(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
         "x_transaction_log_flush_interval": FLUSH_INTERVAL,
         "x_file_stream_transmit_interval": _from_client("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", 2),
     }
-    fields = getattr(wandb.Settings, "model_fields", {})
     return wandb.Settings(**{name: value for name, value in wanted.items() if value is not None and name in fields})
 
 
@@ -159,6 +139,29 @@ def let_go(wandb: Any, run_id: str, error: BaseException) -> None:
         # In this order: a run that has not come to its end keeps wandb-core waiting, and then all others.
         interface.deliver_exit(1).wait_or(timeout=5)
         wandb.setup().assert_service().inform_finish(run_id=run_id)
+
+
+class _Discreet(logging.Filter):
+    """Keeps secrets out of the debug logs of runs, where the client writes configurations and answers of servers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        with contextlib.suppress(Exception):
+            record.msg, record.args = redact_text(record.getMessage()), None
+            if record.exc_info and not record.exc_text:
+                # What a formatter finds here it takes as it is.
+                record.exc_text = redact_text(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+_DISCREET = _Discreet()
+
+
+def keep_secrets() -> None:
+    """See that the client's Python side writes no secret into its logs: before a run is opened, and when it is."""
+    # Adding it again changes nothing. What is logged below this logger passes by its own filters, not by its handlers'.
+    logger = logging.getLogger("wandb")
+    for one in (logger, *logger.handlers):
+        one.addFilter(_DISCREET)
 
 
 @contextlib.contextmanager

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-DEFAULT_SERVER = "https://api.wandb.ai"
+from tracking_core import SettingsError
+from tracking_wandb import client_settings
+from tracking_wandb.places import OWN_SERVER
+
 #: Hosts of W&B's own service; which of them the client calls its default depends on its version.
 _SERVICE_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 _VIEWER = {"query": "query Viewer { viewer { entity } }", "variables": {}}
-
-
-def server_address(option: str | None) -> str:
-    """The address of the server, as far as it can be known without the client."""
-    return (option or os.environ.get("WANDB_BASE_URL") or DEFAULT_SERVER).rstrip("/")
 
 
 def key_source(server: str) -> str | None:
@@ -30,7 +28,26 @@ def key_source(server: str) -> str | None:
         if os.environ.get(variable):
             return variable
     path, _ = _from_netrc(server)
+    if path is None and any(client_settings.account(name) for name in ("api_key", "identity_token_file")):
+        return str(client_settings.account_file())
     return path
+
+
+def require_key(server: str | None, settings: Any = None) -> None:
+    """Look for a key before the client does, which would ask for one at the terminal.
+
+    Args:
+        server: The server's address; None for W&B's own.
+        settings: The client's own, where the client is there: the program may have logged in by itself.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if key_source(server or OWN_SERVER) is None and not getattr(settings, "api_key", None):
+        raise SettingsError(
+            f"wandb: there is no API key for {server or OWN_SERVER}; run 'wandb login', set WANDB_API_KEY, or record "
+            "with mode=offline and run 'wandb sync' later"
+        )
 
 
 def ask_server(server: str, timeout: float) -> tuple[str, str]:
@@ -50,7 +67,7 @@ def ask_server(server: str, timeout: float) -> tuple[str, str]:
         headers["Authorization"] = "Basic " + base64.b64encode(f"api:{key}".encode()).decode()
     request = urllib.request.Request(f"{server}/graphql", json.dumps(_VIEWER).encode(), headers)  # noqa: S310 - the scheme was checked
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - as above
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=timeout) as answer:
             content: Any = json.loads(answer.read(100_000))
     except urllib.error.HTTPError as error:
         return ("refused" if error.code in {401, 403} else "unreachable"), f"HTTP {error.code}"
@@ -62,6 +79,13 @@ def ask_server(server: str, timeout: float) -> tuple[str, str]:
     return (
         ("ok", str(viewer.get("entity"))) if isinstance(viewer, dict) else ("refused", "the server knows no such key")
     )
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Answers of other servers are none, and a key is for one server alone."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+        """Follow nothing."""
 
 
 def _from_netrc(server: str) -> tuple[str | None, str | None]:

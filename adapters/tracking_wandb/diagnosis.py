@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking_core import Finding, SettingsError
-from tracking_wandb.credentials import ask_server, key_source, server_address
+from tracking_wandb import client_settings, places
+from tracking_wandb.credentials import ask_server, key_source
 from tracking_wandb.options import Options, read_options
 
 if TYPE_CHECKING:
     from tracking_core import Target
 
 _TIMEOUT = 3.0
+_ORIGINS = {
+    "environment": "WANDB_MODE",
+    "here": "wandb/settings in the working directory",
+    "account": "the client's settings file",
+    "default": "the default",
+}
 _OLDEST = (0, 19, 10)
 """The first version in which several runs can be open in one process."""
 _LOGIN = "run 'wandb login', or set WANDB_API_KEY"
@@ -29,13 +36,18 @@ def diagnose(target: Target) -> list[Finding]:
     except SettingsError as error:
         return [Finding("error", str(error), "correct the target")]
     findings = [_client()]
-    mode = options.mode or os.environ.get("WANDB_MODE") or "online"
-    origin = "the target" if options.mode else "WANDB_MODE" if os.environ.get("WANDB_MODE") else "the default"
+    mode = client_settings.mode(options.mode)
+    origin = "the target" if options.mode else _ORIGINS[client_settings.setting("mode")[1]]
     findings.append(Finding("ok", f"mode {mode} (from {origin})"))
-    if mode in {"offline", "dryrun"}:
-        findings += _directory(options)
-    elif mode in {"online", "run"}:
-        findings += _account(options)
+    try:
+        client_settings.check_local_file()
+        if mode == "offline":
+            findings += _directory(options)
+        elif mode == "online":
+            # What is looked at was named by whoever looks.
+            findings += _account(places.server(options, named=True) or places.OWN_SERVER)
+    except SettingsError as error:
+        findings.append(Finding("error", str(error)))
     return findings
 
 
@@ -54,8 +66,7 @@ def _client() -> Finding:
     return Finding("ok", f"wandb {version} is installed")
 
 
-def _account(options: Options) -> list[Finding]:
-    server = server_address(options.base_url)
+def _account(server: str) -> list[Finding]:
     source = key_source(server)
     if source is None:
         return [

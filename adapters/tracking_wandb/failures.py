@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from tracking_core import RetryLater, SettingsError
+from tracking_core import Rejected, RetryLater, SettingsError, TrackingError
 
 T = TypeVar("T")
 
@@ -24,6 +27,12 @@ _GONE = frozenset(
 _STATUS = re.compile(r"(?:error|HTTP|status(?: code)?)[ :]+(\d{3})\b")
 _UNREACHABLE = re.compile(r"(?i)giving up|timed? ?out|deadline exceeded|connection|refused|unreachable|no such host")
 _PASSING = frozenset({408, 409, 425, 429})
+_PASSING_ERRNOS = frozenset(
+    code
+    for name, code in vars(errno).items()
+    if name.startswith(("ECONN", "ENET", "EHOST")) or name in {"ETIMEDOUT", "EPIPE", "EIO", "ESTALE", "ENOSPC"}
+)
+_CLIENT = frozenset({"wandb", "requests", "urllib3", "httpx", "httpcore"})
 _REFUSED = frozenset({401, 403})
 
 
@@ -51,8 +60,11 @@ def opening_error(error: BaseException, where: str) -> Exception:
         A SettingsError for what the user has to change, a RetryLater for what may pass.
     """
     text = _brief(error)
-    status = next((int(found[1]) for one in _chain(error) if (found := _STATUS.search(str(one)))), None)
+    status = _status(error)
     kinds = {type(one).__name__ for one in _chain(error)}
+    if "AuthenticationError" in kinds and is_unreachable(error):
+        # It could not ask whether the key is right.
+        return RetryLater(f"wandb: {where}: could not be opened ({text})")
     if "AuthenticationError" in kinds or status in _REFUSED or "No API key" in text:
         return SettingsError(
             f"wandb: {where}: the server refused the API key, or there is none ({text}); run 'wandb login', set "
@@ -65,15 +77,49 @@ def opening_error(error: BaseException, where: str) -> Exception:
     return RetryLater(f"wandb: {where}: could not be opened ({text})")
 
 
+def call_error(error: Exception, what: str) -> Exception:
+    """What to raise when a call of the client failed.
+
+    Args:
+        error: What the client raised.
+        what: The run, for the message.
+
+    Returns:
+        A RetryLater for what may pass, a Rejected for what the server refused; the error itself where it says neither.
+    """
+    if isinstance(error, TrackingError) or not any(_is_of_client(one) for one in _chain(error)):
+        return error
+    if is_unreachable(error):
+        return RetryLater(f"wandb: {what}: the server does not answer ({_brief(error)})")
+    status = _status(error)
+    if status is not None and 400 <= status < 500:
+        return Rejected(f"wandb: {what}: the server refused it ({_brief(error)})")
+    return error
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether an error says that the server does not answer, or not now."""
-    for one in _chain(error):
-        found = _STATUS.search(str(one))
-        if found and (int(found[1]) >= 500 or int(found[1]) in _PASSING):
-            return True
-        if isinstance(one, (OSError, TimeoutError)) or _UNREACHABLE.search(f"{type(one).__name__}: {one}"):
-            return True
-    return False
+    status = _status(error)
+    if status is not None:
+        return status >= 500 or status in _PASSING
+    return any(_may_pass(one) or _UNREACHABLE.search(f"{type(one).__name__}: {one}") for one in _chain(error))
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error speaks of, if it does."""
+    return next((int(found[1]) for one in _chain(error) if (found := _STATUS.search(str(one)))), None)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether an error of the system is one of the network, or of a disk that is full; a missing file is none."""
+    if isinstance(error, (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return True
+    return isinstance(error, OSError) and error.errno in _PASSING_ERRNOS
+
+
+def _is_of_client(error: BaseException) -> bool:
+    """Whether an error comes from the client or from what it talks to the server with, and not from a value."""
+    return type(error).__module__.partition(".")[0] in _CLIENT or _may_pass(error)
 
 
 def within(seconds: float, what: str, call: Callable[[], T]) -> T:

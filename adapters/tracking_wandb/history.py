@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tracking_wandb.client import quiet
@@ -96,7 +100,21 @@ class ServerHistory:
         if self._api is None:
             self._api = self._wandb.Api(overrides={"base_url": self._server}, timeout=self._timeout)
         self._api.flush()  # it keeps what it was told before
-        return self._api.run(self._path)
+        with _no_directories(self._path):
+            return self._api.run(self._path)
+
+
+@contextlib.contextmanager
+def _no_directories(path: str) -> Generator[None]:
+    """Take away again the empty directories that the client makes for a run it is asked about, and no others."""
+    folder = Path(os.environ.get("WANDB_DIR") or tempfile.gettempdir()) / path
+    made = [place for place in (folder, folder.parent, folder.parent.parent) if not place.exists()]
+    try:
+        yield
+    finally:
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
 
 def _is_enough(found: Mapping[str, int], sent: Mapping[str, int]) -> bool:

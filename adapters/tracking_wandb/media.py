@@ -6,7 +6,8 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import numpy as np
 
@@ -91,6 +92,19 @@ def tables(wandb: Any, value: Table) -> list[Any]:
         )
         for start in starts
     ]
+
+
+def let_go(parts: Sequence[Any]) -> None:
+    """Remove what the client keeps in the temporary directory of tables that were logged: it has copies by then.
+
+    It makes an artifact of each table, and writes that into a directory of its own, which would stay until the artifact
+    is collected, or for ever if the process is killed before.
+    """
+    for part in parts:
+        artifact = getattr(getattr(part, "_artifact_target", None), "artifact", None)
+        folder = getattr(artifact, "_tmp_dir", None)
+        if isinstance(folder, TemporaryDirectory):
+            cast("TemporaryDirectory[str]", folder).cleanup()
 
 
 def video(wandb: Any, value: Video, folder: Path) -> Any | None:

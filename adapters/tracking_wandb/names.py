@@ -10,6 +10,7 @@ for each byte, so that no two names meet and the original comes back (`tracking_
 | the empty name | `~` |
 | `a~b`, control characters, lone surrogates | `a~7eb`, … |
 | more than 1000 characters | the start, `~z` and a digest; the original is in the configuration, under `_tracking` |
+| a table whose artifact, `run-<id>-<key>`, would have more than 128 characters | the same |
 | a name that is the axis of its own row | `step~value` |
 | images beyond 108, or of another size than the first | `samples~part2`, … |
 
@@ -29,9 +30,13 @@ MAX_KEY = 1000
 """Characters of a key; W&B names no limit, but shows and indexes every key."""
 MAX_LABEL = 128
 """Characters of a run's name, group and job type; the server refuses more."""
+MAX_ARTIFACT = 128
+"""Characters of the name of an artifact."""
 MAX_TAG = 64
 MAX_TITLE = 63
 """Characters of the title of an alert: fewer than 64."""
+_CHECKSUM, _TAIL = len("-") + 6, len("~z") + 16
+_NOT_IN_ARTIFACTS = re.compile(r"[^a-zA-Z0-9_\-.]")
 _MAX_PART, _CUT_PART, _MAX_PATH = 150, 100, 600
 _PLAIN = re.compile("[^\x00-\x1f\x7f~\ud800-\udfff]+")
 _SPECIAL = re.compile("[\x00-\x1f\x7f~\ud800-\udfff]")
@@ -75,6 +80,21 @@ def media_key(name: str) -> str:
     if max(sizes) > _MAX_PART or sum(sizes) + len(sizes) > _MAX_PATH:
         return _cut(key, name, _CUT_PART)
     return key
+
+
+def fits_artifact(run_id: str, key: str, suffix: str = "") -> bool:
+    """Whether the client can name the artifact that it makes of a table after run and key."""
+    name = f"run-{run_id}-{key}{suffix}"
+    kept = _NOT_IN_ARTIFACTS.sub("", name)
+    # What it leaves out it makes up for by a checksum.
+    return len(kept) + (_CHECKSUM if kept != name else 0) <= MAX_ARTIFACT
+
+
+def artifact_key(run_id: str, name: str) -> str:
+    """The key of a table whose name is too long for the name of an artifact."""
+    # What is behind its start: "~z" and a digest, and "~part" with a number.
+    room = MAX_ARTIFACT - _CHECKSUM - len(f"run-{run_id}-") - _TAIL - len("part12345")
+    return _cut(media_key(name), name, max(room, 0))
 
 
 def is_cut(key: str) -> bool:
@@ -131,6 +151,8 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _cut(key: str, name: str, limit: int) -> str:
+    # A key that was cut before is cut anew, and has one digest.
+    key = key.partition("~z")[0]
     start = key.encode()[:limit].decode("utf-8", "ignore")
     return f"{_HALF_ESCAPE.sub('', start)}~z{_digest(name)}"
 

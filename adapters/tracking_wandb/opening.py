@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import time
 import weakref
 from collections.abc import Mapping
@@ -13,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core import NullTracker, SettingsError
-from tracking_wandb import client, recovery
+from tracking_wandb import client, client_settings, places, recovery
+from tracking_wandb.credentials import require_key
 from tracking_wandb.failures import is_gone, opening_error
+from tracking_wandb.folders import Folders
 from tracking_wandb.history import ServerHistory
 from tracking_wandb.options import Options, read_options
 from tracking_wandb.plain import plain_config
+from tracking_wandb.state import clear_up
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo, Target, Tracker
-
-MARK = "tracking-core.json"
-"""A file beside the transaction log of an offline run: this adapter wrote it, and may replace it."""
-
+    from tracking_core.values import Record
 
 _PAUSES = (0.05, 0.2, 0.5, 1.0, None)
 """Seconds before opening is tried again, when wandb-core was gone or still held the run; None gives up."""
@@ -42,6 +40,8 @@ class Session:
         mode: "online" or "offline".
         server: Address of the server; "" offline.
         directory: The run's folder, with its transaction log.
+        folders: Where that is, beside those of earlier openings.
+        known: By writer, the highest number that was handed to the client before this opening.
         confirmed: By writer, the highest sequence number the backend has; None where the cursor is to be trusted.
         replaced: Folders of earlier openings that this one replaces once records are delivered again.
         have: By writer, the highest sequence number of a row at the server; its rows up to there are not sent again.
@@ -54,6 +54,8 @@ class Session:
     mode: str
     server: str
     directory: Path
+    folders: Folders
+    known: Mapping[str, int] = field(default_factory=dict[str, int])
     confirmed: dict[str, int] | None = None
     replaced: list[Path] = field(default_factory=list[Path])
     have: dict[str, int] = field(default_factory=dict[str, int])
@@ -62,6 +64,10 @@ class Session:
     def log(self) -> Path:
         """The transaction log."""
         return self.directory / f"run-{self.info.id}.wandb"
+
+    def knew(self, record: Record) -> bool:
+        """Whether a record was handed to the client in an earlier opening already."""
+        return record.seq <= self.known.get(record.writer, -1)
 
     def history(self, *, timeout: int = 10) -> ServerHistory:
         """The rows at the server."""
@@ -89,6 +95,11 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
         RetryLater: The server or the client does not answer; it may later.
     """
     options = read_options(target)
+    clear_up(run.state)
+    # Both before anything of the client runs: it obeys the file, and talks to the server.
+    client_settings.check_local_file()
+    server = places.server(options, named=target.named)
+    client.keep_secrets()
     import wandb
 
     from tracking_wandb.tracker import WandbTracker
@@ -96,17 +107,17 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
     mode = client.effective_mode(wandb, options)
     if mode == "disabled":
         return DisabledTracker(
-            wandb.init(mode="disabled", reinit="create_new", project=client.project_of(options, run))
+            wandb.init(mode="disabled", reinit="create_new", project=places.project_of(options, run))
         )
     if mode == "online":
-        client.require_key(wandb, options)
+        require_key(server, wandb.setup().settings)
         if run.generation:
             # W&B cannot take rows back, and never gives the id of a deleted run again. Nobody calls a run so.
             run = replace(run, id=f"{run.id}-went-back-{run.generation}")
-    earlier = _earlier_folders(options, run) if mode == "offline" else []
-    if mode == "offline":
-        recovery.announce(options, run, _folders(options, run))
-    native = _init(wandb, options, run, mode)
+    folders = Folders(places.client_directory(options, run), run, places.place(options, run, mode))
+    folders.check()
+    earlier = folders.earlier() if mode == "offline" else []
+    native = _init(wandb, options, run, mode, folders, server)
     session = Session(
         wandb=wandb,
         native=native,
@@ -115,19 +126,20 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
         mode=mode,
         server="" if mode == "offline" else str(native.settings.base_url),
         directory=Path(native.dir).parent,
+        folders=folders,
     )
+    folders.mark(session.directory)
     reopened = bool(run.state.get("openings"))
+    if run.state.get("round", 0) != run.round:
+        run.state["round"], run.state["sent"] = run.round, {}
+    session.known = dict(run.state.get("sent", {}))
     if mode == "offline":
-        _mark(session.directory, run)
-        recovery.settled(options, run)
         session.replaced = earlier
         session.confirmed = {} if reopened else None
     elif reopened or native.resumed:
         _compare_with_server(session)
-    if run.state.get("round", 0) != run.round:
-        run.state["round"], run.state["sent"] = run.round, {}
     _OPEN[run.id] = session
-    run.state["openings"] = int(run.state.get("openings", 0)) + 1
+    run.state["openings"] = run.state.get("openings", 0) + 1
     run.state["mode"] = mode
     run.state["dir"] = str(session.directory)
     if mode == "online":
@@ -148,35 +160,34 @@ def remove_replaced(session: Session) -> None:
     """
     for folder in session.replaced:
         if folder != session.directory:
-            shutil.rmtree(folder, ignore_errors=True)
+            session.folders.remove(folder)
     session.replaced.clear()
 
 
-def _init(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
+def _init(wandb: Any, options: Options, run: RunInfo, mode: str, folders: Folders, server: str | None) -> Any:
     """Call `wandb.init`; again with a new wandb-core if the one that was there is gone, or still holds the run."""
     arguments = client.init_arguments(options, run)
-    where = f"{options.base_url or 'the server'}, run {run.id!r}" if mode == "online" else f"run {run.id!r}"
+    where = f"{server or 'the server'}, run {run.id!r}" if mode == "online" else f"run {run.id!r}"
     if _OPEN.get(run.id) is not None:
         raise SettingsError(
             f"wandb: the run {run.id!r} is open in this process already; the client has one run of an id at a time, so "
             "name the backend wandb once, and finish a tracker before opening its run again"
         )
-    folders = _folders(options, run)
     for pause in _PAUSES:
         try:
             with client.quiet(wandb), client.command_line(run):
                 native = wandb.init(
                     **arguments,
-                    config=recovery.configuration(run) if mode == "online" else plain_config(run.config),
+                    config=plain_config(run.config),
                     resume="allow" if mode == "online" else None,
                     reinit="create_new",
-                    settings=client.run_settings(wandb, options, run, mode),
+                    settings=client.run_settings(wandb, options, run, mode, folders, server),
                 )
+            client.keep_secrets()
             client.step_aside(wandb, native)
         except Exception as error:
             client.let_go(wandb, run.id, error)
-            for folder in _folders(options, run) - folders:
-                shutil.rmtree(folder, ignore_errors=True)
+            folders.undo()
             if pause is None or not (is_gone(error) or "in use" in str(error)):
                 raise opening_error(error, where) from error
             if is_gone(error):
@@ -189,16 +200,10 @@ def _init(wandb: Any, options: Options, run: RunInfo, mode: str) -> Any:
     raise AssertionError("unreachable")
 
 
-def _folders(options: Options, run: RunInfo) -> set[Path]:
-    """The folders that openings of a run have made."""
-    root = client.client_directory(options, run)
-    return {*root.glob(f"wandb/*run-*-{run.id}*"), *root.glob(f".wandb/*run-*-{run.id}*")}
-
-
 def _compare_with_server(session: Session) -> None:
     """Find out what the server has; where it does not say, the cursor is left to tell."""
     state = session.info.state
-    sent: Mapping[str, int] = state.get("sent", {}) if state.get("round", 0) == session.info.round else {}
+    sent = session.known
     try:
         have = session.history().confirmed(sent, round_=session.info.round) if session.native.resumed else {}
     except Exception:  # noqa: BLE001 - the client raises much; without an answer the cursor is what there is
@@ -210,20 +215,3 @@ def _compare_with_server(session: Session) -> None:
         if writer in session.confirmed:
             session.confirmed[writer] = min(session.confirmed[writer], seq - 1)
     state["uploads"] = []
-
-
-def _mark(folder: Path, run: RunInfo) -> None:
-    (folder / MARK).write_text(json.dumps({"run": run.id}))
-
-
-def _earlier_folders(options: Options, run: RunInfo) -> list[Path]:
-    """Folders of earlier offline openings of this run: the one that is recorded, and any with our mark."""
-    found = {Path(run.state["dir"])} if run.state.get("dir") and run.state.get("mode") == "offline" else set[Path]()
-    for folder in _folders(options, run):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            if json.loads((folder / MARK).read_text())["run"] == run.id:
-                found.add(folder)
-    for folder in recovery.announced(options, run, _folders(options, run)):
-        _mark(folder, run)
-        found.add(folder)
-    return sorted(folder for folder in found if folder.is_dir())

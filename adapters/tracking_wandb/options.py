@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MODES = ("online", "offline", "disabled")
 CONSOLES = ("off", "auto", "redirect", "wrap")
 _SWITCH = ("on", "off")
+_NETLOC, _PATH = re.compile(r"[\w.\-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?"), re.compile(r"[\w.\-/]*")
 
 #: What `tracking backends` and error messages show; the values are checked in `read_options`.
 OPTION_HELP: Mapping[str, str] = MappingProxyType(
@@ -117,8 +119,14 @@ def _address(options: Mapping[str, str]) -> str | None:
     value = options.get("base_url")
     if not value:
         return None
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+    try:
+        parts = urlsplit(value)
+        # Only what no two readers can take for different hosts; a key would stand before an "@".
+        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and _NETLOC.fullmatch(parts.netloc)
+        fits = fits and _PATH.fullmatch(parts.path) and not parts.query and not parts.fragment and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
         raise SettingsError("wandb?base_url=…: expected an address such as https://wandb.example.org, without a key")
     return value.rstrip("/")
 

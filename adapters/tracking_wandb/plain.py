@@ -29,13 +29,13 @@ def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", _sendable(to_config(metadata)))
 
 
-def merge(into: dict[str, Any], change: Mapping[str, Any]) -> None:
-    """Change a nested mapping: mappings are merged, anything else is replaced."""
+def merge(into: dict[str, Any], change: Mapping[str, Any], *, over: bool = True) -> None:
+    """Change a nested mapping: mappings are merged, anything else is replaced, or only added if not `over`."""
     for key, value in change.items():
         old = into.get(key)
         if isinstance(old, dict) and isinstance(value, Mapping):
-            merge(cast("dict[str, Any]", old), cast("Mapping[str, Any]", value))
-        else:
+            merge(cast("dict[str, Any]", old), cast("Mapping[str, Any]", value), over=over)
+        elif over or key not in into:
             into[key] = value
 
 

@@ -1,4 +1,4 @@
-"""What a killed client leaves undone, besides rows: media, what is no row at all, and folders that nobody knows of.
+"""What a killed client leaves undone, besides rows: media, and what is no row at all.
 
 Rows tell by their numbers which of them have arrived. But the client sends the files of a row after the row, and
 configuration, summary, alerts and lineage by requests of their own; killed, it leaves rows behind whose files are
@@ -11,26 +11,22 @@ missing, and later rows may be there without an earlier change of the configurat
 
 from __future__ import annotations
 
-import contextlib
-import json
+import os
+import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core import RetryLater
 from tracking_wandb import client
 from tracking_wandb.failures import within
-from tracking_wandb.plain import merge, plain_config
 
 if TYPE_CHECKING:
-    from tracking_core import RunInfo
     from tracking_core.values import Record
     from tracking_wandb.opening import Session
-    from tracking_wandb.options import Options
 
-_FACTS, _FOLDERS, _OPENINGS, _CONFIG = "facts", "folders", "openings", "config"
+_FACTS, _FOLDERS, _OPENINGS = "facts", "folders", "openings"
 _ON_THEIR_WAY = 120.0
 """Seconds after which a request of the client is taken to have been answered."""
 _PAGE = 500
@@ -39,8 +35,8 @@ _PAGE = 500
 def begun(session: Session) -> None:
     """Remember the folder of an opening, until all of it is known to be at the server."""
     folders: list[str] = session.info.state.setdefault(_FOLDERS, [])
-    if str(session.directory) not in folders:
-        folders.append(str(session.directory))
+    if session.directory.name not in folders:
+        folders.append(session.directory.name)
 
 
 def sent(state: MutableMapping[str, Any], record: Record) -> None:
@@ -52,18 +48,6 @@ def sent(state: MutableMapping[str, Any], record: Record) -> None:
         return
     state[_FACTS] = [fact for fact in facts if abs(now - fact[2]) < _ON_THEIR_WAY]
     state[_FACTS].append([record.writer, record.seq, round(now, 3)])
-
-
-def configured(state: MutableMapping[str, Any], change: Mapping[str, Any]) -> None:
-    """Remember a change of the configuration: opening the run again must not take it back."""
-    merge(state.setdefault(_CONFIG, {}), deepcopy(change))
-
-
-def configuration(run: RunInfo) -> dict[str, Any]:
-    """The configuration of a run, with the changes that were sent."""
-    config = plain_config(run.config)
-    merge(config, deepcopy(run.state.get(_CONFIG, {})))
-    return config
 
 
 def certain(have: Mapping[str, int], state: Mapping[str, Any], kept: Mapping[str, int]) -> dict[str, int]:
@@ -91,7 +75,7 @@ def complete(session: Session) -> None:
         RetryLater: They could not be uploaded.
     """
     state = session.info.state
-    folders = [Path(folder) / "files" for folder in state.get(_FOLDERS, ())]
+    folders = [folder / "files" for folder in session.folders.remembered(state.get(_FOLDERS, []))]
     wanted = {path.relative_to(folder).as_posix(): folder for folder in folders for path in _media(folder)}
     if wanted:
         try:
@@ -117,32 +101,10 @@ def _upload_missing(session: Session, wanted: Mapping[str, Path]) -> None:
                 run.upload_file(str(folder / name), root=str(folder))
 
 
-def announce(options: Options, run: RunInfo, folders: Iterable[Path]) -> None:
-    """Write down which folders of an offline run are there before another is made: killed early, it bears no mark."""
-    path = _announcement(options, run)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"v": 1, "folders": sorted(folder.name for folder in folders)}))
-
-
-def announced(options: Options, run: RunInfo, folders: Iterable[Path]) -> set[Path]:
-    """Those of the folders that were made after an announcement, for this run."""
-    try:
-        before = set(json.loads(_announcement(options, run).read_text())["folders"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    return {folder for folder in folders if folder.name.endswith(f"-{run.id}") and folder.name not in before}
-
-
-def settled(options: Options, run: RunInfo) -> None:
-    """Forget an announcement: every folder that it is about bears its mark."""
-    with contextlib.suppress(OSError):
-        _announcement(options, run).unlink(missing_ok=True)
-
-
-def _announcement(options: Options, run: RunInfo) -> Path:
-    return client.client_directory(options, run) / "wandb" / f".opening-{run.id}.json"
-
-
 def _media(folder: Path) -> Iterator[Path]:
-    return (path for path in (folder / "media").rglob("*") if path.is_file())
+    """The files of media in a folder: no links, and nothing behind one, whoever made it."""
+    media = folder / "media"
+    if folder.is_symlink() or media.is_symlink():
+        return
+    for place, _, names in os.walk(media):
+        yield from (path for name in names if stat.S_ISREG((path := Path(place, name)).lstat().st_mode))

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tracking_core.values import Record
-from tracking_wandb.names import is_cut, media_key, metric_key
+from tracking_wandb.names import artifact_key, fits_artifact, is_cut, media_key, metric_key
 
 MAIN_AXIS = "step"
 TIMESTAMP, AXIS = "_timestamp", "_tracking_axis"
@@ -46,7 +46,7 @@ class Rows:
         self._remember = remember
         self._round = round_
         self._axes: dict[str, str] = {}
-        self._keys: dict[tuple[str, bool], str] = {}
+        self._keys: dict[tuple[str, bool, bool], str] = {}
         self._drawn: set[str] = set()
         self._axis(MAIN_AXIS)
         define("*", step_metric=MAIN_AXIS, step_sync=False)
@@ -59,6 +59,7 @@ class Rows:
         axis: str,
         wall_time: float | None,
         media: bool = False,
+        artifact_of: str | None = None,
         hidden: Mapping[str, Any] | None = None,
         record: Record | None = None,
     ) -> dict[str, Any]:
@@ -70,6 +71,8 @@ class Rows:
             axis: Name of the axis.
             wall_time: Seconds since the epoch; None leaves it to the client.
             media: Whether the values are files, whose keys become parts of paths.
+            artifact_of: For values that become artifacts as well, with names made of their keys and of this, the id of
+                the run.
             hidden: Further entries, by their keys.
             record: The journal record it comes from, if any.
         """
@@ -77,7 +80,7 @@ class Rows:
         row: dict[str, Any] = {}
         for name, value in values.items():
             name, suffix = (name, "") if isinstance(name, str) else name  # noqa: PLW2901 - taken apart
-            row[self._key(name, suffix, column, media=media)] = value
+            row[self._key(name, suffix, column, media=media, artifact_of=artifact_of)] = value
         row.update(hidden or {})
         row[column] = step
         if axis != MAIN_AXIS:
@@ -94,12 +97,15 @@ class Rows:
         """Tell W&B once more of the main axis, which changes nothing and makes the client write."""
         self._define(MAIN_AXIS, hidden=MAIN_AXIS not in self._drawn, step_sync=False)
 
-    def _key(self, name: str, suffix: str, column: str, *, media: bool) -> str:
+    def _key(self, name: str, suffix: str, column: str, *, media: bool, artifact_of: str | None) -> str:
         """The key of a name in a row whose axis has the key `column`; W&B is told of it when it is new."""
-        known = (name, media)
+        known = (name, media, artifact_of is not None and not fits_artifact(artifact_of, media_key(name), suffix))
         key = self._keys.get(known)
         if key is None:
-            key = self._keys[known] = media_key(name) if media else metric_key(name)
+            key = media_key(name) if media else metric_key(name)
+            if known[2] and artifact_of is not None:
+                key = artifact_key(artifact_of, name)
+            self._keys[known] = key
             if is_cut(key):
                 self._remember(key, name)
         key += suffix

@@ -30,7 +30,7 @@ from tracking_core.values import (
 from tracking_wandb import ending, media, recovery
 from tracking_wandb.artifacts import ArtifactBuilder, Uploads, reference
 from tracking_wandb.client import quiet, writes_soon
-from tracking_wandb.failures import gone, is_gone
+from tracking_wandb.failures import call_error, gone, is_gone, is_unreachable
 from tracking_wandb.log_tail import LogTail
 from tracking_wandb.names import MAX_TITLE, clean, metric_key, shortened
 from tracking_wandb.opening import closed, remove_replaced
@@ -165,7 +165,10 @@ class WandbTracker:
         values: dict[str | tuple[str, str], Any] = {
             (name, media.part_suffix(number)): part for number, part in enumerate(parts)
         }
-        self._log(values, step, step_axis, wall_time, media=True)
+        try:
+            self._log(values, step, step_axis, wall_time, media=True, artifacts=True)
+        finally:
+            media.let_go(parts)
 
     def log_video(
         self,
@@ -226,8 +229,9 @@ class WandbTracker:
         """Add to, or change, the configuration; nested mappings are merged."""
         plain = plain_config(config)
         with self._talking():
-            merge(self._config, plain)
-            recovery.configured(self._session.info.state, plain)
+            # Opened again, a run has all of its configuration: what comes once more is older than what it has.
+            known = self._record is not None and self._session.knew(self._record)
+            merge(self._config, plain, over=not known)
             self._run.config.update({key: self._config[key] for key in plain}, allow_val_change=True)
 
     def log_summary(self, summary: Mapping[str, Any]) -> None:
@@ -344,6 +348,8 @@ class WandbTracker:
                 self._ending.begin(status, error, self._summary)
             self._ending.complete(self._last_step if self._rows_sent else None)
             self._raise_failed_upload()
+            if self._uploads.unsent is not None:
+                raise self._unsent(*self._uploads.unsent)
 
     # ------------------------------------------------------------------ inside
 
@@ -360,6 +366,7 @@ class WandbTracker:
         wall_time: float | None,
         *,
         media: bool = False,
+        artifacts: bool = False,
         hidden: Mapping[str, Any] | None = None,
     ) -> None:
         at, on = to_step(step), to_axis(axis)
@@ -367,7 +374,14 @@ class WandbTracker:
             return
         with self._talking():
             row = self._rows.build(
-                values, step=at, axis=on, wall_time=wall_time, media=media, hidden=hidden, record=self._record
+                values,
+                step=at,
+                axis=on,
+                wall_time=wall_time,
+                media=media,
+                artifact_of=self._session.info.id if artifacts else None,
+                hidden=hidden,
+                record=self._record,
             )
             self._run.log(row)
             self._rows_sent += 1
@@ -397,14 +411,25 @@ class WandbTracker:
                     self._gone = error
                     closed(self._session)
                     raise gone(self._session.info.id, error) from error
-                raise
+                told = call_error(error, f"the run {self._session.info.id!r}")
+                if told is error:
+                    raise
+                raise told from error
 
     def _raise_failed_upload(self) -> None:
         failed = self._uploads.failure()
         if failed is None:
             return
         name, error = failed
+        if is_unreachable(error):
+            raise self._unsent(name, error) from error
         raise Rejected(f"W&B could not store it: {error}", key=name) from error
+
+    def _unsent(self, name: str, error: BaseException) -> RetryLater:
+        return RetryLater(
+            f"wandb: the artifact {name!r} of the run {self._session.info.id!r} did not reach the server "
+            f"({str(error)[:200]}); opening the run again sends it"
+        )
 
     def _remember_name(self, key: str, name: str) -> None:
         self._tell("names", {**self._own.get("names", {}), key: clean(name)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import tracking_core as tracking
@@ -22,7 +23,7 @@ def open_run(directory: Path, run_id: str, options: str = "mode=offline", **info
 
 def open_target(target: str, run: tracking.RunInfo) -> Any:
     adapter = find_adapter("wandb")
-    parsed = parse_target(target)
+    parsed = replace(parse_target(target), named=True)
     adapter.check_target(parsed)
     return adapter.open(parsed, run)
 

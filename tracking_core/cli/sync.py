@@ -16,6 +16,7 @@ import click
 
 from tracking_core.cli.choosing import choose_all
 from tracking_core.cli.output import shown
+from tracking_core.delivery import scratch
 from tracking_core.delivery.ending import is_written_to
 from tracking_core.delivery.places import distinct
 from tracking_core.delivery.sync import sync_run
@@ -148,6 +149,7 @@ def follow(root: str | None, to: tuple[str, ...], *, stop: Callable[[float], boo
 def follow_until_interrupted(root: str, to: tuple[str, ...]) -> NoReturn:
     """Deliver all runs under a root until SIGINT or SIGTERM come; ends the process."""
     asked = threading.Event()
+    scratch.begin()
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001 - the signal's signature
         asked.set()
@@ -158,8 +160,10 @@ def follow_until_interrupted(root: str, to: tuple[str, ...]) -> NoReturn:
         follow(root, to, stop=asked.wait)
     except TrackingError as error:
         click.echo(f"Error: {error}", err=True)
+        scratch.end()
         os._exit(1)
     sys.stderr.flush()
+    scratch.end()
     # Not through exit handlers: a backend's own would mark runs as finished that go on.
     os._exit(0)
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery import scratch
 from tracking_core.delivery.ending import broke_off, closing
 from tracking_core.delivery.threads import ThreadDelivery
 from tracking_core.delivery.worker import Destination
@@ -229,6 +230,7 @@ def _raise_file_limit() -> None:
 def main() -> None:
     """Serve the training at the other end of the socket whose number is the argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    scratch.begin()
     server = Server(socket.socket(fileno=int(sys.argv[1])))
     asked = threading.Event()
 
@@ -248,6 +250,7 @@ def _drain_and_go(server: Server) -> None:
 
 
 def _go() -> None:
+    scratch.end()
     # Not through exit handlers: a backend's own would mark runs as finished that nobody has finished.
     os._exit(0)
 

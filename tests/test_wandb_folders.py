@@ -1,0 +1,311 @@
+"""Which folders of the W&B client a run removes or reads again: its own, and nothing that a cursor or a name points at."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import tracking_core as tracking
+from tests.support.wandb_adapter import open_run, scalar
+from tests.support.wandb_client import wandb_client
+from tests.support.wandb_server import WandbServer
+from tracking_core.delivery.sync import sync_run
+from tracking_core.targets import parse_target
+from tracking_wandb.folders import MARK, Folders
+from tracking_wandb.offline_log import read_offline_run
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory):
+    with WandbServer() as server:
+        env = server.env(tmp_path_factory.mktemp("client"))
+        with wandb_client(env) as wandb:
+            wandb.setup()
+            yield server, env
+
+
+@pytest.fixture(autouse=True)
+def _environment(online, monkeypatch):
+    for name, value in online[1].items():
+        monkeypatch.setenv(name, value)
+    yield
+    online[0].heal()
+
+
+@pytest.fixture
+def server(online):
+    return online[0]
+
+
+def info(run_id, **more):
+    return tracking.RunInfo(id=run_id, name=run_id, **more)
+
+
+def folders(root, run, place="here"):
+    return Folders(root, run, place)
+
+
+def made(root, run_id, *, suffix="", offline=True, log=True, mark=None, home="wandb", date="20260101_120000"):
+    """A folder as the client makes it."""
+    folder = root / home / f"{'offline-' if offline else ''}run-{date}-{run_id}{suffix and '-'}{suffix}"
+    (folder / "files" / "media").mkdir(parents=True)
+    if log:
+        (folder / f"run-{run_id}.wandb").write_bytes(b":W&B")
+    if mark is not None:
+        (folder / MARK).write_text(mark if isinstance(mark, str) else json.dumps(mark))
+    return folder
+
+
+# ---- whose folder it is
+
+NEIGHBOURS = [
+    "exp-10",
+    "exp",
+    "my-exp-1",
+    "exp-1-1",
+    "exp-1-abcd",
+    "xexp-1",
+    "exp-1.",
+    "exp_1",
+    "EXP-1",
+    "2-exp-1",
+    "20260101_120000-exp-1",
+]
+
+
+@pytest.mark.parametrize("other", NEIGHBOURS)
+def test_a_failed_opening_takes_nothing_of_a_neighbour(tmp_path, other):
+    run = info("exp-1")
+    opening, beside = folders(tmp_path, run), folders(tmp_path, info(other))
+    theirs = [made(tmp_path, other), made(tmp_path, other, suffix=beside.suffix), made(tmp_path, other, suffix="1")]
+    theirs += [made(tmp_path, other, suffix=beside.suffix, offline=False)]
+    # An earlier one of the run itself, and one that another process opens in the same second.
+    theirs += [made(tmp_path, "exp-1", suffix=folders(tmp_path, run).suffix), made(tmp_path, "exp-1", offline=False)]
+    ours = made(tmp_path, "exp-1", suffix=opening.suffix, offline=False)
+    opening.undo()
+    assert not ours.exists()
+    assert all(folder.is_dir() for folder in theirs)
+
+
+@pytest.mark.parametrize("run_id", ["exp-[1]0*", "a*", "[!x]", "a.b", "a+", "(a|b)"])
+def test_an_id_is_no_pattern(tmp_path, run_id):
+    opening = folders(tmp_path, info(run_id))
+    theirs = [made(tmp_path, other) for other in ("exp-10", "exp-1", "abc", "axb", "aa", "a", "b")]
+    ours = made(tmp_path, run_id, suffix=opening.suffix)
+    opening.mark(ours)
+    assert folders(tmp_path, info(run_id)).earlier() == [ours]
+    opening.undo()
+    assert not ours.exists()
+    assert all(folder.is_dir() for folder in theirs)
+
+
+def test_earlier_folders_are_those_of_run_and_place(tmp_path):
+    run = info("exp-1", dir=tmp_path / "runs" / "exp-1")
+    first = folders(tmp_path, run)
+    marked = made(tmp_path, "exp-1", suffix=first.suffix)
+    first.mark(marked)
+    unmarked = made(tmp_path, "exp-1", suffix=folders(tmp_path, run).suffix, log=False, home=".wandb")
+    beside = [
+        folders(tmp_path, info("exp-1", dir=run.dir), "elsewhere"),
+        folders(tmp_path, info("exp-1", dir=tmp_path / "copied" / "exp-1")),
+        folders(tmp_path, info("exp-10", dir=run.dir)),
+    ]
+    for other in beside:
+        other.mark(made(tmp_path, other.run.id, suffix=other.suffix))
+        made(tmp_path, other.run.id, suffix=other.suffix, home=".wandb")
+    made(tmp_path, "exp-1")
+    made(tmp_path, "exp-1", suffix="1", mark="[")
+    made(tmp_path, "exp-1", suffix="2", mark={"run": "exp-1"})
+    (made(tmp_path, "exp-1", suffix="4") / MARK).mkdir()
+    made(tmp_path, "exp-1", suffix="3", mark={"run": "exp-1", "place": "here", "token": None, "dir": ["x"]})
+    # `exp-1-1` may be `exp-1` with a suffix of the client; its log tells.
+    made(tmp_path, "exp-1-1", date="20260101_120001", mark={**json.loads((marked / MARK).read_text())})
+    assert sorted(folders(tmp_path, run).earlier()) == sorted([marked, unmarked])
+    # Its directory was moved: the cursor has the token.
+    moved = info("exp-1", dir=tmp_path / "moved", state=json.loads(json.dumps(dict(run.state))))
+    assert folders(tmp_path, moved).earlier() == [marked]
+    assert folders(tmp_path, info("exp-1", dir=tmp_path / "moved")).earlier() == []
+
+
+def test_a_mark_of_an_earlier_version_counts_with_the_cursor(tmp_path):
+    old = made(tmp_path, "r", mark={"run": "r"})
+    made(tmp_path, "r", date="20260101_120001", mark={"run": "r"})
+    assert folders(tmp_path, info("r")).earlier() == []
+    assert folders(tmp_path, info("r", state={"dir": str(old)})).earlier() == [old]
+    # Moved with the run, it is known by its name.
+    state = {"dir": f"/gone/wandb/{old.name}"}
+    assert folders(tmp_path, info("r", state=dict(state))).earlier() == []
+    assert folders(tmp_path, info("r", dir=tmp_path, state=dict(state))).earlier() == [old]
+
+
+def test_links_are_no_folders(tmp_path):
+    """Whoever sends a run may put links, marks and a cursor into it that fit."""
+    victim, run_dir = tmp_path / "victim", tmp_path / "run"
+    run_dir.mkdir()
+    run = info("r", dir=run_dir)
+    opening = folders(run_dir, run)
+    theirs = made(victim, "r", suffix=opening.suffix)
+    opening.mark(theirs)
+    (run_dir / "wandb").mkdir()
+    (run_dir / "wandb" / theirs.name).symlink_to(theirs)
+    made(run_dir, "r", suffix="1", mark=None)
+    (run_dir / "wandb" / "offline-run-20260101_120000-r-1" / MARK).symlink_to(theirs / MARK)
+    run.state["dir"] = str(theirs)
+    assert folders(run_dir, run).earlier() == []
+    opening.remove(run_dir / "wandb" / theirs.name)
+    opening.remove(theirs)
+    opening.undo()
+    assert (theirs / MARK).exists()
+
+    (run_dir / "wandb").rename(run_dir / "aside")
+    (run_dir / "wandb").symlink_to(victim / "wandb")
+    assert folders(run_dir, run).earlier() == []
+    opening.undo()
+    assert (theirs / MARK).exists()
+    with pytest.raises(tracking.SettingsError, match="is a link"):
+        folders(run_dir, run).check()
+
+
+# ---- with the client
+
+
+def test_a_server_that_does_not_answer_costs_no_other_run_its_folder(server, tmp_path):
+    """The one is opened in vain while the other begins, goes on and ends, in the same directory."""
+    for end in (False, True):
+        server.stall()
+        before = len(list((tmp_path / "wandb").glob("run-*"))) if end else 0
+        problems = []
+
+        def open_in_vain(problems=problems):
+            try:
+                open_run(tmp_path, "exp-1", f"base_url={server.url}&init_timeout=4")
+            except tracking.RetryLater as problem:
+                problems.append(problem)
+
+        thread = threading.Thread(target=open_in_vain)
+        thread.start()
+        while not list(tmp_path.glob("wandb/run-*-exp-1-*")):
+            assert thread.is_alive(), problems
+            time.sleep(0.01)
+        other = open_run(tmp_path, "exp-10")
+        other.deliver([scalar(1), scalar(2)])
+        if end:
+            other.finish()
+        thread.join(60)
+        assert problems
+        # It is still there, and goes on.
+        if not end:
+            other.deliver([scalar(3)])
+            other.finish()
+        log = Path(other.native.dir).parent / "run-exp-10.wandb"
+        rows = [row["_tracking_seq"] for row in read_offline_run(log).history]
+        assert rows == ([1, 2] if end else [1, 2, 3])
+        assert len(list((tmp_path / "wandb").glob("run-*"))) == before
+        server.heal()
+
+
+_OTHER = """
+import sys
+from pathlib import Path
+from tests.support.wandb_adapter import open_run, scalar
+tracker = open_run(Path(sys.argv[1]), sys.argv[2])
+tracker.deliver([scalar(1)])
+tracker.flush()
+print("open", flush=True)
+sys.stdin.read()
+tracker.deliver([scalar(2)])
+tracker.finish()
+"""
+
+
+@pytest.mark.parametrize("other", ["exp-1", "exp-10", "my-exp-1"])
+def test_nor_one_of_another_process(online, server, tmp_path, other):
+    """Not even where that process has the same run open, from another directory of runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _OTHER, str(tmp_path), other],
+        cwd=Path(__file__).parents[1], env={**os.environ, **online[1]},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "open\n"
+        server.fail(status=500)
+        with pytest.raises(tracking.RetryLater):
+            open_run(tmp_path, "exp-1", f"base_url={server.url}", dir=tmp_path / "copied")
+        process.communicate("", timeout=60)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+    (log,) = tmp_path.rglob(f"run-{other}.wandb")
+    assert [row["_tracking_seq"] for row in read_offline_run(log).history] == [1, 2]
+
+
+def test_a_cursor_of_a_copied_run_names_what_it_likes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_DIR")
+    with tracking.start_run("p", run_id="r", root="runs", backends="wandb") as run:
+        run.log_scalars({"x": 1.0}, step=0)
+    (path,) = run.dir.glob("cursors/wandb-*.json")
+    (first,) = run.dir.glob("wandb/offline-run-*")
+    victims = [tmp_path / "precious", tmp_path / "other"]
+    for victim in victims:
+        (victim / "files" / "media").mkdir(parents=True)
+        (victim / "thesis.tex").write_text("years")
+    (victims[1] / MARK).write_text((first / MARK).read_text())
+    for state in ({"dir": str(victims[0])}, {"dir": str(victims[1])}, {"dir": "../../../../other"}, {"dir": "/"}):
+        cursor = json.loads(path.read_text())
+        cursor["state"] |= {**state, "folders": [str(victim) for victim in victims], "replaced": [str(victims[0])]}
+        cursor["writers"] = {}
+        path.write_text(json.dumps(cursor))
+        notes: list = []
+        (report,) = sync_run(
+            run.dir, [parse_target("wandb")], status="finished", note=lambda *note, notes=notes: notes.append(note)
+        )
+        assert (report.ok, notes) == (True, [])
+        assert all((victim / "thesis.tex").read_text() == "years" for victim in victims)
+    # What it wrote itself was replaced, each time.
+    (log,) = run.dir.rglob("run-r.wandb")
+    assert [row["x"] for row in read_offline_run(log).history] == [1]
+
+
+ODD = [None, True, -1, 1.5, float("nan"), "x", [], [1], [["w"]], [["w1", "2"]], [[1, 2]], {}, {"w1": "x"}, {"w1": -1}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_state_of_other_types_counts_as_none(server, tmp_path, odd):
+    names = ("openings", "mode", "dir", "round", "sent", "token", "folders", "uploads", "facts", "config", "what")
+    run_id = f"odd{ODD.index(odd)}"
+    state = dict.fromkeys(names, odd)
+    tracker = open_run(tmp_path, run_id, f"base_url={server.url}", state=state)
+    tracker.deliver([scalar(1), tracking.Record("config", 2, "w1", 0.0, data={"a": 1})])
+    tracker.finish()
+    assert json.loads(json.dumps(state["sent"])) == {"w1": 2}
+    again = open_run(tmp_path, run_id, f"base_url={server.url}", state={**json.loads(json.dumps(state)), "facts": odd})
+    assert again.confirmed == {"w1": 1}
+    again.finish()
+    assert server.runs[run_id].config == {"a": 1}
+
+
+def test_media_of_another_directory_are_not_uploaded(server, tmp_path):
+    """A cursor that names a directory does not get its files to the server, and no link does."""
+    secret = tmp_path / "home" / "files" / "media" / "id_rsa"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("key")
+    state: dict = {}
+    tracker = open_run(tmp_path, "media", f"base_url={server.url}", state=state)
+    folder = Path(state["dir"])
+    (folder / "files" / "media" / "images").mkdir(parents=True)
+    (folder / "files" / "media" / "link").symlink_to(secret)
+    (folder / "files" / "media" / "links").symlink_to(secret.parent)
+    (folder / "files" / "media" / "images" / "left.png").write_bytes(b"png")
+    state["folders"] += [str(tmp_path / "home"), "../../home"]
+    tracker.deliver([scalar(1)])
+    tracker.finish()
+    names = [name for name in server.runs["media"].files if name.startswith("media")]
+    assert names == ["media/images/left.png"]
