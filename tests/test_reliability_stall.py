@@ -131,6 +131,8 @@ def test_waiting_is_counted_by_the_kernel_and_computing_is_not():
 def test_what_does_not_fit_into_the_queue_is_counted_and_said_once(disk, monkeypatch, troubles, caplog):
     monkeypatch.setattr(deferral, "LIMIT", 10_000)
     run = tracking.start_run("p", root="runs")
+    # What is noted of the surroundings would count as lost as well, if it came while the queue is full.
+    wait_for(lambda: "environment" in [event["kind"] for event in journal_events(run.dir)])
     stall(disk, run, 0, deferral.CERTAIN + 0.1)
     disk.flowing.clear()
     log(run, 1, 1001)
