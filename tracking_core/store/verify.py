@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.errors import JournalError, MissingDependencyError, StoreError
-from tracking_core.journal import Event, decode_line
+from tracking_core.journal import Event, Truncation, decode_line
 from tracking_core.journal.events import RECORD_KINDS, blob_path, blobs_of
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.part_reader import (
@@ -153,7 +153,11 @@ class _Referred:
         try:
             for name in _media_of(event):
                 self.media.setdefault(name, (path, offset))
+            if event.kind == "truncate":
+                Truncation.read(event.fields, event.writer)
             return self._take_artifact(event, path, offset) if event.kind == "artifact" else None
+        except JournalError as error:
+            return str(error)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return f"event {event.seq} ({event.kind}) cannot be read: {error!r}"
 
