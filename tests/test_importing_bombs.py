@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 import tracking_core as tracking
-from tests.support.commands import COMMAND, environment
+from tests.support.commands import environment
 from tests.support.programs import REPO
 from tests.test_wandb_offline_log import _write_log as write_log
 from tracking_core.importing import import_runs, pack_run
@@ -50,17 +50,23 @@ def peak(arguments, cwd, expected):
 
 
 def cli_and_api(source, cwd, expected=0):
-    """What an import says, by the command and from Python, each in a process that is measured."""
-    said = peak([*COMMAND, "import", str(source), "--root", "store"], cwd, expected)
+    """What an import says, by the command and from Python, in a process that is measured."""
     program = f"""
+from tracking_core.cli.app import app
 from tracking_core.importing import import_runs
+try:
+    app(["import", {str(source)!r}, "--root", "store"])
+except SystemExit as end:
+    print("ends with", end.code)
 try:
     for done in import_runs({str(source)!r}, root="other"):
         print(done.error, *done.problems, sep="\\n")
 except Exception as error:
     print(error)
 """
-    return said, peak([sys.executable, "-c", program], cwd, 0)
+    said, code, other = peak([sys.executable, "-c", program], cwd, 0).partition(f"ends with {expected}\n")
+    assert code, said
+    return said, other
 
 
 def png(width, height):

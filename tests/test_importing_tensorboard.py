@@ -415,7 +415,7 @@ def test_values_that_make_no_sense_cost_themselves(tmp_path):
         "_hparams_/session_start_info", "huge", "many", "short", "none", "gif", "words"
     }  # fmt: skip
     assert record.scalars("ok").step.tolist() == [7]
-    assert sorted(path.name for path in record.dir.iterdir()) == ["journal", "run.json"]
+    assert sorted(path.name for path in record.dir.iterdir()) == ["journal", "origin.json", "run.json"]
 
 
 # ---------------------------------------------------------------- our own runs there and back

@@ -84,8 +84,9 @@ def _begin(root: Path, name: str) -> int:
 
 
 def _open_folder(folder: Path) -> int:
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         return trees.open_directory(folder)
     except (FileExistsError, NotADirectoryError) as error:
         raise StoreError(
