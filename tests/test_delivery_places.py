@@ -183,6 +183,10 @@ def test_a_cursor_of_before_is_not_taken_from_who_delivers_with_it(tmp_path, mon
     # Neither is taken: that of the place was given back.
     assert cursors(run) == [f"{target.key}.json"]
     assert [path.stem for path in (run.dir / "cursors").glob("*.lease")] == [target.key]
+    (run.dir / "cursors" / f"{target.key}.json").rename(run.dir / "aside")
+    with pytest.raises(tracking.LeaseHeldError):
+        take(run.dir, target, find_adapter("rec"), "rec")
+    (run.dir / "aside").rename(run.dir / "cursors" / f"{target.key}.json")
     lease.release()
     take(run.dir, target, find_adapter("rec"), "rec").release()
     assert cursors(run) == [f"{key_of('rec', HERE)}.json"]

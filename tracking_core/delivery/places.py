@@ -18,7 +18,6 @@ Whoever only looks reads the files, and asks no adapter unless he has use for on
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,12 +146,15 @@ def _settle(directory: Path, target: Target, adapter: Adapter) -> None:
 
 
 def _take_over(before: Path, now: Path, label: str) -> None:
-    """Let the cursor of one way to write a place become that of the place."""
-    if before == now or now.is_file() or not before.is_file():
+    """Let the cursor of one way to write a place become that of the place.
+
+    Who delivers with it, and knows of no places, may be about to write the first.
+    """
+    if before == now:
         return
     lease = Lease(before.parent.parent, before.stem, label)
     try:
-        with contextlib.suppress(FileNotFoundError):
+        if before.is_file() and not now.is_file():
             before.rename(now)
     finally:
         lease.release()
