@@ -30,13 +30,14 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
 
 
-def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[str, Any]:
+def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None, *, failed: bool = False) -> dict[str, Any]:
     """Deliver runs.
 
     Args:
         run_ids: Identities of the runs; () takes all.
         to: Targets; () takes those that each run was started with.
         root: Root of the store; None takes what is set.
+        failed: Whether to send again what the targets refused or failed on.
 
     Returns:
         For each run a report for each target. A run that somebody else delivers to is passed over when all are taken.
@@ -51,7 +52,7 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[
         if not run_ids and not targets:
             continue
         try:
-            results.append(_sync_one(record, targets))
+            results.append(_sync_one(record, targets, failed=failed))
         except LeaseHeldError as error:
             if run_ids:
                 raise
@@ -60,7 +61,7 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[
     return {"runs": results, "ok": all(result["ok"] for result in results)}
 
 
-def _sync_one(record: RunRecord, targets: Sequence[Target]) -> dict[str, Any]:
+def _sync_one(record: RunRecord, targets: Sequence[Target], *, failed: bool) -> dict[str, Any]:
     troubles: list[str] = []
     with progress_bar(f"run {record.id}") as advance:
         reports = sync_run(
@@ -69,6 +70,7 @@ def _sync_one(record: RunRecord, targets: Sequence[Target]) -> dict[str, Any]:
             status=record.status,
             note=lambda reason, message, error: troubles.append(message),  # noqa: ARG005 - said in words
             progress=advance,
+            failed=failed,
         )
     return {
         "run": record.id,
@@ -185,7 +187,11 @@ def _describe_one(result: dict[str, Any]) -> list[str]:
         for key in ("pending", "failed", "skipped"):
             if report[key]:
                 text += f", {report[key]} {key}"
-        text += f" ({report['last_error']})" if report["last_error"] and not report["ok"] else ""
+        notes = [report["last_error"]] if report["last_error"] and not report["ok"] else []
+        if report["recoverable"]:
+            notes.append(f"`tracking sync --failed` sends {report['recoverable']} that failed again")
+        text += f" ({'; '.join(notes)})" if notes else ""
         # A backend may say anything.
         lines.append(shown(text))
-    return lines
+    # What is not about one report, and would be said nowhere else.
+    return lines + [shown(line) for line in result["troubles"] if "only the count is known" in line]

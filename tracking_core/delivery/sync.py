@@ -24,6 +24,7 @@ def sync_run(
     status: str,
     note: Callable[[str, str, BaseException | None], None],
     progress: Callable[[str, int], None] = lambda label, done: None,  # noqa: ARG005 - nobody needs to see it
+    failed: bool = False,
 ) -> list[TargetReport]:
     """Deliver what the targets of a run have not had yet.
 
@@ -33,6 +34,7 @@ def sync_run(
         status: Status of the run, as the store derives it: a run that still runs is delivered to, and left open.
         note: Called with (reason, message, error) for what goes wrong.
         progress: Called with (target, records done with) as it goes.
+        failed: Whether to send again what failed before, after what is new.
 
     Returns:
         What became of the records, target by target.
@@ -44,7 +46,7 @@ def sync_run(
     held: list[LeaseHeldError] = []
     for target in targets:
         try:
-            reports.append(_sync_target(directory, target, status, note, progress))
+            reports.append(_sync_target(directory, target, status, note, progress, failed=failed))
         except LeaseHeldError as error:
             held.append(error)
             waiting = Inbox(directory, Cursor.load(directory, target)).waiting()
@@ -61,7 +63,16 @@ def _sync_target(
     status: str,
     note: Callable[[str, str, BaseException | None], None],
     progress: Callable[[str, int], None],
+    *,
+    failed: bool,
 ) -> TargetReport:
+    if failed:
+        cursor = Cursor.load(directory, target)
+        unknown = cursor.count("failed") - cursor.failed.total
+        if unknown > 0:
+            note("failed", f"{target}: of {unknown} records that failed only the count is known", None)
+        if not cursor.failed and cursor.opened and not Inbox(directory, cursor).waiting():
+            return TargetReport(str(target))
     deadline = time.monotonic() + PATIENCE
 
     def pause(seconds: float) -> bool:
@@ -75,9 +86,13 @@ def _sync_target(
             while worker.deliver(final=over):
                 progress(str(target), worker.progress)
             worker.commit()
+            while failed and worker.pending() == 0 and worker.deliver_failed(final=over):
+                progress(str(target), worker.progress)
             if over and worker.pending() == 0:
                 error = "the process ended without finishing the run" if status == "crashed" else None
                 worker.close("failed" if status == "crashed" else status, error)
+            else:
+                worker.commit()
     finally:
         # Neither finished nor thrown away: the next one goes on from the cursor. After Ctrl-C nothing is committed that
         # the backend may have taken in part: it is as if the process had been killed, but for the lease.
