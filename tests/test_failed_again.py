@@ -720,3 +720,56 @@ def test_an_offline_run_has_each_row_once(tmp_path, refusing):
         sync("offline", *there)
     # It is written anew, and then all of it is in its place.
     assert steps() == list(range(21))
+
+
+def test_an_upload_that_the_server_refused_afterwards_is_known_by_number(server, tmp_path):
+    with tracking.start_run("p", root="runs", run_id="upload", backends="local") as run:
+        run.log_scalars({"x": 1.0}, step=0)
+        run.log_artifact({"w.bin": b"other weights"}, name="heavy", type="model")
+        run.log_scalars({"x": 2.0}, step=1)
+    there = ["--to", wandb_target(server, tmp_path), "--root", "runs"]
+    server.fail(operation="CommitArtifact", status=400)
+    (first,) = sync("upload", *there, code=1)
+    assert [(t["delivered"], t["failed"], t["recoverable"]) for t in first["targets"]] == [(2, 1, 1)]
+    assert "heavy" in first["targets"][0]["last_error"]
+    (again,) = sync("upload", "--failed", *there, code=1)
+    assert [(t["delivered"], t["failed"], t["recoverable"]) for t in again["targets"]] == [(0, 1, 1)]
+    server.heal()
+    (last,) = sync("upload", "--failed", *there)
+    assert [(t["delivered"], t["failed"], t["recoverable"]) for t in last["targets"]] == [(1, 0, 0)]
+    assert [one.committed for one in server.artifacts if one.name == "heavy"].count(True) == 1
+    assert [step for step, _, _ in at(server, "upload")] == [0, 1]
+    assert Cursor.load(run.dir, parse_target(there[1])).count("failed") == 0
+
+
+@pytest.mark.parametrize("where", ["flush", "finish"])
+def test_what_is_refused_after_it_was_taken(where):
+    """A backend that finds out later: which record it was is known, and the others are confirmed all the same."""
+    directory = recorded(10)
+    taken, refused = [], []
+
+    class Late(Backend):
+        def deliver(self, records):
+            taken.extend((record.writer, record.seq, record.step) for record in records)
+
+        def check(self):
+            for writer, seq, step in taken:
+                if step in {3, 6} and step not in refused and self.bad:
+                    refused.append(step)
+                    raise tracking.Rejected("not that after all", record=(writer, seq))
+
+        def flush(self):
+            if where == "flush":
+                self.check()
+
+        def finish(self, status="finished", *, error=None):
+            self.check()
+
+    first = session(directory, Late({3})).report()
+    assert (first.delivered, first.failed, first.recoverable, first.abandoned) == (8, 2, 2, False)
+    kept = cursor_of(directory)
+    assert (kept.count("delivered"), kept.count("failed"), kept.failed.total) == (8, 2, 2)
+    taken.clear()
+    assert session(directory, Late(), again=True).report().delivered == 2
+    assert [step for _, _, step in taken] == [3, 6]
+    assert cursor_of(directory).count("failed") == 0

@@ -269,9 +269,7 @@ class WandbTracker:
             )
             self._run.log_artifact(built, aliases=sent_aliases or None)
         if self._session.mode == "online":
-            # Whoever sends a record again on request sees to it until the run is finished.
-            known = record is not None and not record.again
-            self._uploads.watch(name, built, copies, [record.writer, record.seq] if known else None)
+            self._uploads.watch(name, built, copies, record)
         return ArtifactRef(name, type, aliases=tuple(aliases))
 
     def use_artifact(self, artifact: str | ArtifactRef) -> ArtifactRef:
@@ -445,8 +443,8 @@ class WandbTracker:
         failed = self._uploads.failure()
         if failed is None:
             return
-        name, error = failed
-        raise Rejected(f"W&B could not store it: {error}", key=name) from error
+        name, error, record = failed
+        raise Rejected(f"W&B could not store it: {error}", key=name, record=record) from error
 
     def _remember_name(self, key: str, name: str) -> None:
         self._tell("names", {**self._own.get("names", {}), key: clean(name)})

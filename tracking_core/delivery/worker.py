@@ -706,7 +706,7 @@ class TargetWorker:
             _raise_if_for_training(error)
             self._trouble("commit", f"could not confirm what it has: {brief(error)}", error)
             if isinstance(error, Rejected):
-                self._refused_after_all()
+                self._refused_after_all(error)
             self._unconfirmed = judge(error)
             return False
         self._unconfirmed = None
@@ -716,22 +716,33 @@ class TargetWorker:
 
     def _flushed_at_last(self) -> bool:
         """As `_flushed`, with patience: nobody will ask later."""
-        for tries in range(_CONFIRMING_TRIES):
+        tries = refused = 0
+        while tries < _CONFIRMING_TRIES:
             if self._flushed():
                 return True
             verdict = self._unconfirmed
+            if verdict is not None and verdict.kind == "rejected" and refused < BATCH:
+                # That was one record; of the others it says nothing.
+                refused += 1
+                continue
+            tries += 1
             if verdict is None or verdict.kind != "transient":
                 return False
-            if not self._pause(verdict.after if verdict.after is not None else self._backoff(tries)):
+            if not self._pause(verdict.after if verdict.after is not None else self._backoff(tries - 1)):
                 return False
         return False
 
-    def _refused_after_all(self) -> None:
+    def _refused_after_all(self, error: Rejected) -> None:
         """Count a record as failed that was taken before."""
-        for counts in (self._session, self.cursor.counts):
+        known = len(self._arrived)
+        self._arrived = [one for one in self._arrived if one[:2] != error.record]
+        again = len(self._arrived) < known
+        for counts in (self._session,) if again else (self._session, self.cursor.counts):
             if counts.get("delivered", 0) > 0:
                 counts["delivered"] -= 1
                 counts["failed"] = counts.get("failed", 0) + 1
+        if error.record is not None:
+            self.cursor.failed.add(*error.record)
 
     def close(self, status: str, error: str | None) -> None:
         """Finish the backend and write the last cursor."""
@@ -741,7 +752,7 @@ class TargetWorker:
         if not confirmed and self._unconfirmed is not None and self._unconfirmed.kind == "transient":
             self.abandoned = True
         try:
-            call(self.tracker.finish, status, error=error)
+            self._finish(status, error)
             self.cursor.status = status
         except BaseException as problem:  # noqa: BLE001 - whatever it is, it concerns this target alone
             # It may not have what it took after all; opening it again tells.
@@ -759,6 +770,20 @@ class TargetWorker:
         self.release()
         self.tracker = None
         self.progress += 1
+
+    def _finish(self, status: str, error: str | None) -> None:
+        assert self.tracker is not None
+        for _ in range(BATCH):
+            try:
+                call(self.tracker.finish, status, error=error)
+            except Rejected as problem:
+                if problem.record is None:
+                    raise
+                # That was one record, and it is finished but for that: a second call says what else there is.
+                self._trouble("failed", f"refused what it had taken: {brief(problem)}", problem)
+                self._refused_after_all(problem)
+            else:
+                return
 
     def report(self) -> TargetReport:
         """What became of the records of this session."""
