@@ -127,12 +127,20 @@ class Rejected(DeliveryError):  # noqa: N818 - an instruction to the worker, nam
     Args:
         key: The name that was refused, if one in particular was.
         reason: Why.
+        record: From `flush` and `finish`, which of the records that were taken before it was: writer and number.
     """
 
-    def __init__(self, reason: str = "the backend refused the record", *, key: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str = "the backend refused the record",
+        *,
+        key: str | None = None,
+        record: tuple[str, int] | None = None,
+    ) -> None:
         super().__init__(f"{key}: {reason}" if key else reason)
         self.key = key
         self.reason = reason
+        self.record = record
 
 
 class BatchInterrupted(DeliveryError):  # noqa: N818 - an instruction to the worker, named for what happened

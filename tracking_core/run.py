@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tracking_core.troubles import Troubles
     from tracking_core.values import ArtifactRef
 
+FLUSH_PATIENCE = 60.0
+"""Seconds without progress after which `flush` stops waiting, when it was given no timeout."""
 _generation = 0
 
 
@@ -486,24 +488,37 @@ class Run:
 
     # ------------------------------------------------------------------ the end
 
-    def flush(self, timeout: float | None = None) -> DeliveryReport:
-        """Wait until every target has confirmed what was recorded so far.
+    def flush(self, timeout: float | None = None, *, local: bool = False) -> DeliveryReport:
+        """Wait until every target has confirmed what was recorded so far, or with `local` until it is in the journal.
 
         Args:
-            timeout: Seconds without progress after which to stop waiting; None means 60.
+            timeout: Seconds without progress after which to stop waiting; None means 60. What waits then comes later
+                all the same, and is pending in the report.
+            local: Whether to wait for the journal alone, and not for the targets: cheap enough to be called often. In
+                a forked child, whose parent delivers, that is all there is to wait for.
 
         Returns:
-            What became of the records, target by target.
+            What became of the records, target by target; with `local`, of the journal alone.
         """
         if self._report is not None:
-            return self._report
-        if not self._forked:
-            self._drain(timeout if timeout is not None else 60.0)
-            self._journal.drain(timeout if timeout is not None else 60.0)
+            return self._local_report(self._report) if local else self._report
+        patience = timeout if timeout is not None else FLUSH_PATIENCE
+        if not self._journal.is_foreign:
+            if not self._drain(patience) and timeout is None:
+                # Whoever named a time reads in the report what has not come by then.
+                self._troubles.note("slow", f"values did not arrive from their devices within {patience:g} s")
+            self._journal.drain(patience)
             self._journal.recover()
             self._journal.settle()
+        if local:
+            return self._local_report(self._make_report(targets=False))
+        if not self._forked:
             self._delivery.flush(timeout)
         return self._make_report()
+
+    @staticmethod
+    def _local_report(report: DeliveryReport) -> DeliveryReport:
+        return DeliveryReport({"local": report["local"]}, report.status)
 
     def finish(self, status: str = "finished", timeout: float = 60.0, *, error: str | None = None) -> DeliveryReport:
         """End the run: everything is delivered, and every target finished. A second call returns the same report.
@@ -548,6 +563,9 @@ class Run:
         self._on_finish(self)
         self._status = status
         arrived = self._drain(timeout)
+        if not arrived:
+            # Not dropped: the process may live on, and then they are written. The report has them as pending.
+            self._troubles.note("slow", f"values did not arrive from their devices within {timeout:g} s")
         try:
             self._journal.seal()
             self._recorder.end(status, error, self._dropped())
@@ -590,18 +608,15 @@ class Run:
             self._troubles.note("compaction", f"run {self.id} stays JSON Lines for now: {problem}")
 
     def _drain(self, timeout: float) -> bool:
-        """Wait until what calls have handed over is in the journal; False where that took too long."""
-        arrived = not isinstance(self._recorder, DeferredRecorder) or self._recorder.drain(timeout)
-        if not arrived:
-            self._troubles.note("intake", f"values did not arrive from their devices within {timeout:g} s")
-        return arrived
+        """Wait until what calls have handed over is in the journal; False when it was not in time, and comes later."""
+        return not isinstance(self._recorder, DeferredRecorder) or self._recorder.drain(timeout)
 
     def _dropped(self) -> dict[str, int]:
         """How many values were left out, by reason."""
         counts = self._troubles.counts
         return {reason: counts[reason] for reason in ("invalid", "finished", "intake", "media") if counts[reason]}
 
-    def _make_report(self) -> DeliveryReport:
+    def _make_report(self, *, targets: bool = True) -> DeliveryReport:
         dropped = self._dropped()
         local = TargetReport(
             "local",
@@ -612,7 +627,7 @@ class Run:
             # What went wrong at a target is said by the target.
             last_error=self._troubles.last_of("journal", *dropped) if dropped or self._journal.unwritten else None,
         )
-        reports = [] if self._forked else self._delivery.reports()
+        reports = self._delivery.reports() if targets and not self._forked else []
         return DeliveryReport({"local": local, **{report.target: report for report in reports}}, self._status)
 
     def __enter__(self) -> Self:
@@ -724,7 +739,7 @@ class NullRun(Run):
 
         return artifact if isinstance(artifact, ArtifactRef) else ArtifactRef(_text(artifact, "unnamed"))
 
-    def flush(self, timeout: float | None = None) -> DeliveryReport:  # noqa: ARG002 - the run's signature
+    def flush(self, timeout: float | None = None, *, local: bool = False) -> DeliveryReport:  # noqa: ARG002 - the run's
         """Nothing waits."""
         return DeliveryReport({}, self._status)
 

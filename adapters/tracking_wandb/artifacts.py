@@ -16,7 +16,7 @@ from tracking_wandb.names import artifact_alias, artifact_name, artifact_type
 from tracking_wandb.plain import OWN, plain_metadata
 
 if TYPE_CHECKING:
-    from tracking_core.values import ArtifactRef
+    from tracking_core.values import ArtifactRef, Record
 
 MAX_METADATA = 100
 """Keys that W&B takes in the metadata of an artifact."""
@@ -120,20 +120,23 @@ class Uploads:
         self._state = state
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._failures: list[tuple[str, BaseException]] = []
+        self._failures: list[tuple[str, BaseException, tuple[str, int] | None]] = []
         self._unsent: tuple[str, BaseException] | None = None
 
-    def watch(self, name: str, artifact: Any, copies: Path | None, record: list[Any] | None) -> None:
+    def watch(self, name: str, artifact: Any, copies: Path | None, record: Record | None) -> None:
         """Watch an artifact; keep the error when the server will not have it.
 
         Args:
             name: Its name, for the error.
             artifact: The client's artifact.
             copies: A folder that is removed when the server has it.
-            record: Writer and number of its record in the journal.
+            record: Its record in the journal. One that had failed before is not kept as on its way: it stays failed
+                until the run is finished.
         """
-        if record is not None:
-            self._state.setdefault("uploads", []).append(record)
+        number = None if record is None else (record.writer, record.seq)
+        kept = None if record is None or record.again else [record.writer, record.seq]
+        if kept is not None:
+            self._state.setdefault("uploads", []).append(kept)
 
         def wait() -> None:
             try:
@@ -141,12 +144,12 @@ class Uploads:
             except BaseException as error:  # noqa: BLE001 - raised where somebody asks
                 # When wandb-core is gone, or done with the run, the client stops waiting: that says nothing.
                 if not is_gone(error):
-                    self._fail(name, error, record)
+                    self._fail(name, error, number)
             else:
                 if copies is not None:
                     shutil.rmtree(copies, ignore_errors=True)
-                if record is not None:
-                    self._state["uploads"].remove(record)
+                if kept is not None:
+                    self._state["uploads"].remove(kept)
 
         thread = threading.Thread(target=wait, name=f"wandb: upload of {name[:60]}", daemon=True)
         with self._lock:
@@ -163,21 +166,27 @@ class Uploads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
-    def _fail(self, name: str, error: BaseException, record: list[Any] | None) -> None:
+    def _fail(self, name: str, error: BaseException, number: tuple[str, int] | None) -> None:
         with self._lock:
-            self._failures.append((name, error))
+            self._failures.append((name, error, number))
             if is_unreachable(error):
-                # Its record stays among those on their way: opening the run again sends it once more.
                 self._unsent = (name, error)
-            elif record is not None:
-                self._state["uploads"].remove(record)
 
     @property
     def unsent(self) -> tuple[str, BaseException] | None:
         """The last upload that failed for a reason that may pass, and what it was; None when there is none."""
         return self._unsent
 
-    def failure(self) -> tuple[str, BaseException] | None:
-        """The next upload that failed, once; None when there is none."""
+    def failure(self) -> tuple[str, BaseException, tuple[str, int] | None] | None:
+        """The next upload that failed, once; None when there is none.
+
+        From then on it is not on its way any more, unless the reason may pass: then opening the run again sends it.
+        """
         with self._lock:
-            return self._failures.pop(0) if self._failures else None
+            if not self._failures:
+                return None
+            name, error, number = self._failures.pop(0)
+        waiting: list[list[Any]] = self._state.get("uploads", [])
+        if number is not None and list(number) in waiting and not is_unreachable(error):
+            waiting.remove(list(number))
+        return name, error, number

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking_wandb.client import quiet
-from tracking_wandb.rows import ROUND, SEQ, WRITER
+from tracking_wandb.rows import AGAIN, ROUND, SEQ, WRITER
 
 _WINDOW = 1000
 _PATIENCE = (0.0, 0.1, 0.2, 0.5, 1.0)
@@ -40,7 +40,8 @@ class ServerHistory:
 
         The rows are read from the end. Records of one writer go out in order, so the last row of a writer tells. Of a
         writer that started before all those with rows near the end, what it sent had arrived before theirs. One that
-        started later and has no row there is looked for further back: its rows are there, or never arrived.
+        started later and has no row there is looked for further back: its rows are there, or never arrived. What was
+        sent again behind others tells nothing of these.
 
         Args:
             sent: By writer, the highest number that was sent in this round when the state of the run was last kept.
@@ -63,7 +64,7 @@ class ServerHistory:
                 start = max(0, end - _WINDOW)
                 for row in run.scan_history(min_step=start, max_step=end, page_size=_WINDOW):
                     seq, writer = row.get(SEQ), row.get(WRITER)
-                    if isinstance(seq, (int, float)) and isinstance(writer, str):
+                    if isinstance(seq, (int, float)) and isinstance(writer, str) and not row.get(AGAIN):
                         if int(row.get(ROUND) or 0) == round_:
                             found[writer] = max(found.get(writer, 0), int(seq))
                         else:
@@ -71,6 +72,20 @@ class ServerHistory:
                 end = start
         earlier = {writer: seq for writer, seq in sent.items() if found and writer < min(found)}
         return {**before, **earlier, **found}
+
+    def sent_again(self, *, round_: int = 0) -> set[tuple[str, int]]:
+        """Writer and number of the records that had failed before, and whose rows have come on request since.
+
+        Args:
+            round_: The round that is asked about, the latest there is.
+
+        Raises:
+            Exception: Whatever the client raises when the server does not answer.
+        """
+        keys = [AGAIN, SEQ, WRITER, *([ROUND] if round_ else [])]
+        with quiet(self._wandb):
+            rows = self.run().scan_history(keys=keys, page_size=_WINDOW)
+            return {(row[WRITER], int(row[SEQ])) for row in rows if int(row.get(ROUND) or 0) == round_}
 
     def await_rows(self, last_step: int, seconds: float) -> int | None:
         """Wait until the server has all rows up to the client's step `last_step`.

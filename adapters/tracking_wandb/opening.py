@@ -45,6 +45,7 @@ class Session:
         confirmed: By writer, the highest sequence number the backend has; None where the cursor is to be trusted.
         replaced: Folders of earlier openings that this one replaces once records are delivered again.
         have: By writer, the highest sequence number of a row at the server; its rows up to there are not sent again.
+        again: Writer and number of rows at the server that had failed at first; None until somebody asks.
     """
 
     wandb: Any
@@ -59,6 +60,7 @@ class Session:
     confirmed: dict[str, int] | None = None
     replaced: list[Path] = field(default_factory=list[Path])
     have: dict[str, int] = field(default_factory=dict[str, int])
+    again: set[tuple[str, int]] | None = None
 
     @property
     def log(self) -> Path:

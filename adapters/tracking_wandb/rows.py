@@ -16,6 +16,7 @@ Keys with an underscore in front are hidden by W&B. Every row may have:
 | `_tracking_axis` | the key of the row's axis; a row without it is on the axis `step` |
 | `_tracking_seq`, `_tracking_writer` | the record of the journal that it came from |
 | `_tracking_round` | the round it was given in, from 1; a row without it is of round 0 (see `RunInfo.round`) |
+| `_tracking_again` | 1 when the record had failed before, and came behind others on request |
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tracking_wandb.names import artifact_key, fits_artifact, is_cut, media_key,
 
 MAIN_AXIS = "step"
 TIMESTAMP, AXIS = "_timestamp", "_tracking_axis"
-SEQ, WRITER, ROUND = "_tracking_seq", "_tracking_writer", "_tracking_round"
+SEQ, WRITER, ROUND, AGAIN = "_tracking_seq", "_tracking_writer", "_tracking_round", "_tracking_again"
 _INT64 = 2**63
 
 
@@ -91,6 +92,8 @@ class Rows:
             row[SEQ], row[WRITER] = record.seq, record.writer
             if self._round:
                 row[ROUND] = self._round
+            if record.again:
+                row[AGAIN] = 1
         return row
 
     def repeat(self) -> None:

@@ -63,6 +63,7 @@ class WandbTracker:
         self._own: dict[str, Any] = dict(self._config.pop(OWN, None) or {})
         self._summary: dict[str, Any] = {}
         self._record: Record | None = None
+        self._overwritten: dict[str, Any] = {}
         self._closed = False
         self._ending: ending.Ending | None = None
         self._gone: BaseException | None = None
@@ -272,7 +273,7 @@ class WandbTracker:
             )
             self._run.log_artifact(built, aliases=sent_aliases or None)
         if self._session.mode == "online":
-            self._uploads.watch(name, built, copies, None if record is None else [record.writer, record.seq])
+            self._uploads.watch(name, built, copies, record)
         return ArtifactRef(name, type, aliases=tuple(aliases))
 
     def use_artifact(self, artifact: str | ArtifactRef) -> ArtifactRef:
@@ -309,7 +310,7 @@ class WandbTracker:
             except Exception as error:
                 raise BatchInterrupted(taken) from error
             sent[record.writer] = max(sent.get(record.writer, 0), record.seq)
-            if record.kind not in _ROW_KINDS and self._session.mode == "online":
+            if record.kind not in _ROW_KINDS and not record.again and self._session.mode == "online":
                 recovery.sent(self._session.info.state, record)
 
     def flush(self) -> None:
@@ -322,6 +323,9 @@ class WandbTracker:
             Rejected: An artifact that was logged before could not be uploaded.
         """
         with self._talking():
+            if self._overwritten:
+                self._run.summary.update(self._overwritten)
+                self._overwritten.clear()
             # Rows of an earlier opening stand in the log of that one.
             if self._rows_sent and writes_soon(self._wandb) and not self._tail.await_row(self._last_step, _NUDGE_AFTER):
                 # Seen once in many thousands: what was written last stays in memory until something else is written.
@@ -383,11 +387,14 @@ class WandbTracker:
                 hidden=hidden,
                 record=self._record,
             )
+            late = self._record is not None and self._record.again
+            if late or self._overwritten:
+                self._keep_summary(row, late=late)
             self._run.log(row)
             self._rows_sent += 1
 
     def _deliver(self, record: Record) -> None:
-        if record.kind in _ROW_KINDS and record.seq <= self._session.have.get(record.writer, -1):
+        if record.kind in _ROW_KINDS and self._has(record):
             return
         with self._lock:
             self._record = record
@@ -395,6 +402,39 @@ class WandbTracker:
                 replay(record, cast("Any", self))
             finally:
                 self._record = None
+
+    def _has(self, record: Record) -> bool:
+        """Whether W&B has the row of a record.
+
+        Raises:
+            RetryLater: The server does not say.
+        """
+        session = self._session
+        if not record.again:
+            return record.seq <= session.have.get(record.writer, -1)
+        if session.again is None:
+            session.again = set()
+            if session.mode == "online":
+                try:
+                    session.again = session.history().sent_again(round_=session.info.round)
+                except Exception as error:
+                    session.again = None
+                    raise RetryLater(
+                        f"wandb: the server does not say which rows of the run {session.info.id!r} it has "
+                        f"({type(error).__name__}: {str(error)[:200]})"
+                    ) from error
+        return (record.writer, record.seq) in session.again
+
+    def _keep_summary(self, row: Mapping[str, Any], *, late: bool) -> None:
+        """A row that comes late must not be what the summary says: W&B takes the last one that it is given."""
+        if not late:
+            for key in self._overwritten.keys() & row.keys():
+                del self._overwritten[key]
+            return
+        now = dict(self._run.summary)
+        for key in row.keys() - self._overwritten.keys():
+            if isinstance(now.get(key), (bool, int, float, str)):
+                self._overwritten[key] = now[key]
 
     @contextmanager
     def _talking(self) -> Generator[None]:
@@ -420,10 +460,10 @@ class WandbTracker:
         failed = self._uploads.failure()
         if failed is None:
             return
-        name, error = failed
+        name, error, record = failed
         if is_unreachable(error):
             raise self._unsent(name, error) from error
-        raise Rejected(f"W&B could not store it: {error}", key=name) from error
+        raise Rejected(f"W&B could not store it: {error}", key=name, record=record) from error
 
     def _unsent(self, name: str, error: BaseException) -> RetryLater:
         return RetryLater(

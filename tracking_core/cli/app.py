@@ -113,16 +113,24 @@ def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
 @click.option("--to", "to", multiple=True, metavar="TARGET", help="Deliver to this target; may be given several times.")
 @click.option("--all", "every", is_flag=True, help="Deliver all runs of the store.")
 @click.option("--follow", metavar="ROOT", help="Deliver all runs under ROOT as they grow, until interrupted.")
+@click.option("--failed", is_flag=True, help="Send again what the targets refused or failed on, too.")
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def sync(
-    runs: tuple[str, ...], to: tuple[str, ...], every: bool, follow: str | None, root: str | None, as_json: bool
+    runs: tuple[str, ...],
+    to: tuple[str, ...],
+    every: bool,
+    follow: str | None,
+    failed: bool,
+    root: str | None,
+    as_json: bool,
 ) -> None:
     """Deliver what the targets of RUNs have not had yet, or bring whole runs to other targets.
 
     Without --to the targets are those that each run was started with; a run that was imported or unpacked needs --to.
     Interrupted and repeated, it goes on where it stopped. With --follow it runs beside trainings that cannot reach
-    their backends, on another machine perhaps. Ends with 1 when something did not arrive, and with 130 after Ctrl-C.
+    their backends, on another machine perhaps. Records that a target refused or failed on are not sent again without
+    --failed. Ends with 1 when something did not arrive, and with 130 after Ctrl-C.
     """
     from tracking_core.cli import sync as syncing
     from tracking_core.cli.output import print_json
@@ -132,10 +140,12 @@ def sync(
         raise click.UsageError("name runs, or give --all, or --follow ROOT")
     if follow is not None and (as_json or root is not None):
         raise click.UsageError("--follow takes the root by itself, and prints no JSON")
+    if follow is not None and failed:
+        raise click.UsageError("--failed is for runs that are named, or --all")
     try:
         if follow is not None:
             syncing.follow_until_interrupted(follow, to)
-        result = syncing.sync(runs, to, root)
+        result = syncing.sync(runs, to, root, failed=failed)
     except (TrackingError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

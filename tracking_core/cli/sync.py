@@ -34,13 +34,14 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
 
 
-def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[str, Any]:
+def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None, *, failed: bool = False) -> dict[str, Any]:
     """Deliver runs.
 
     Args:
         run_ids: Identities of the runs; () takes all.
         to: Targets; () takes those that each run was started with.
         root: Root of the store; None takes what is set.
+        failed: Whether to send again what the targets refused or failed on.
 
     Returns:
         For each run a report for each target. When all are taken, a run that somebody else delivers to is passed over,
@@ -58,7 +59,7 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None) -> dict[
         try:
             targets, troubles = _targets_of(record, to)
             if targets or (run_ids and not troubles):
-                results.append(_sync_one(record, targets, troubles, anew=bool(run_ids)))
+                results.append(_sync_one(record, targets, troubles, anew=bool(run_ids), failed=failed))
             elif troubles:
                 # Of a run that was named this is no success.
                 results.append(_passed(record, troubles, ok=not run_ids))
@@ -81,7 +82,9 @@ def _passed(record: RunRecord, troubles: list[str], *, ok: bool) -> dict[str, An
     return {"run": record.id, "status": record.status, "targets": [], "troubles": troubles, "ok": ok}
 
 
-def _sync_one(record: RunRecord, targets: Sequence[Target], troubles: list[str], *, anew: bool) -> dict[str, Any]:
+def _sync_one(
+    record: RunRecord, targets: Sequence[Target], troubles: list[str], *, anew: bool, failed: bool
+) -> dict[str, Any]:
     with progress_bar(f"run {record.id}") as advance:
         reports = sync_run(
             record.dir,
@@ -90,6 +93,7 @@ def _sync_one(record: RunRecord, targets: Sequence[Target], troubles: list[str],
             anew=anew,
             note=lambda reason, message, error: troubles.append(message),  # noqa: ARG005 - said in words
             progress=advance,
+            failed=failed,
         )
     return {
         "run": record.id,
@@ -237,7 +241,11 @@ def _describe_one(result: dict[str, Any]) -> list[str]:
         for key in ("pending", "failed", "skipped"):
             if report[key]:
                 text += f", {report[key]} {key}"
-        text += f" ({report['last_error']})" if report["last_error"] and not report["ok"] else ""
+        notes = [report["last_error"]] if report["last_error"] and not report["ok"] else []
+        if report["recoverable"]:
+            notes.append(f"`tracking sync --failed` sends {report['recoverable']} that failed again")
+        text += f" ({'; '.join(notes)})" if notes else ""
         # A backend may say anything.
         lines.append(shown(text))
-    return lines
+    # What is not about one report, and would be said nowhere else.
+    return lines + [shown(line) for line in result["troubles"] if "only the count is known" in line]

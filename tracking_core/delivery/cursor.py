@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery.failed import Failed
 from tracking_core.delivery.places import cursor_path
 from tracking_core.delivery.selection import Had
 from tracking_core.errors import SettingsError
@@ -54,6 +55,8 @@ class Cursor:
         given: What it was given in earlier rounds.
         kept: What it had in earlier generations under other filters, and keeps.
         before: `counts` of what does not stand at the target any more, or was left out and given later.
+        failed: The numbers of the records that it failed on, as far as there was room for them.
+        stuck: What it has been failing on for a while, if that may pass: (writer, number, since when).
     """
 
     path: Path | None
@@ -70,6 +73,8 @@ class Cursor:
     given: list[Had] = field(default_factory=list[Had])
     kept: list[Had] = field(default_factory=list[Had])
     before: dict[str, int] = field(default_factory=dict[str, int])
+    failed: Failed = field(default_factory=Failed)
+    stuck: tuple[str, int, float] | None = None
 
     @classmethod
     def load(cls, directory: Path, target: Target, *, ask: bool = False) -> Cursor:
@@ -104,6 +109,8 @@ class Cursor:
             cursor.truncated = [str(writer) for writer in content.get("truncated", ())]
             cursor.before = {key: _count(value) for key, value in content.get("before", {}).items()}
             cursor.given, cursor.kept = _read_had(content.get("given", ())), _read_had(content.get("kept", ()))
+            # Of what failed before numbers were kept, only the count is known.
+            cursor.failed, cursor.stuck = Failed.read(content.get("failed")), _read_stuck(content.get("stuck"))
         except FileNotFoundError:
             return cursor
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -126,6 +133,9 @@ class Cursor:
             self.writers = {}
             self.round += 1
             self.before["skipped"] = self.counts.get("skipped", 0)
+            # What failed comes again by itself.
+            self.before["failed"] = self.counts.get("failed", 0)
+            self.failed = Failed()
 
     def begin_generation(self, *, filters: Mapping[str, str]) -> None:
         """Record everything anew, in place of what was superseded.
@@ -141,19 +151,40 @@ class Cursor:
         if self.state:
             self.replaced.append(self.state)
         self.writers, self.state, self.status = {}, {}, None
+        self.failed, self.stuck = Failed(), None
         self.before = dict(self.counts)
 
     def forget_given(self) -> None:
         """The backend has nothing of this run: what it was given is given again."""
         self.kept, self.given = _joined([*self.kept, *self.given]), []
-        self.before = dict(self.counts)
+        # What failed is not sent again by itself.
+        self.before = {**self.counts, "failed": self.counts.get("failed", 0) - self.failed.total}
 
     def count(self, outcome: str) -> int:
         """How many of the records that count at the target now came to be "delivered", "failed" or "skipped"."""
         return self.counts.get(outcome, 0) - self.before.get(outcome, 0)
 
+    def waited(self, writer: str, seq: int) -> float:
+        """For how many seconds a record has been failing, earlier sessions included; the first time it is noted."""
+        if self.stuck is None or self.stuck[:2] != (writer, seq):
+            self.stuck = (writer, seq, round(time.time(), 3))
+        return max(0.0, time.time() - self.stuck[2])
+
+    def take_off(self, arrived: Iterable[tuple[str, int, str]]) -> None:
+        """Records that had failed did not after all.
+
+        Args:
+            arrived: (writer, number, what became of them instead: "delivered", "skipped" or "superseded").
+        """
+        for writer, seq, outcome in arrived:
+            if self.failed.discard(writer, seq):
+                self.counts["failed"] = max(0, self.counts.get("failed", 0) - 1)
+                if outcome in {"delivered", "skipped"}:
+                    self.counts[outcome] = self.counts.get(outcome, 0) + 1
+
     def _had(self) -> Had:
-        return Had(self.filters, {writer: position.seq for writer, position in self.writers.items()})
+        reached = {writer: position.seq for writer, position in self.writers.items()}
+        return Had(self.filters, reached, self.failed.copy())
 
     def save(self, positions: Mapping[str, Position]) -> None:
         """Move to new positions and write them down, with state and counts.
@@ -180,9 +211,11 @@ class Cursor:
             "replaced": self.replaced,
             "truncated": self.truncated,
             "round": self.round,
-            "given": [{"filters": one.filters, "writers": one.writers} for one in self.given],
+            "given": [_had_as_json(one) for one in self.given],
             "before": self.before,
-            "kept": [{"filters": one.filters, "writers": one.writers} for one in self.kept],
+            "kept": [_had_as_json(one) for one in self.kept],
+            "failed": self.failed.as_json(),
+            "stuck": self.stuck,
         }
         self.path.parent.mkdir(exist_ok=True)
         replace_file(self.path, dump_json(content))
@@ -204,9 +237,22 @@ def _read_had(entries: Iterable[Mapping[str, Any]]) -> list[Had]:
         Had(
             {str(key): str(value) for key, value in entry["filters"].items()},
             {writer: _count(seq) for writer, seq in entry["writers"].items()},
+            Failed.read(entry.get("failed")),
         )
         for entry in entries
     ]
+
+
+def _had_as_json(one: Had) -> dict[str, Any]:
+    return {"filters": one.filters, "writers": one.writers, "failed": one.failed.as_json()}
+
+
+def _read_stuck(value: Any) -> tuple[str, int, float] | None:
+    try:
+        writer, seq, since = value
+        return str(writer), int(seq), float(since)
+    except (TypeError, ValueError):
+        return None
 
 
 def _joined(entries: Iterable[Had]) -> list[Had]:
@@ -215,8 +261,9 @@ def _joined(entries: Iterable[Had]) -> list[Had]:
     for one in entries:
         same = next((other for other in found if other.filters == one.filters), None)
         if same is None:
-            found.append(Had(one.filters, dict(one.writers)))
+            found.append(Had(one.filters, dict(one.writers), one.failed))
             continue
+        failed = same.failed.besides(one.failed, same.writers, one.writers)
         writers = {w: max(same.writers.get(w, 0), one.writers.get(w, 0)) for w in {**same.writers, **one.writers}}
-        found[found.index(same)] = Had(same.filters, writers)
+        found[found.index(same)] = Had(same.filters, writers, failed)
     return found

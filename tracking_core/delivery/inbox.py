@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.delivery.cursor import Cursor, Position
+from tracking_core.delivery.failed import Failed
 from tracking_core.errors import StoreError
 from tracking_core.journal import Event, JournalReader, Place, Superseded, Truncation
 from tracking_core.journal.events import RECORD_KINDS
@@ -214,9 +215,13 @@ class Inbox:
     Args:
         directory: The run directory.
         cursor: How far the target has come.
+        only: The numbers that are given out; None for all.
     """
 
-    def __init__(self, directory: Path, cursor: Cursor) -> None:
+    def __init__(self, directory: Path, cursor: Cursor, *, only: Failed | None = None) -> None:
+        self._only = only
+        self.superseded: list[tuple[str, int]] = []
+        """Writer and number of what would be given out, but was taken back."""
         self._reader = JournalReader(directory)
         self._writers: dict[str, _Writer] = {}
         self._cursor = cursor
@@ -260,6 +265,8 @@ class Inbox:
             # What is taken back is for the worker to see, while no batch of it is under way.
             self._sift(self._superseded.look(files))
         for writer, reader in self._reader.writers.items():
+            if self._only is not None and self._only.first(writer) is None:
+                continue
             if writer not in self._writers:
                 position = self._cursor.writers.get(writer, Position())
                 self._writers[writer] = _Writer(self._reader.directory, reader, position)
@@ -271,7 +278,19 @@ class Inbox:
         if event.kind == "environment" and live is not None:
             self.environment.update(event.fields.get("environment", {}))
             self.has_environment = True
+        if self._only is None:
+            return live
+        if not self._only.has(event.writer, event.seq):
+            return None
+        if live is None:
+            self.superseded.append((event.writer, event.seq))
         return live
+
+    @classmethod
+    def of_failed(cls, directory: Path, failed: Failed) -> Inbox:
+        """One that gives out what failed, and nothing else."""
+        before = {writer: Position(first - 1) for writer, _, _ in failed if (first := failed.first(writer)) is not None}
+        return cls(directory, Cursor(None, writers=before), only=failed.copy())
 
     def _sift(self, truncations: list[Truncation]) -> None:
         """Let go of what was superseded just now."""

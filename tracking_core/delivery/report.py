@@ -15,12 +15,13 @@ class TargetReport:
         delivered: Records that the backend took (for "local": that are in the journal).
         pending: Records that wait; they stay in the journal.
         dropped: Values that could not be taken in, and are nowhere (only for "local").
-        failed: Records that the backend refused or failed on, and that will not be tried again.
+        failed: Records that the backend refused or failed on, and that are not tried again by themselves.
         skipped: Records that the target's filters leave out, or that the backend has no place for.
         last_error: The last thing that went wrong, or None.
         lag: For how many seconds the oldest pending record has waited.
         abandoned: Whether the backend was given up on while it was finishing, or failed to: it may not have kept what
             it took. Opening the run again, or `tracking sync`, tells, and sends it again.
+        recoverable: How many records that failed, in this session or before, `tracking sync --failed` would send again.
     """
 
     target: str
@@ -32,6 +33,7 @@ class TargetReport:
     last_error: str | None = None
     lag: float = 0.0
     abandoned: bool = False
+    recoverable: int = 0
 
     @property
     def ok(self) -> bool:
@@ -42,9 +44,18 @@ class TargetReport:
         counts = ("pending", "dropped", "failed", "skipped")
         parts = [f"{self.delivered} delivered"]
         parts += [f"{getattr(self, name)} {name}" for name in counts if getattr(self, name)]
-        return f"{self.target}: {', '.join(parts)}" + (
-            f" ({self.last_error})" if self.last_error and not self.ok else ""
-        )
+        notes = [self.last_error] if self.last_error and not self.ok else []
+        if self.recoverable:
+            notes.append(self.advice)
+        return f"{self.target}: {', '.join(parts)}" + (f" ({'; '.join(notes)})" if notes else "")
+
+    @property
+    def advice(self) -> str:
+        """What to do about records that failed; "" where there are none that could be sent again."""
+        if not self.recoverable:
+            return ""
+        what = "what failed" if self.recoverable == self.failed else f"{self.recoverable} that failed"
+        return f"`tracking sync --failed` sends {what} again"
 
 
 @dataclass(frozen=True, slots=True)

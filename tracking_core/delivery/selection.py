@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tracking_core.delivery.failed import Failed
 from tracking_core.journal import Event
 from tracking_core.targets import Target, passes
 from tracking_core.values import Record
@@ -18,14 +19,17 @@ class Had:
     Args:
         filters: The filters.
         writers: Writer → every event up to this number was given, as far as the filters let it through.
+        failed: Those of them that it failed on, and so has not.
     """
 
     filters: Mapping[str, str]
     writers: Mapping[str, int] = field(default_factory=dict[str, int])
+    failed: Failed = field(default_factory=Failed)
 
     def has(self, writer: str, seq: int, kind: str, name: str | None, step: int | None) -> bool:
         """Whether a value was given."""
-        return seq <= self.writers.get(writer, 0) and passes(self.filters, kind, name, step)
+        reached = seq <= self.writers.get(writer, 0) and not self.failed.has(writer, seq)
+        return reached and passes(self.filters, kind, name, step)
 
 
 @dataclass(frozen=True, slots=True)

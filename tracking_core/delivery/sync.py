@@ -26,6 +26,7 @@ def sync_run(
     note: Callable[[str, str, BaseException | None], None],
     progress: Callable[[str, int], None] = lambda label, done: None,  # noqa: ARG005 - nobody needs to see it
     anew: bool = True,
+    failed: bool = False,
 ) -> list[TargetReport]:
     """Deliver what the targets of a run have not had yet.
 
@@ -37,6 +38,7 @@ def sync_run(
         progress: Called with (target, records done with) as it goes.
         anew: Whether a target is opened that lacks nothing, as far as the run directory tells: the backend may say
             that it lacks something all the same.
+        failed: Whether to send again what failed before, after what is new.
 
     Returns:
         What became of the records, target by target.
@@ -47,11 +49,12 @@ def sync_run(
     reports: list[TargetReport] = []
     held: list[LeaseHeldError] = []
     for target in targets:
-        if not anew and not lacks(directory, target, status):
+        again = failed and bool(Cursor.load(directory, target).failed)
+        if not anew and not again and not lacks(directory, target, status):
             reports.append(TargetReport(str(target)))
             continue
         try:
-            reports.append(_sync_target(directory, target, status, note, progress))
+            reports.append(_sync_target(directory, target, status, note, progress, failed=failed))
         except LeaseHeldError as error:
             held.append(error)
             waiting = Inbox(directory, Cursor.load(directory, target, ask=True)).waiting()
@@ -68,7 +71,16 @@ def _sync_target(
     status: str,
     note: Callable[[str, str, BaseException | None], None],
     progress: Callable[[str, int], None],
+    *,
+    failed: bool,
 ) -> TargetReport:
+    if failed:
+        cursor = Cursor.load(directory, target)
+        unknown = cursor.count("failed") - cursor.failed.total
+        if unknown > 0:
+            note("failed", f"{target}: of {unknown} records that failed only the count is known", None)
+        if not cursor.failed and cursor.opened and not Inbox(directory, cursor).waiting():
+            return TargetReport(str(target))
     deadline = time.monotonic() + PATIENCE
 
     def pause(seconds: float) -> bool:
@@ -82,8 +94,12 @@ def _sync_target(
             while worker.deliver(final=over):
                 progress(str(target), worker.progress)
             worker.commit()
+            while failed and worker.pending() == 0 and worker.deliver_failed(final=over):
+                progress(str(target), worker.progress)
             if over and worker.pending() == 0:
                 worker.close(*closing(status))
+            else:
+                worker.commit()
     finally:
         # Neither finished nor thrown away: the next one goes on from the cursor. After Ctrl-C nothing is committed that
         # the backend may have taken in part: it is as if the process had been killed, but for the lease.

@@ -257,12 +257,19 @@ class InlineDelivery:
         self, directory: Path, destinations: Sequence[Destination], note: Note, on_open: Callable[[], None]
     ) -> None:
         self._workers = [
-            TargetWorker(directory, destination, pause=self._no_pause, note=note) for destination in destinations
+            TargetWorker(directory, destination, pause=self._no_pause, note=note, comes_back=True)
+            for destination in destinations
         ]
+        self._on_open = on_open
         self._busy = False
         for worker in self._workers:
-            if worker.open(wait=0.0):
-                on_open()
+            self._is_open(worker)
+
+    def _is_open(self, worker: TargetWorker) -> bool:
+        """Whether a target is open; one that could not be opened for a while is tried again."""
+        if worker.tracker is None and worker.open(wait=0.0):
+            self._on_open()
+        return worker.tracker is not None
 
     @staticmethod
     def _no_pause(seconds: float) -> bool:  # noqa: ARG004 - the worker's signature
@@ -276,14 +283,18 @@ class InlineDelivery:
         self._busy = True
         try:
             for worker in self._workers:
-                while worker.tracker is not None and worker.deliver():
+                while self._is_open(worker) and worker.deliver():
                     pass
         finally:
             self._busy = False
 
     def await_open(self, timeout: float) -> list[str]:  # noqa: ARG002 - as ThreadDelivery has it
         """Why targets that are not open, are not."""
-        return [f"{worker.destination.label} {worker.failure}" for worker in self._workers if worker.failure]
+        return [
+            f"{worker.destination.label} {worker.failure or worker.last_error or 'is not open yet'}"
+            for worker in self._workers
+            if worker.tracker is None
+        ]
 
     def tracker(self, label: str, timeout: float = 60.0) -> Any:  # noqa: ARG002 - as ThreadDelivery has it
         """The open tracker of a target, by label or adapter name; None when there is none."""
@@ -307,6 +318,8 @@ class InlineDelivery:
         self.flush(timeout)
         for worker in self._workers:
             worker.close(status, error)
+            # One that could not be opened yet holds it still.
+            worker.release()
 
     def reports(self) -> list[TargetReport]:
         """What became of the records, target by target."""

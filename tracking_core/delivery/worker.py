@@ -12,10 +12,12 @@ from typing import Any, cast
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.described import current_config, run_info
 from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.later import FACTS, LaterFacts
 from tracking_core.delivery.lease import Lease
 from tracking_core.delivery.places import take
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.selection import Selection
+from tracking_core.delivery.transient import Verdict, judge
 from tracking_core.errors import (
     AdapterError,
     BatchInterrupted,
@@ -44,7 +46,9 @@ COMMIT_INTERVAL = 1.0
 ENVIRONMENT_WAIT = 3.0
 """Seconds that opening a backend waits for what the run records of where it runs, such as the git commit."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
-_OPENING_TRIES = 3
+_OPENING_TRIES, _CONFIRMING_TRIES, _AGAIN_TRIES = 3, 8, 3
+STUCK = 600.0
+"""Seconds that a record may hold up those behind it with what may pass, if the backend takes those."""
 BREAKER = 10
 """Failures in a row after which a target is left alone for a while: what comes then stays in the journal, and is not
 counted as failed."""
@@ -83,6 +87,7 @@ class TargetWorker:
         note: Called with (reason, message, error) for what goes wrong.
         clock: Monotonic seconds.
         waits_for_lease: Whether to wait for another who delivers to the target; if not, `open` raises.
+        comes_back: Whether `open` is called again when `pause` said no, so that the target is not given up then.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class TargetWorker:
         note: Note,
         clock: Callable[[], float] = time.monotonic,
         waits_for_lease: bool = True,
+        comes_back: bool = False,
     ) -> None:
         self.directory = directory
         self.destination = destination
@@ -112,10 +118,13 @@ class TargetWorker:
         self.note = note
         self._clock = clock
         self._waits_for_lease = waits_for_lease
+        self._comes_back = comes_back
         self._adapter: Adapter | None = None
         self._fallbacks: set[str] = set()
         self._session = {"delivered": 0, "failed": 0, "skipped": 0}
         self._uncommitted = 0
+        self._arrived: list[tuple[str, int, str]] = []
+        """What had failed before, and did not this time: (writer, number, what became of it)."""
         self._committed_at = clock()
         self._lease: Lease | None = None
         self._selection = Selection(destination.target)
@@ -140,15 +149,16 @@ class TargetWorker:
         Raises:
             LeaseHeldError: Another delivers to it, and this worker does not wait for that.
         """
-        if self.tracker is not None or self.failure is not None:
+        if self.tracker is not None or self.failure is not None or self._clock() < self._open_until:
             return self.tracker is not None
         if self.destination.tracker is not None:
+            self._confirmed = getattr(self.destination.tracker, "confirmed", None)
             self.tracker = self.destination.tracker
         else:
             self._open_adapter(wait)
         if self.tracker is None:
             return False
-        confirmed: Any = getattr(self.tracker, "confirmed", None)
+        confirmed = self._confirmed
         if isinstance(confirmed, Mapping):
             arrived: Mapping[str, int] = getattr(self.tracker, "arrived", confirmed)
             if self.inbox.holds_superseded(dict(arrived)) and self._replaces is not None:
@@ -170,6 +180,7 @@ class TargetWorker:
             said = "; ".join(map(str, cast("list[Any]", remarks)))
             self.note("opening", f"{self.destination.label}: {said}", None)
         self.opened = True
+        self._broken = False
         self.progress += 1
         self._commit()
         return True
@@ -181,36 +192,47 @@ class TargetWorker:
         self.inbox.pull()
         while not self.inbox.has_environment and self._clock() < deadline and self._pause(0.02):
             self.inbox.pull()
-        tries = 0
+        tries = failures = 0
         while True:
             try:
                 self._adapter = self.destination.adapter()
                 assert self._adapter is not None
                 self._take_lease()
                 self._agree()
-                self.tracker = self._adapter.open(self.destination.target, self._run_info())
+                tracker = self._adapter.open(self.destination.target, self._run_info())
+                # Here, since a backend that is asked may not answer.
+                self._confirmed = getattr(tracker, "confirmed", None)
+                self.tracker = tracker
             except (RetryLater, LeaseHeldError) as error:
                 if isinstance(error, LeaseHeldError) and not self._waits_for_lease:
                     raise
                 self._trouble("retry", f"cannot be opened yet: {error}", error)
-                after = getattr(error, "after", None)
+                after = judge(error).after
                 delay = after if after is not None else self._backoff(tries)
             except (AdapterError, SettingsError) as error:
                 self._give_up(f"cannot be opened: {error}", error)
                 return
             except BaseException as error:  # noqa: BLE001 - a backend may raise anything; it must not reach the loop
                 _raise_if_for_training(error)
-                tries += 1
-                if tries >= _OPENING_TRIES or not isinstance(error, Exception):
+                verdict = judge(error)
+                passes = verdict.kind == "transient"
+                # What passes is waited for as long as the run goes on.
+                failures += not passes
+                if failures >= _OPENING_TRIES or not isinstance(error, Exception):
                     self._give_up(f"cannot be opened: {brief(error)}", error)
                     return
-                self._trouble("open", f"cannot be opened: {brief(error)}; trying again", error)
-                delay = self._backoff(tries)
+                self._trouble(
+                    "retry" if passes else "open", f"cannot be opened yet: {brief(error)}; trying again", error
+                )
+                delay = verdict.after if verdict.after is not None else self._backoff(tries)
             else:
                 return
             tries += 1
             if not self._pause(delay):
-                self._give_up("was not open yet when the run ended", None)
+                if self._comes_back:
+                    self._open_until = self._clock() + delay
+                else:
+                    self._give_up("was not open yet when the run ended", None)
                 return
 
     def _take_lease(self) -> None:
@@ -266,8 +288,24 @@ class TargetWorker:
         """Remember which truncations were taken care of."""
         known = {*self.cursor.truncated, *(one.by for one in self.inbox.taken_back)}
         self.cursor.truncated = sorted(known)
+        failed = self.cursor.failed
+        if any(one.reaches({writer: failed.last(writer) for writer in one.cuts}) for one in self.inbox.taken_back):
+            self._forget_superseded()
         self.inbox.taken_back.clear()
         self.inbox.has_delivered = False
+
+    def _forget_superseded(self) -> None:
+        """Of what failed, what the run took back since does not count any more."""
+        inbox = Inbox.of_failed(self.directory, self.cursor.failed)
+        while True:
+            inbox.pull()
+            self.cursor.take_off((*one, "superseded") for one in inbox.superseded)
+            inbox.superseded.clear()
+            events = inbox.take(BATCH)
+            if not events:
+                return
+            for event in events:
+                inbox.done(event)
 
     def _go_back(self) -> bool:
         """Take care of a truncation that came while the target is open; False when it is not open any more."""
@@ -343,6 +381,7 @@ class TargetWorker:
             # What was read just now may be another run's.
             return 0
         before = self.progress
+        self._final = final
         self._deliver(events)
         if self._clock() - self._committed_at >= COMMIT_INTERVAL:
             self._commit()
@@ -373,63 +412,105 @@ class TargetWorker:
             self._trouble("finish", f"could not be finished before it was opened again: {brief(error)}", error)
         self._reopen()
 
+    def deliver_failed(self, *, final: bool = False) -> int:
+        """Send one batch of what failed before once more; what fails again stays failed.
+
+        What arrives is taken off the failed at the next `commit` or `close`, when the backend has confirmed it.
+
+        Args:
+            final: Whether the writers will write no more.
+
+        Returns:
+            How many records were done with; 0 when there are no more, or the backend is not to be asked for now.
+        """
+        if self.tracker is None or self._broken or self._clock() < self._open_until:
+            return 0
+        if self._failed is None:
+            self._failed = Inbox.of_failed(self.directory, self.cursor.failed)
+        self._failed.pull(final=final)
+        self._arrived += [(*one, "superseded") for one in self._failed.superseded]
+        self._failed.superseded.clear()
+        before = self.progress
+        self._again = True
+        try:
+            self._deliver(self._failed.take(BATCH))
+        finally:
+            self._again = False
+        return self.progress - before
+
     def _deliver(self, events: Sequence[Event]) -> None:
         batch: list[tuple[Event, Record]] = []
         for event in events:
+            if not self._again and self.cursor.failed.has(event.writer, event.seq):
+                # It stands behind what the backend has confirmed, and comes by again; it is sent on request alone.
+                self.inbox.done(event)
+                self.progress += 1
+                continue
             if not self._wanted(event):
                 self._done(event, "skipped")
                 continue
             try:
-                record = self._selection.of(to_record(event, self.directory))
+                record = self._record(event)
+                if not record.data and self._again:
+                    # Later ones say all of it otherwise.
+                    self._done(event, "skipped")
+                else:
+                    batch.append((event, record))
             except JournalError as error:
-                self._trouble("failed", str(error), error)
-                self._done(event, "failed")
-                continue
-            batch.append((event, record))
-        if self._supports("deliver"):
-            self._deliver_batch(batch)
-        else:
-            for event, record in batch:
-                if not self._one(event, record):
+                if judge(error).kind == "transient" and not self._is_stuck(event):
+                    # It is there, but cannot be read now; what stands before it goes first.
+                    if self._send_all(batch):
+                        self._wait(error, judge(error))
                     return
+                self._fail(event, error, str(error))
+        self._send_all(batch)
 
-    def _deliver_batch(self, batch: list[tuple[Event, Record]]) -> None:
-        deliver: Any = getattr(self.tracker, "deliver", None)
-        while batch:
-            try:
-                deliver([record for _, record in batch])
-                taken, cause = len(batch), None
-            except BatchInterrupted as error:
-                taken, cause = error.taken, error.__cause__ or error
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
-                _raise_if_for_training(error)
-                taken, cause = 0, error
-            for event, _ in batch[:taken]:
-                self._done(event, "delivered")
-            batch = batch[taken:]
-            if cause is None:
-                return
-            if not batch or not self._after_error(batch[0][0], cause):
-                return
-            if self.inbox.is_done(batch[0][0]):
-                batch = batch[1:]
+    def _record(self, event: Event) -> Record:
+        record = self._selection.of(to_record(event, self.directory))
+        if not self._again:
+            return record
+        if record.kind in FACTS:
+            if self._later is None:
+                self._later = LaterFacts(self.directory, read_run(self.directory).get("forks", ()))
+            record = replace(record, data=self._later.left_of(record))
+        return replace(record, again=True)
 
-    def _one(self, event: Event, record: Record) -> bool:
-        """Deliver one record; False when the worker was told to stop in between."""
-        assert self.tracker is not None
-        while True:
-            try:
-                replay(record, self.tracker, on_fallback=self._on_fallback)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
-                _raise_if_for_training(error)
-                if not self._after_error(event, error):
-                    return False
-                if self.inbox.is_done(event):
-                    return True
-            else:
+    def _send_all(self, batch: list[tuple[Event, Record]]) -> bool:
+        """Send records in order; False when the worker is to stop in between."""
+        whole = self._supports("deliver")
+        at = 0
+        while at < len(batch):
+            part = batch[at:] if whole else batch[at : at + 1]
+            taken, error = self._send([record for _, record in part])
+            for event, _ in part[:taken]:
                 self._retries = 0
                 self._done(event, "delivered")
-                return True
+            at += taken
+            if error is None or at == len(batch):
+                continue
+            if not self._after_error(batch[at][0], error):
+                return False
+            while at < len(batch) and self._source.is_done(batch[at][0]):
+                at += 1
+        return True
+
+    def _send(self, records: Sequence[Record]) -> tuple[int, BaseException | None]:
+        """Give records to the tracker; how many it took, and what stopped it."""
+        assert self.tracker is not None
+        try:
+            if self._supports("deliver"):
+                deliver: Any = getattr(self.tracker, "deliver", None)
+                deliver(records)
+            else:
+                for record in records:
+                    replay(record, self.tracker, on_fallback=self._on_fallback)
+        except BatchInterrupted as error:
+            taken = error.taken if self._supports("deliver") else 0
+            return max(0, min(taken, len(records))), error.__cause__ or error
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+            _raise_if_for_training(error)
+            return 0, error
+        return len(records), None
 
     _retries = 0
     _failures = 0
@@ -438,32 +519,39 @@ class TargetWorker:
     _anew = False
     _strayed = False
     _renewed = False
+    _final = False
+    _again = False
+    _failed: Inbox | None = None
+    _later: LaterFacts | None = None
+    _confirmed: Any = None
+    _stuck: tuple[str, int] | None = None
+    _stuck_at = 0.0
+    _looks = 0
+
+    @property
+    def _source(self) -> Inbox:
+        """Where the records come from that are being delivered."""
+        return self._failed if self._again and self._failed is not None else self.inbox
 
     def _reopen(self) -> bool:
         """Open the backend again, and go on after what it has confirmed."""
         self.tracker = None
         self.inbox = Inbox(self.directory, self.cursor)
-        if not self.open(wait=0.0):
-            return False
-        self._broken = False
-        return True
+        self._failed = None
+        self._arrived.clear()
+        return self.open(wait=0.0)
 
     def _after_error(self, event: Event, error: BaseException) -> bool:
         """Decide about a record that failed: wait and try again, or count it and go on. False means stop."""
-        if isinstance(error, RetryLater):
-            self._trouble("retry", f"asks to retry later: {error}", error)
-            delay = error.after if error.after is not None else self._backoff(self._retries)
-            self._retries += 1
-            if getattr(self.tracker, "broken", False) is True:
-                # Asking this tracker again is of no use: the next round opens a new one.
-                self._pause(delay)
-                self._broken = True
-                return False
-            return self._pause(delay)
+        verdict = judge(error)
+        if verdict.kind == "transient":
+            return self._after_transient(event, error, verdict)
         self._retries = 0
-        if not isinstance(error, Rejected):
+        if verdict.kind == "failed":
             self._failures += 1
             if self._failures >= BREAKER:
+                if self._failures > BREAKER + 1 and self._takes_others(event):
+                    return True
                 wait = self._backoff(self._failures - BREAKER)
                 self._open_until = self._clock() + wait
                 self._trouble(
@@ -472,10 +560,113 @@ class TargetWorker:
                     error,
                 )
                 return False
-        what = "refused" if isinstance(error, Rejected) else "failed on"
-        self._trouble("failed", f"{what} a {event.kind} record (seq {event.seq}): {brief(error)}", error)
-        self._done(event, "failed")
+        self._fail(event, error)
         return True
+
+    def _after_transient(self, event: Event, error: BaseException, verdict: Verdict) -> bool:
+        if self._again and self._retries >= _AGAIN_TRIES:
+            # It has failed already: nobody has to wait for it.
+            self._retries = 0
+            self._fail(event, error)
+            return True
+        if getattr(self.tracker, "broken", False) is True:
+            # Asking this tracker again is of no use: the next round opens a new one.
+            self._broken = True
+            stuck = self._is_stuck(event)
+            self._looks += 1
+            if stuck and self._looks > _OPENING_TRIES:
+                # The backend could be opened again and again, and broke at this record each time.
+                self._fail(event, error)
+            self._wait(error, verdict)
+            return False
+        if self._is_stuck(event) and self._takes_others(event):
+            return True
+        return self._wait(error, verdict)
+
+    def _wait(self, error: BaseException, verdict: Verdict) -> bool:
+        """Wait until a record may be tried again; False when the worker is to stop."""
+        if isinstance(error, RetryLater):
+            self._trouble("retry", f"asks to retry later: {error}", error)
+        else:
+            self._trouble("retry", f"takes nothing for now, and is tried again: {brief(error)}", error)
+        delay = verdict.after if verdict.after is not None else self._backoff(self._retries)
+        self._retries += 1
+        return self._pause(delay)
+
+    def _is_stuck(self, event: Event) -> bool:
+        """Whether a record has held up the others for too long."""
+        if self._again:
+            return False
+        key = (event.writer, event.seq)
+        if self._stuck != key:
+            self._stuck, self._looks = key, 0
+            self._stuck_at = self._clock() - self.cursor.waited(*key)
+        return self._clock() - self._stuck_at >= STUCK
+
+    def _takes_others(self, stuck: Event) -> bool:
+        """Whether the backend takes what stands behind a record, but still not that: then it has failed.
+
+        It is not enough that others are taken, since it may have come back just then: so it is tried once more. Each
+        may take as long as the backend takes to say no: so it is looked less and less often, and then at more of them.
+        """
+        self._looks += 1
+        if self._looks & (self._looks - 1):
+            return False
+        source = self._source
+        source.pull(final=self._final)
+        events = source.take(BATCH)
+        if not events or (events[0].writer, events[0].seq) != (stuck.writer, stuck.seq) or source.taken_back:
+            return False
+        behind = events[1 : 1 + self._looks]
+        before = [stuck]
+        for number, event in enumerate(behind):
+            if self._broken or (number and not self._pause(0.0)):
+                return False
+            if not self._again and self.cursor.failed.has(event.writer, event.seq):
+                continue
+            if not self._wanted(event):
+                self._done(event, "skipped")
+            elif self._try(event) is None:
+                break
+            else:
+                before.append(event)
+        else:
+            return False
+        # One that merely keeps what it is given has not answered.
+        if not self._answers():
+            return False
+        for event in before:
+            error = self._try(event)
+            if error is not None and not self._broken:
+                self._fail(event, error)
+        return True
+
+    def _try(self, event: Event) -> BaseException | None:
+        """Send one record; what came of it, None when it was taken."""
+        try:
+            _, error = self._send([self._record(event)])
+        except JournalError as problem:
+            return problem
+        if error is None:
+            self._done(event, "delivered")
+        self._broken = getattr(self.tracker, "broken", False) is True
+        return error
+
+    def _answers(self) -> bool:
+        flush: Any = getattr(self.tracker, "flush", None)
+        try:
+            if flush is not None and self._supports("flush"):
+                flush()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this target alone
+            _raise_if_for_training(error)
+            return False
+        return True
+
+    def _fail(self, event: Event, error: BaseException, message: str | None = None) -> None:
+        what = "refused" if isinstance(error, Rejected) else "failed on"
+        said = message or f"{what} a {event.kind} record (seq {event.seq}): {brief(error)}"
+        self._trouble("failed", said, error)
+        self._done(event, "failed")
 
     def _wanted(self, event: Event) -> bool:
         kind = event.kind
@@ -499,24 +690,46 @@ class TargetWorker:
 
     def _done(self, event: Event, outcome: str) -> None:
         if outcome == "delivered":
-            self._failures = 0
-        self.inbox.done(event)
+            self._failures = self._looks = 0
+        if self._stuck == (event.writer, event.seq):
+            self._stuck = self.cursor.stuck = None
+        self._source.done(event)
         self._session[outcome] += 1
-        self.cursor.counts[outcome] = self.cursor.counts.get(outcome, 0) + 1
+        if self._again:
+            if outcome != "failed":
+                self._arrived.append((event.writer, event.seq, outcome))
+        else:
+            self._count(event, outcome)
         self._uncommitted += 1
         self.progress += 1
+
+    def _count(self, event: Event, outcome: str) -> None:
+        counts = self.cursor.counts
+        counts[outcome] = counts.get(outcome, 0) + 1
+        if outcome == "failed" and not self.cursor.failed.add(event.writer, event.seq) and not self._beyond:
+            self._beyond = True
+            self._trouble(
+                "failed",
+                "failed on so many records here and there that the numbers of further ones are not kept; they are "
+                "counted alone",
+                None,
+            )
+
+    _beyond = False
 
     # ------------------------------------------------------------------ committing and closing
 
     def commit(self) -> None:
         """Let the backend make durable what it has, and write the cursor."""
-        if self._uncommitted:
+        if self._uncommitted or self._arrived or self.cursor.stuck is not None:
             self._commit()
 
     def _commit(self) -> None:
         self._committed_at = self._clock()
         if self.tracker is None or not self._flushed() or not self._is_there():
             return
+        self.cursor.take_off(self._arrived)
+        self._arrived.clear()
         try:
             self.cursor.save(self.inbox.positions())
             self._uncommitted = 0
@@ -534,39 +747,84 @@ class TargetWorker:
             _raise_if_for_training(error)
             self._trouble("commit", f"could not confirm what it has: {brief(error)}", error)
             if isinstance(error, Rejected):
-                self._refused_after_all()
+                self._refused_after_all(error)
+            self._unconfirmed = judge(error)
             return False
+        self._unconfirmed = None
         return True
 
-    def _refused_after_all(self) -> None:
+    _unconfirmed: Verdict | None = None
+
+    def _flushed_at_last(self) -> bool:
+        """As `_flushed`, with patience: nobody will ask later."""
+        tries = refused = 0
+        while tries < _CONFIRMING_TRIES:
+            if self._flushed():
+                return True
+            verdict = self._unconfirmed
+            if verdict is not None and verdict.kind == "rejected" and refused < BATCH:
+                # That was one record; of the others it says nothing.
+                refused += 1
+                continue
+            tries += 1
+            if verdict is None or verdict.kind != "transient":
+                return False
+            if not self._pause(verdict.after if verdict.after is not None else self._backoff(tries - 1)):
+                return False
+        return False
+
+    def _refused_after_all(self, error: Rejected) -> None:
         """Count a record as failed that was taken before."""
-        for counts in (self._session, self.cursor.counts):
+        known = len(self._arrived)
+        self._arrived = [one for one in self._arrived if one[:2] != error.record]
+        again = len(self._arrived) < known
+        for counts in (self._session,) if again else (self._session, self.cursor.counts):
             if counts.get("delivered", 0) > 0:
                 counts["delivered"] -= 1
                 counts["failed"] = counts.get("failed", 0) + 1
+        if error.record is not None:
+            self.cursor.failed.add(*error.record)
 
     def close(self, status: str, error: str | None) -> None:
         """Finish the backend and write the last cursor."""
         if self.tracker is None:
             return
-        confirmed = self._flushed()
+        confirmed = self._flushed_at_last()
+        if not confirmed and self._unconfirmed is not None and self._unconfirmed.kind == "transient":
+            self.abandoned = True
         try:
-            call(self.tracker.finish, status, error=error)
+            self._finish(status, error)
             self.cursor.status = status
         except BaseException as problem:  # noqa: BLE001 - whatever it is, it concerns this target alone
             # It may not have what it took after all; opening it again tells.
             confirmed, self.abandoned = False, True
             self._trouble("finish", f"could not be finished: {brief(problem)}", problem)
-        # What was not confirmed is sent again when the run is opened again: the cursor must not pass over it.
-        try:
-            if self._is_there():
-                self.cursor.save(self.inbox.positions() if confirmed else {})
-        except OSError as problem:
-            self._trouble("commit", f"could not write its cursor: {brief(problem)}", problem)
+        # What was not confirmed is sent again when the run is opened again: the cursor stays where it was, and what the
+        # adapter keeps with it.
+        if confirmed and self._is_there():
+            self.cursor.take_off(self._arrived)
+            try:
+                self.cursor.save(self.inbox.positions())
+            except OSError as problem:
+                self._trouble("commit", f"could not write its cursor: {brief(problem)}", problem)
         self._uncommitted = 0
         self.release()
         self.tracker = None
         self.progress += 1
+
+    def _finish(self, status: str, error: str | None) -> None:
+        assert self.tracker is not None
+        for _ in range(BATCH):
+            try:
+                call(self.tracker.finish, status, error=error)
+            except Rejected as problem:
+                if problem.record is None:
+                    raise
+                # That was one record, and it is finished but for that: a second call says what else there is.
+                self._trouble("failed", f"refused what it had taken: {brief(problem)}", problem)
+                self._refused_after_all(problem)
+            else:
+                return
 
     def report(self) -> TargetReport:
         """What became of the records of this session."""
@@ -579,6 +837,7 @@ class TargetWorker:
             last_error=self.last_error,
             lag=self.inbox.lag(),
             abandoned=self.abandoned,
+            recoverable=self.cursor.failed.total if self.cursor.path is not None else 0,
         )
 
     def pending(self) -> int:

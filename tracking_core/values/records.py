@@ -23,6 +23,7 @@ class Record:
             text, figure: `{"name": str, "value": Histogram | Table | …}`. artifact: `{"artifact": {path: Path},
             "name", "type", "metadata", "aliases", "version", "digest"}`. use_artifact: `{"artifact": str}`.
             config and summary: the mapping itself. alert: `{"title", "text", "level"}`. finish: `{"status", "error"}`.
+        again: Whether it failed before and is sent again on request: later numbers of its writer have arrived since.
     """
 
     kind: str
@@ -32,3 +33,4 @@ class Record:
     step: int | None = None
     axis: str = "step"
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    again: bool = False

@@ -83,7 +83,11 @@ def _check_delivery(run: RunLook, target: DeliveryLook, name: str, again: str) -
         found.append(Finding("warning", f"{name}: {count} records have not reached {target.target}{never}", remedy))
     if target.failed:
         message = f"{name}: {target.target} refused or failed on {target.failed} records"
-        found.append(Finding("warning", message, "the run store has them; the run's warnings said why"))
+        found.append(
+            Finding(
+                "warning", message, f"the run store has them, and `tracking sync {run.id} --failed` sends them again"
+            )
+        )
     return found
 
 
