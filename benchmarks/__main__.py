@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import call_cost, continue_cost, drain, jax_cost, kill_loss, loop_overhead, start_cost, store_read
+from benchmarks import (
+    call_cost,
+    continue_cost,
+    drain,
+    jax_cost,
+    kill_loss,
+    loop_overhead,
+    number_cost,
+    start_cost,
+    store_read,
+)
 from benchmarks.machine import save
 
 
@@ -12,7 +22,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; the median over them is shown")
     rounds = parser.parse_args().rounds
-    for module in (call_cost, start_cost, continue_cost, jax_cost, loop_overhead, drain, kill_loss, store_read):
+    for module in (
+        call_cost,
+        number_cost,
+        start_cost,
+        continue_cost,
+        jax_cost,
+        loop_overhead,
+        drain,
+        kill_loss,
+        store_read,
+    ):
         results = module.measure(rounds)
         print(module.table(results))
         print()

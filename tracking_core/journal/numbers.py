@@ -24,15 +24,12 @@ class Numbers:
 
     def __init__(self) -> None:
         self.held: dict[int, Ticket] = {}
-        """Tickets by number, in the order in which they were taken: of events that are not done with."""
+        """Tickets by number, in the order in which they were taken: of events that are not done with. Whoever is done
+        with one takes it out."""
         tickets = zip(count())
         # `zip` gives its own tuple out again once nobody has it: kept here, it never does, and each ticket is new.
         self._zero = next(tickets)
         self.take = map(self.held.setdefault, count(1), tickets).__next__
-
-    def done(self, ticket: Ticket) -> None:
-        """Say that an event is written, or will never be."""
-        self.held.pop(ticket[0], None)
 
     def passed(self, number: int) -> bool:
         """Whether every event up to a number is done with."""

@@ -70,7 +70,7 @@ class JournalWriter:
         self.unwritten = 0
         """How many events could not be written."""
         self._numbers = Numbers()
-        self._take = self._numbers.take
+        self._take, self._held = self._numbers.take, self._numbers.held
         self._low = 1
         self._appender: DeferredAppender | None = None
         self._deferred: DeferredAppender | None = None
@@ -141,7 +141,7 @@ class JournalWriter:
         deferred, over = self._deferred, True
         try:
             # No further than this event, which is not done with.
-            low, held = self._low, self._numbers.held
+            low, held = self._low, self._held
             while low < seq and low not in held:
                 low += 1
             self._low = low
@@ -176,15 +176,15 @@ class JournalWriter:
         self.reclaim()
         deadline = monotonic() + patience
         # Other threads may be in the middle of a call.
-        while self._numbers.held and monotonic() < deadline:
+        while self._held and monotonic() < deadline:
             sleep(0.01)
-        for ticket in tuple(self._numbers.held.values()):
+        for ticket in tuple(self._held.values()):
             self.give_up(ticket)
 
     def settle(self) -> None:
         """Tell readers what will not come, if nothing is written after it that would; they wait for it otherwise."""
         self.reclaim()
-        if self._given_up and not self._numbers.held and not self.closed:
+        if self._given_up and not self._held and not self.closed:
             self._given_up = False
             self.mark()
 
@@ -280,7 +280,7 @@ class JournalWriter:
         """An event is written, or lost for good."""
         if self._reserved:
             self._reserved.pop(ticket[0], None)
-        self._numbers.done(ticket)
+        self._held.pop(ticket[0], None)
 
     def mark(self) -> None:
         """Write an event without content, for the sake of its `low`."""
