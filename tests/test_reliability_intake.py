@@ -196,7 +196,9 @@ def campaign(examples):
     record.records()
     record.summary()
     events = journal_events(run.dir)
-    assert max(event["low"] for event in events) == max(event["seq"] for event in events) + 1
+    # A long journal is in a part by now, whose rows stand for whole lines.
+    lows = [event["low"] for event in events if "low" in event]
+    assert max(lows) == max(event["seq"] for event in events) + 1
 
 
 def test_whatever_object_comes(troubles):
