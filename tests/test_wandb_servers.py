@@ -21,6 +21,7 @@ from tracking_core.delivery.sync import sync_run
 from tracking_core.plugins import find_adapter
 from tracking_core.targets import parse_target
 from tracking_wandb import places
+from tracking_wandb.offline_log import read_offline_run
 
 KEY = "0123456789" * 4
 
@@ -256,6 +257,15 @@ def test_spellings_of_one_place(monkeypatch):
     assert (
         place("wandb") == place("wandb://stub/moons?base_url=https://own.example") == "https://own.example/stub/moons"
     )
+
+
+@pytest.mark.parametrize("target", ["wandb:moons", "wandb:stub/moons", "wandb://stub/moons"])
+def test_what_stands_behind_the_name_is_no_path(server, target):
+    with tracking.start_run("p", run_id="colon", root="runs", backends=f"{target}?mode=offline") as run:
+        run.log_scalars({"x": 1.0}, step=0)
+    (log,) = Path("client").rglob("run-colon.wandb")
+    found = read_offline_run(log)
+    assert (found.project, found.entity) == ("moons", "stub" if "stub" in target else None)
 
 
 def test_other_places_are_others(monkeypatch, tmp_path):

@@ -49,6 +49,7 @@ def tracking_adapter() -> AdapterInfo:
         options=OPTION_HELP,
         extra="tracking-core[wandb]",
         requires=("wandb",),
+        local_path=False,
         guarantee="rows once: online the server is compared with, offline the run is written anew",
         replaces="beside",
         description="Weights & Biases, online or offline",

@@ -18,7 +18,7 @@ def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Ca
         has_said: Whether a warning had a text in it.
     """
     parts: list[str] = []
-    waits = False
+    waits = again = False
     for report in reports:
         if report.ok:
             continue
@@ -34,9 +34,13 @@ def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Ca
         reason = report.last_error
         parts.append(" and ".join(found) + (f" ({reason})" if reason and not has_said(reason) else ""))
         waits = waits or (report.target not in {"local", "mirror"} and bool(report.pending or report.abandoned))
+        again = again or report.recoverable > 0
     if not parts:
         return ""
-    return "at the end, " + ", ".join(parts) + (f"; `{_command(directory)}` delivers what waits" if waits else "")
+    command = _command(directory)
+    remedies = [f"`{command}` delivers what waits"] if waits else []
+    remedies += [f"`{command} --failed` sends again what failed"] if again else []
+    return "at the end, " + "; ".join([", ".join(parts), *remedies])
 
 
 def _command(directory: Path) -> str:
