@@ -609,6 +609,7 @@ def test_what_a_backend_says_does_no_harm():
         "failed": 0,
         "skipped": 0,
         "last_error": "\x1b[31mno\nway",
+        "recoverable": 0,
         "ok": False,
     }
     [line] = describe({"runs": [{"run": "r", "targets": [report], "troubles": []}]})

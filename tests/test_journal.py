@@ -464,6 +464,8 @@ def test_reading_while_writing(writer):
     def write():
         for count in range(2000):
             writer.append("scalars", {"axis": "step", "step": 0, "values": {"x": count}})
+        # On a busy machine appends may have been deferred.
+        writer.drain(60)
         done.set()
 
     thread = threading.Thread(target=write)

@@ -674,7 +674,9 @@ def test_cursors_of_places_that_stay_go_along_and_are_not_ahead(bucket, server, 
     there = f"tensorboard:s3://{bucket.name}/tb"
     program = TRAINING.replace('backends="local"', f'backends="tensorboard:./tb,{there}"')
     process = start(program, tmp_path, **settings(bucket, server))
-    found = until(lambda: [key for key in bucket.listed(PREFIX) if "/cursors/" in key], "a cursor")
+    found = until(
+        lambda: [key for key in bucket.listed(PREFIX) if "/cursors/" in key and key.endswith(".json")], "a cursor"
+    )
     # Some more rounds.
     for line in process.stdout:
         if int(line.split()[0]) > 400:

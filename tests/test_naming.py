@@ -7,7 +7,7 @@ import re
 import string
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from tracking_core.naming import ARTIFACT_NAMES, FILE_NAMES, Encoding, printable
@@ -181,6 +181,7 @@ def test_what_is_no_encoded_name_is_refused(text):
         FILE_NAMES.decode(text)
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.text(alphabet="~abcdef0123456789_xz", max_size=12))
 def test_decoding_raises_nothing_but_value_errors(text):
     try:

@@ -515,10 +515,10 @@ def test_an_artifact_that_cannot_be_stored_is_told_once(server, start):
     data = {"artifact": {"a": b"a"}, "name": "unwelcome", "type": "file", "metadata": {}, "aliases": []}
     tracker.deliver([Record("artifact", 1, "w1", 0.0, data=data)])
     tracker._uploads.join(10)
-    # It is not on its way any more: opening the run again does not send it again.
-    assert state["uploads"] == []
     with pytest.raises(tracking.Rejected, match="unwelcome"):
         tracker.flush()
+    # It is not on its way any more: opening the run again does not send it again.
+    assert state["uploads"] == []
     server.heal()
     tracker.flush()
     tracker.finish()

@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from typing import IO, TypedDict
 
@@ -276,8 +277,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.stdout is not None:
         process.stdout.close()
     # Even a killed process may be held up by a file system that does not answer.
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        # Somebody has to ask after it once it is gone.
+        threading.Thread(target=process.wait, name="tracking-git", daemon=True).start()
 
 
 def _environment() -> dict[str, str]:

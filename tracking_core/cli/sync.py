@@ -208,8 +208,8 @@ def _recorded(record: RunRecord) -> list[Target]:
     for text in record.targets:
         with contextlib.suppress(SettingsError):
             target = parse_target(text, origin="run.json")
-            # The label of a tracker that was passed as an object is not in canonical form.
-            if str(target) == text and target.name not in {"local", "none"}:
+            # The label of a tracker that was passed as an object is the name of its class.
+            if text.startswith(target.name) and "#" not in text and target.name not in {"local", "none"}:
                 found.append(target)
     return found
 

@@ -89,14 +89,18 @@ def _check(target: Target, timeout: float) -> list[Finding]:
         install = adapter.info.extra or " ".join(missing)
         return [Finding("error", f"{name}: {', '.join(missing)} is not installed", f"pip install '{install}'")]
     place = absolute_target(target) if adapter.info.local_path else target
+    refused: list[Finding] = []
     try:
         refuse_secrets(target, origin=target.origin)
         bounded(lambda: adapter.check_target(replace(place, named=True)), timeout)
     except TimeoutError as error:
         return [Finding("error", f"{name}: checking the target gives {error}")]
     except SettingsError as error:
-        return [Finding("error", str(error), "no run starts with it")]
+        refused = [Finding("error", str(error), "no run starts with it")]
     found = [Finding(one.level, f"{name}: {one.message}", one.remedy) for one in _diagnose(adapter, target, timeout)]
+    if not any(one.level == "error" for one in found):
+        # What the diagnosis finds wrong says the same, and more.
+        found = refused + found
     if target.name == "local" and target.filters:
         remedy = "leave the filters out; they are for other targets"
         found.append(Finding("warning", f"{name}: the local store keeps everything, whatever is filtered", remedy))
