@@ -88,8 +88,8 @@ def test_a_run_is_continued_under_another_way_to_write_its_target(rec, first, se
 
 def test_a_session_counts_its_own_when_a_deliverer_dies(rec, troubles):
     """What the cursor says then is more: the place had records in an earlier session, under another name."""
-    record(SHORT, range(3), delivery="process")
-    run = tracking.start_run("p", root="runs", backends=LONG, run_id="r", resume="must")
+    record(LONG, range(3), delivery="process")
+    run = tracking.start_run("p", root="runs", backends=SHORT, run_id="r", resume="must")
     run.log_scalars({"x": 3.0}, step=3)
     assert run.flush(60)["rec"].delivered == 1
     process = deliverer.deliverer().process
