@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.values import ArtifactFile
-from tracking_wandb.failures import is_gone
+from tracking_wandb.failures import is_gone, is_unreachable
 from tracking_wandb.names import artifact_alias, artifact_name, artifact_type
 from tracking_wandb.plain import OWN, plain_metadata
 
@@ -121,6 +121,8 @@ class Uploads:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._failures: list[tuple[str, BaseException, tuple[str, int] | None]] = []
+        self.given_up: tuple[str, BaseException] | None = None
+        """Name and error of one that the client gave up while the server was away; it is still on its way."""
 
     def watch(self, name: str, artifact: Any, copies: Path | None, record: Record | None) -> None:
         """Watch an artifact; keep the error when the server will not have it.
@@ -142,7 +144,9 @@ class Uploads:
                 artifact.wait()
             except BaseException as error:  # noqa: BLE001 - raised where somebody asks
                 # When wandb-core is gone, or done with the run, the client stops waiting: that says nothing.
-                if not is_gone(error):
+                if is_unreachable(error) and not is_gone(error):
+                    self.given_up = (name, error)
+                elif not is_gone(error):
                     with self._lock:
                         self._failures.append((name, error, number))
             else:

@@ -348,6 +348,12 @@ class WandbTracker:
                 self._ending.begin(status, error, self._summary)
             self._ending.complete(self._last_step if self._rows_sent else None)
             self._raise_failed_upload()
+            if self._uploads.given_up is not None:
+                name, problem = self._uploads.given_up
+                raise RetryLater(
+                    f"wandb: {name!r} could not be uploaded ({type(problem).__name__}: {str(problem)[:200]}); opening "
+                    f"the run {self._session.info.id!r} again sends it"
+                ) from problem
 
     # ------------------------------------------------------------------ inside
 
