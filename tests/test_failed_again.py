@@ -625,8 +625,9 @@ def test_w_and_b_has_each_row_once_though_it_was_killed_on_the_way(server, tmp_p
     assert sorted(step for step, _, _ in at(server, "killed")) == list(range(40))
 
 
-def test_rows_that_came_late_do_not_hide_how_far_w_and_b_is(server, tmp_path, refusing):
+def test_rows_that_came_late_do_not_hide_how_far_w_and_b_is(server, tmp_path, refusing, monkeypatch):
     """The cursor is lost after rows came again: those at the end of the history have low numbers."""
+    monkeypatch.setattr("tracking_wandb.history._WINDOW", 2)
     directory = recorded(30, run_id="lost")
     bad = refusing(WandbTracker)
     bad.update({3, 4})
