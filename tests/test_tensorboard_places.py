@@ -130,10 +130,10 @@ def test_the_message_says_where_it_was_written(tmp_path, monkeypatch):
 
 def test_a_secret_in_the_place_of_a_value_is_not_repeated(monkeypatch):
     monkeypatch.setenv("MY_PASSWORD", "hunter2hunter2")
-    with pytest.raises(SettingsError, match=r"hparams=\[redacted\]: expected 'on' or 'off'") as raised:
+    with pytest.raises(SettingsError, match=r"hparams=\[redacted\]") as raised:
         tracking.start_run("p", backends="tensorboard:tb?hparams=hunter2hunter2", root="runs")
+    assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
-    assert raised.value.__suppress_context__
 
 
 def test_a_directory_that_nobody_may_write_to(tmp_path, monkeypatch):

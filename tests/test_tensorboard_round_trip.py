@@ -124,7 +124,7 @@ def test_everything_comes_back_of_a_run_that_was_continued(tmp_path):
     check(record, tracking.open_store("runs").run("r-1"))
 
 
-def test_everything_comes_back_of_several_files(tmp_path, monkeypatch):
+def test_everything_comes_back_of_several_files(tmp_path, monkeypatch, troubles):
     """Where the first file is gone from its cursor's sight, a second one is begun; each tells what its tags are."""
     with start() as run:
         log(run, 0, 2)
