@@ -96,7 +96,7 @@ def check_the_other_target(tmp_path, report):
 
 @pytest.mark.parametrize("mode", ["block", "block_opening"])
 def test_one_that_blocks_for_ever(tmp_path, place, train, sync, mode):
-    report = train(mode, timeout=1.0)
+    report = train(mode, timeout=6.0)
     check_the_other_target(tmp_path, report)
     blocked = report["faulty"]
     assert (blocked["delivered"], blocked["pending"]) == (0, ROWS)
@@ -107,7 +107,7 @@ def test_one_that_blocks_for_ever(tmp_path, place, train, sync, mode):
 
 def test_one_that_blocks_when_it_is_finished(tmp_path, place, train, sync):
     """It has taken every row, and may not have them after all: that it was not finished is said."""
-    report = train("block_finishing", timeout=1.0)
+    report = train("block_finishing", timeout=6.0)
     check_the_other_target(tmp_path, report)
     assert (report["faulty"]["delivered"], report["faulty"]["pending"]) == (ROWS, 0)
     assert "no progress" in report["faulty"]["last_error"]
@@ -185,7 +185,7 @@ def test_one_that_asks_to_retry_later(tmp_path, place, train):
 
 
 def test_one_that_always_asks_to_retry_later(tmp_path, place, train, sync):
-    report = train("later", timeout=1.0)
+    report = train("later", timeout=6.0)
     check_the_other_target(tmp_path, report)
     assert (report["faulty"]["delivered"], report["faulty"]["failed"], report["faulty"]["pending"]) == (0, 0, ROWS)
     assert "closed for today" in report["faulty"]["last_error"]
