@@ -491,7 +491,7 @@ def test_a_run_that_failed_in_its_training_is_completed_by_hand(tmp_path, refusi
             run.log_scalars({"x": float(step)}, step=step)
     report = run.finish()
     assert "`tracking sync --failed` sends what failed again" in str(report)
-    assert any("tracking sync --failed" in message for _, message, _ in troubles)
+    assert any(f"tracking sync {run.id} " in message and " --failed`" in message for _, message, _ in troubles)
     bad.clear()
     (result,) = sync(run.id, "--failed", "--root", "runs")
     assert result["ok"]
