@@ -6,6 +6,7 @@ handle a signal.
 
 import dis
 import functools
+import itertools
 import json
 import signal
 import sys
@@ -29,7 +30,19 @@ OPENED = "ignore::pytest.PytestUnraisableExceptionWarning"
 def _interruptible(code):
     """Offsets of the instructions behind which the interpreter looks for signals: calls, jumps back and beginnings."""
     names = ("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
-    return {one.offset for one in dis.get_instructions(code) if one.opname.startswith(names)}
+    found = list(dis.get_instructions(code))
+    # A signal counts as raised by the instruction behind which it was seen, and what is raised here by the next one:
+    # where that has another handler, as behind the last call in a `with`, no signal would be raised like this.
+    entries = dis._parse_exception_table(code)
+
+    def handler(offset):
+        return next((entry.target for entry in entries if entry.start <= offset < entry.end), None)
+
+    return {
+        one.offset
+        for one, after in itertools.pairwise(found)
+        if one.opname.startswith(names) and handler(one.offset) == handler(after.offset)
+    }
 
 
 class _Injector:
@@ -211,7 +224,6 @@ def test_signals_in_a_tight_loop_stop_no_target(tmp_path, rows):
 
 
 @pytest.mark.filterwarnings(OPENED)
-@pytest.mark.stress  # known to fail: a flush that is broken off may still stop a target of a thread
 def test_an_interrupted_flush_stops_no_target(tmp_path):
     fake = FakeTracker()
     run = tracking.start_run("p", root=tmp_path, backends=[fake], delivery="thread")
