@@ -274,6 +274,8 @@ def test_many_threads_lose_only_what_was_in_the_deleted_file(tmp_path, troubles)
         delete(tmp_path / "runs")
         until(lambda made=made: restored(run, made), "the directory was not begun anew")
         until(lambda round_=round_: len(lost(troubles)) > round_, "nothing was said")
+    begun = list(counts)
+    until(lambda: all(now > then + 1 for now, then in zip(counts, begun, strict=True)), "a thread does not go on")
     stop.set()
     for thread in threads:
         thread.join()

@@ -32,23 +32,32 @@ BIG = 900
 """MB that a file becomes."""
 
 
+#: Starts a command, and says at the end what memory it took and how it ended. What starts a process counts towards its
+#: peak, and this process may have grown large.
+LAUNCHER = """
+import os, sys
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(pid, 0)
+print(f"\\n{used.ru_maxrss} {os.waitstatus_to_exitcode(status)}")
+"""
+
+
 def peak(arguments, cwd, expected):
     """Run a command; returns what it said. It takes no more memory than it may, at any time."""
     path = os.pathsep.join([str(REPO), str(REPO / "adapters")])
-    process = subprocess.Popen(
-        arguments,
+    said = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", LAUNCHER, *arguments],
         cwd=cwd,
         env=environment(PYTHONPATH=path),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    said = process.stdout.read()
-    process.stdout.close()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == expected, said
-    assert used.ru_maxrss / 1024 < LIMIT, f"{used.ru_maxrss // 1024} MB: {said[-500:]}"
+        check=True,
+    ).stdout
+    said, _, last = said.rstrip("\n").rpartition("\n")
+    kilobytes, code = map(int, last.split())
+    assert code == expected, said
+    assert kilobytes / 1024 < LIMIT, f"{kilobytes // 1024} MB: {said[-500:]}"
     return said
 
 

@@ -169,6 +169,30 @@ def test_a_deliverer_that_needs_time_is_waited_for(adapter, monkeypatch):
     assert report.ok
 
 
+def test_a_deliverer_that_would_run_if_it_could_is_waited_for(adapter, monkeypatch):
+    """Silent because it does not get its turn, and not because it hangs: here one thread keeps all others waiting."""
+    monkeypatch.setattr(deliverer, "PATIENCE", 0.5)
+    adapter(
+        """
+        import sys
+
+        class Odd(FakeTracker):
+            def finish(self, status="finished", *, error=None):
+                before = sys.getswitchinterval()
+                sys.setswitchinterval(1000)
+                until = time.monotonic() + 3
+                while time.monotonic() < until:
+                    pass
+                sys.setswitchinterval(before)
+        """
+    )
+    run = tracking.start_run("p", root="runs", backends="odd")
+    log(run, 0, 3)
+    report = run.finish()
+    assert report["odd"].delivered == 3
+    assert report.ok
+
+
 def test_what_a_deliverer_said_before_it_died_is_passed_on(adapter, troubles):
     adapter(
         """

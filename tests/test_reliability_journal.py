@@ -451,13 +451,9 @@ def test_a_directory_that_is_deleted_under_the_run(troubles, delivery):
         run.log_scalars({"x": float(step)}, step=step)
     report = run.finish()
     assert not report.ok
-    assert report["local"].failed >= 100
-    assert {event["kind"] for event in journal_events(run.dir)} <= {
-        "segment",
-        "mark",
-        "config",
-        "environment",
-        "finish",
-    }
+    assert report["local"].failed >= 50
+    stored = [event["step"] for event in journal_events(run.dir) if event["kind"] == "scalars"]
+    assert stored == list(range(100 - len(stored), 100))
+    assert report["local"].failed >= 100 - len(stored)
     assert report["local"].delivered == len(journal_events(run.dir)) - 1
     assert "deleted" in report["local"].last_error

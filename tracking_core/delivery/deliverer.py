@@ -28,6 +28,8 @@ PATIENCE = 6.0
 that it lives."""
 GLANCE = 1.0
 """The same, for questions that a training asks on its way."""
+STARVED = 60.0
+"""Seconds that it may keep silent where it would run if a busy machine let it: its priority is the lowest."""
 
 
 class Listener(Protocol):
@@ -147,14 +149,23 @@ class Deliverer:
             if not self.send({**message, "id": number}):
                 return None
             while not self.gone or not answer.empty():
-                left = max(self._heard, asked) + silence - time.monotonic()
-                if left <= 0:
+                quiet = time.monotonic() - max(self._heard, asked)
+                if quiet >= silence and not (silence >= PATIENCE and quiet < STARVED and self._wants_to_run()):
                     return None
                 with contextlib.suppress(queue.Empty):
-                    return answer.get(timeout=left)
+                    return answer.get(timeout=max(silence - quiet, GLANCE / 4))
             return None
         finally:
             self._waiting.pop(number, None)
+
+    def _wants_to_run(self) -> bool:
+        """Whether a thread of the process waits for a processor, or has one; False where the system does not tell."""
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    if (task / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"R":
+                        return True
+        return False
 
     def _read_last_words(self) -> str:
         with contextlib.suppress(OSError, ValueError), self._stderr as file:
