@@ -155,6 +155,8 @@ run = tracking.start_run(
     "p", root=base / "runs", config=config, notes="started with password=" + canary,
     backends=["leaky", "shut", "tensorboard:" + str(base / "tb"), "wandb://?mode=offline"],
 )
+# Less patience at the end than the 60 s of a user.
+type(run).finish.__defaults__ = ("finished", 5.0)
 try:
     with run:
         for step in range(5):
