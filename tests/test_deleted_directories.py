@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from tracking_core.journal import JournalWriter
 from tracking_core.plugins import find_adapter
 from tracking_core.presence import Presence
 from tracking_core.store.verify import verify
+from tracking_tensorboard.testing import find_run, read_run
 
 WAIT = 60.0
 
@@ -254,6 +256,31 @@ def test_media_find_it_by_themselves(tmp_path, troubles, monkeypatch):
         record = tracking.open_store(tmp_path / delivery).run("r")
         assert (len(record.images("i")), len(record.tables("t"))) == (1, 1)
     assert {reason for reason, _, _ in troubles} <= {"directory", "delivery"}
+
+
+@pytest.mark.parametrize("delivery", ["thread", "inline", "process"])
+@pytest.mark.parametrize("what", ["run", "journal", "project"])
+def test_a_file_in_its_place_raises_nothing(tmp_path, troubles, what, delivery):
+    run = tracking.start_run("p", root=tmp_path / "runs", backends=f"tensorboard:{tmp_path / 'tb'}", delivery=delivery)
+    for step in range(5):
+        run.log_scalars({"x": 1.0}, step=step)
+    run.flush()
+    place = {"run": run.dir, "journal": run.dir / "journal", "project": run.dir.parent}[what]
+    while True:
+        delete(place)
+        # It may be begun anew in between.
+        with contextlib.suppress(IsADirectoryError):
+            place.write_text("no directory")
+            break
+    run.log({"x": 1.0, "t": tracking.Text("text")})
+    assert run.health.recorded >= 5
+    run.flush(2.0)
+    run.flush(local=True)
+    report = run.finish(timeout=3.0)
+    assert report["tensorboard"].delivered == 5
+    assert report["local"].failed >= 5
+    assert [row.step for row in read_run(find_run(tmp_path / "tb", run.id)).scalars] == list(range(5))
+    assert place.read_text() == "no directory"
 
 
 def test_many_threads_lose_only_what_was_in_the_deleted_file(tmp_path, troubles):

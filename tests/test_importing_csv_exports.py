@@ -147,6 +147,10 @@ def test_rows_that_cannot_be_read_are_counted(tmp_path):
         # A column of text that tells the rows of a step apart.
         "step,phase,loss\n1,train,0.5\n1,val,0.75\n2,train,0.25\n2,val,0.5\n",
         "step,rank,loss\n1,r0,0.5\n1,r1,0.75\n2,r0,0.25\n2,r1,0.5\n",
+        "run,step,loss\nr1,0,1\nr2,0,2\n",
+        # A column of numbers that does.
+        "seed,step,loss\n1,0,0.1\n1,1,0.2\n2,0,0.8\n2,1,0.9\n",
+        "id,epoch,step,value\n1,0,0,1\n2,0,0,2\n1,0,1,5\n2,0,1,6\n",
     ],
 )
 def test_what_only_looks_like_it_is_refused(tmp_path, text):
@@ -165,6 +169,10 @@ def test_what_only_looks_like_it_is_refused(tmp_path, text):
         ("step,loss,note\n1,0.5,a\n1,0.25,a\n2,1,a\n2,1,a\n", ["loss"]),
         ("step,loss,when\n1,0.5,mon\n1,0.25,tue\n2,1,wed\n2,1,thu\n", ["loss"]),
         ("step,loss,note\n1,0.5,\n1,0.25,restarted\n2,1,\n2,2,restarted\n", ["loss"]),
+        # A training that was restarted, and logged some steps again; one that logs a step in two rows.
+        ("step,epoch,loss\n1,0,9\n2,0,8\n3,1,7\n2,0,8\n3,1,6\n", ["epoch", "loss"]),
+        ("step,loss,count\n1,0.5,7\n1,,7\n2,0.5,9\n2,,9\n", ["count", "loss"]),
+        ("step,loss\n0,1\n0,2\n", ["loss"]),
         ("step,value,time\n1,2,3\n", ["time", "value"]),
         ("step,name,loss\n1,2,3\n", ["loss", "name"]),
     ],

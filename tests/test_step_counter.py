@@ -1,11 +1,14 @@
 """Which step a call without one gets, after whatever calls went wrong before it."""
 
+import threading
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import tracking_core as tracking
 from tests.support.programs import journal_events
+from tracking_core.intake import resolver as resolver_module
 
 LAST = 2**63 - 1
 
@@ -75,6 +78,57 @@ def test_what_a_device_says_too_late_to_be_refused_is_taken_back(run, troubles):
     run._recorder.drain(60)
     run.log({"a": 1.0})
     assert steps_of(run) == [0, 1]
+
+
+def bad():
+    return jnp.full((4, 4), 300.0)
+
+
+def test_what_is_taken_back_leaves_what_else_was_recorded(run, troubles):
+    def late(step, axis, **images):
+        run.log_images(images or {"i": bad()}, step=step, step_axis=axis)
+        run._recorder.drain(60)
+
+    # With a scalar in one call, behind one, before one, beside another image, and twice.
+    run.log({"a": 1.0, "i": tracking.Image(bad())}, step=5000, step_axis="one")
+    for step in range(3):
+        run.log_scalars({"a": 1.0}, step=step, step_axis="behind")
+    late(2, "behind")
+    run.log_images({"i": bad()}, step=70, step_axis="before")
+    run.log_scalars({"a": 1.0}, step=70, step_axis="before")
+    late(80, "beside", i=jnp.zeros((4, 4)))
+    late(80, "beside")
+    late(100, "twice")
+    late(200, "twice")
+    run._recorder.drain(60)
+    axes = ["one", "behind", "before", "beside", "twice"]
+    for axis in axes:
+        run.log({"a": 2.0}, step_axis=axis)
+    assert [steps_of(run, axis=axis)[-1] for axis in axes] == [5001, 3, 71, 81, 0]
+    assert [reason for reason, _, _ in troubles].count("invalid") == 6
+
+
+def test_what_is_still_computed_counts_until_it_is_known(run, troubles, monkeypatch):
+    """The next step comes behind it, since it may well be recorded."""
+    resolving = threading.Event()
+    write = resolver_module.Resolver._write
+    monkeypatch.setattr(resolver_module.Resolver, "_write", lambda self, one: resolving.wait(60) and write(self, one))
+    run.log_images({"i": bad()}, step=5000)
+    run.log({"a": 1.0})
+    resolving.set()
+    run._recorder.drain(60)
+    run.log({"a": 1.0})
+    assert steps_of(run) == [5001, 5002]
+
+
+def test_outcomes_do_not_pile_up(run):
+    for step in range(1000):
+        run.log_images({"i": jnp.zeros((1, 1))}, step=step)
+    run._recorder.drain(60)
+    assert len(run._steps._news) < 1200
+    run.log({"a": 1.0})
+    assert (run._steps._promised, len(run._steps._news)) == ({}, 0)
+    assert steps_of(run) == [1000]
 
 
 def test_a_call_of_which_something_is_taken_moves_the_step(run, troubles):

@@ -95,8 +95,8 @@ class Run:
         if isinstance(recorder, DeferredRecorder):
             recorder.on_late = self._late
             recorder.on_drop = self._media_dropped
-            recorder.on_step = self._steps.accepted
-            recorder.on_refusal = self._steps.refused
+            recorder.on_promise = self._steps.promise
+            recorder.on_outcome = self._steps.resolve
 
     def moved(self, directory: Path, facts: Mapping[str, Any]) -> None:
         """The directory was gone, and was begun anew.

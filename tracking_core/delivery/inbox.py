@@ -188,7 +188,8 @@ class _Writer:
         """How many records there are beyond what was read; a line that is damaged may be among them."""
         files, total = self.reader.unread()
         for number, path, offset in files:
-            with contextlib.suppress(FileNotFoundError, OddFileError):
+            # What cannot be read cannot be counted; whoever reads it says why.
+            with contextlib.suppress(OSError, OddFileError):
                 counter = self._counters.get(number) or self._counters.setdefault(number, _Counter(path))
                 total += counter.after(offset, self.base)
         for number in self._counters.keys() - {number for number, _, _ in files}:

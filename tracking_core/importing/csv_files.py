@@ -82,33 +82,43 @@ def _of_file(path: Path, options: CsvOptions) -> Iterator[ForeignRun]:
 
 
 class _Kinds:
-    """Finds the column of text that tells apart the rows of one step, such as one of `train` and `val`."""
+    """Finds the column that tells apart the rows of one step, such as one of `train` and `val`, or of seeds."""
 
     def __init__(self) -> None:
         self._rows = 0
-        self._steps: set[str] = set()
+        self._steps: Counter[str] = Counter()
         self._seen: dict[int, Counter[str]] = {}
         self._pairs: dict[int, set[tuple[str, str]]] = {}
 
-    def take(self, step: str, texts: dict[int, str]) -> None:
-        """Look at the texts of a row."""
+    def take(self, step: str, labels: dict[int, str]) -> None:
+        """Look at the texts and the whole numbers of a row."""
         if self._rows == _LOOKED_AT:
             return
         self._rows += 1
-        self._steps.add(step)
-        for at, text in texts.items():
+        self._steps[step] += 1
+        for at, text in labels.items():
             seen = self._seen.setdefault(at, Counter())
             if len(seen) <= _MOST_KINDS:
                 seen[text] += 1
                 self._pairs.setdefault(at, set()).add((step, text))
 
-    def telling_apart(self) -> Iterator[int]:
-        """The columns of few different texts that stand in every row, and each but once for a step."""
+    def telling_apart(self, numbers: Sequence[int]) -> Iterator[int]:
+        """The columns of few different cells that stand in every row, and each but once for a step.
+
+        Args:
+            numbers: How many numbers each column has. One of numbers may be a metric as well: it tells rows apart only
+                if it has as many kinds as a step has rows, and each kind comes again.
+        """
         if len(self._steps) == self._rows:
             return
+        most = max(self._steps.values())
         for at, seen in self._seen.items():
-            few = 1 < len(seen) <= min(_MOST_KINDS, self._rows // 2)
-            if few and seen.total() == self._rows == len(self._pairs[at]):
+            if seen.total() != self._rows or len(self._pairs[at]) != self._rows or not 1 < len(seen) <= _MOST_KINDS:
+                continue
+            if numbers[at]:
+                if len(seen) == most and min(seen.values()) > 1:
+                    yield at
+            elif len(seen) <= max(most, self._rows // 2):
                 yield at
 
 
@@ -201,26 +211,27 @@ class _CsvRun:
         with self._rows() as rows:
             next(rows, None)
             for row in rows:
-                texts: dict[int, str] = {}
+                labels: dict[int, str] = {}
                 for at, cell in enumerate(row[: len(self._header)]):
-                    if to_number(cell) is not None:
+                    number = to_number(cell)
+                    if number is not None:
                         numbers[at] += 1
+                        if type(number) is int:
+                            labels[at] = cell
                     elif not is_missing(cell):
                         others[at] += 1
-                        texts[at] = cell
+                        labels[at] = cell
                         if has_decimal_comma(cell):
                             count, example = commas.get(at, (0, cell))
                             commas[at] = count + 1, example
-                kinds.take(cell_at(row, self._step), {at: text for at, text in texts.items() if at != self._time})
+                telling = {at: cell for at, cell in labels.items() if at not in {self._step, self._time}}
+                kinds.take(cell_at(row, self._step), telling)
         for at, (count, example) in commas.items():
             if count == others[at]:
                 raise refuse_decimal_comma(self._path, self._header[at], example)
-        telling = next((at for at in kinds.telling_apart() if not numbers[at]), None)
-        if telling is not None:
-            raise refuse_long(
-                self._path,
-                f"the same steps come again for each {self._header[telling]!r:.100}, which is no column of numbers",
-            )
+        apart = next(kinds.telling_apart(numbers), None)
+        if apart is not None:
+            raise refuse_long(self._path, f"the same steps come again for each {self._header[apart]!r:.100}")
         found: list[tuple[int, str]] = []
         left_out: list[str] = []
         nameless = 0

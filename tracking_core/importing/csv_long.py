@@ -52,7 +52,8 @@ def refuse_long(path: Path, why: str) -> SettingsError:
     return SettingsError(
         f"{path} seems to have a row for each value, and several series would become one: {why}. Call the columns "
         f"{', '.join(REQUIRED)} (and {', '.join(OPTIONAL)}, where there are such, and no others), as `tracking export` "
-        "does; or give each series a column of its own, as pandas' pivot does; or leave out columns that are no numbers"
+        "does; or give each series a column of its own, as pandas' pivot does; or leave out "
+        "the column, where all rows are of one series"
     )
 
 

@@ -72,17 +72,21 @@ class DeferredRecorder(Recorder):
         """Called with (key, error) when it turns out after the call that a value cannot be taken."""
         self.on_drop: Callable[[str], None] = _ignore
         """Called with a message when media are dropped because too many wait."""
-        self.on_step: Callable[[str, int], None] = _ignore
-        """Called with (axis, step) when a step that came from a device is known."""
-        self.on_refusal: Callable[[str, Any], None] = _ignore
-        """Called with (axis, step) when it turns out after the call that nothing of it can be taken."""
+        self.on_promise: Callable[[str, Any], None] = _ignore
+        """Called with (axis, step) when something is to be recorded after the call; the step may be on a device."""
+        self.on_outcome: Callable[[str, Any, int | None], None] = _ignore
+        """Called with (axis, promised step, step) when that is done; the step is None where nothing can be taken."""
 
     # ------------------------------------------------------------------ scalars
 
     def log_scalars(
         self, scalars: Mapping[str, Any], *, step: Any, step_axis: str = "step", wall_time: float | None = None
     ) -> bool:
-        """See `Tracker.log_scalars`; values on a device are packed there, and written once they have arrived."""
+        """See `Tracker.log_scalars`; values on a device are packed there, and written once they have arrived.
+
+        Returns:
+            Whether something was recorded by now; what is to come is promised.
+        """
         waiting: list[tuple[str, Any]] = []
         values: dict[str, Any] = {}
         if isinstance(scalars, Stacked):
@@ -161,22 +165,18 @@ class DeferredRecorder(Recorder):
         names = [name for _, group in pack.groups for name in group if name != _STEP]
         if not names and not values:
             return False
-        ticket, at = self.journal.reserve(wall_time)
+        ticket, at = self._promise(axis, step, wall_time)
 
         def write(host: list[Array]) -> None:
             values.update(pack.read(host))
             number = to_step(values.pop(_STEP)) if _STEP in values else step
             if is_device_array(number):
                 raise InvalidValueError("step: it could not be read from the device")
-            if values:
-                self.on_step(axis, number)
-                self._write(ticket, "scalars", {"axis": axis, "step": number, "values": values}, at)
-            else:
-                self.journal.give_up(ticket)
-                self.on_refusal(axis, number)
+            fields = {"axis": axis, "step": number, "values": values} if values else {}
+            self._write(ticket, "scalars", fields, at, (axis, step))
 
         resolver().submit(Draft(pack.words, write, self._failing(ticket, names[0] if names else "step", axis, step)))
-        return True
+        return False
 
     @staticmethod
     def _at_hand(waiting: Sequence[tuple[str, Any]]) -> bool:
@@ -259,17 +259,17 @@ class DeferredRecorder(Recorder):
         if not arrays:
             return False
         for name, words in zip(kept, histogram_words(arrays, bins), strict=True):
-            ticket, at = self.journal.reserve(wall_time)
+            ticket, at = self._promise(axis, step, wall_time)
 
             def write(host: list[Array], *, name: str = name, ticket: Ticket = ticket, at: float = at) -> None:
                 numbers = read_histogram(host[0])
                 numbers.pop("count")
                 histogram = Histogram.from_counts(numbers.pop("counts"), **numbers)
                 fields = {"axis": axis, "step": read_step(host[1:]), "name": name, **histogram_fields(histogram)}
-                self._write(ticket, "histogram", fields, at)
+                self._write(ticket, "histogram", fields, at, (axis, step))
 
             resolver().submit(Draft([words, *step_arrays], write, self._failing(ticket, name, axis, step)))
-        return True
+        return False
 
     def _count_later(
         self, name: str, values: Array, step: Any, step_axis: str, wall_time: float | None, bins: int
@@ -352,18 +352,13 @@ class DeferredRecorder(Recorder):
         if not resolver().has_room(nbytes):
             self.on_drop(f"{name!r}: too many media wait to be written; this {kind} record is dropped")
             return False
-        ticket, at = self.journal.reserve(wall_time)
+        ticket, at = self._promise(*where, wall_time)
 
         def write(host: list[Array]) -> None:
-            found = fields(host)
-            if found:
-                self._write(ticket, kind, found, at)
-            else:
-                self.journal.give_up(ticket)
-                self.on_refusal(*where)
+            self._write(ticket, kind, fields(host), at, where)
 
         resolver().submit(Draft(arrays, write, self._failing(ticket, name, *where), encode=True, nbytes=nbytes))
-        return True
+        return False
 
     # ------------------------------------------------------------------ what all share
 
@@ -377,19 +372,30 @@ class DeferredRecorder(Recorder):
             raise InvalidStepError("step: the array cannot be read")
 
         def read(host: list[Array]) -> int:
-            number = to_step(pack.read(host)[_STEP])
-            self.on_step(axis, number)
-            return number
+            return to_step(pack.read(host)[_STEP])
 
         return pack.words, read
 
-    def _write(self, ticket: Ticket, kind: str, fields: dict[str, Any], at: float) -> None:
-        self.journal.write(ticket, kind, hide_fields(fields, self.names), at)
+    def _promise(self, axis: str, step: Any, wall_time: float | None) -> tuple[Ticket, float]:
+        """The number and the time of something that is to be recorded after the call."""
+        ticket, at = self.journal.reserve(wall_time)
+        self.on_promise(axis, step)
+        return ticket, at
+
+    def _write(
+        self, ticket: Ticket, kind: str, fields: dict[str, Any], at: float, promised: tuple[str, Any]
+    ) -> None:
+        """Keep a promise, or give it up where there is nothing left of it to record."""
+        if fields:
+            self.journal.write(ticket, kind, hide_fields(fields, self.names), at)
+        else:
+            self.journal.give_up(ticket)
+        self.on_outcome(*promised, fields.get("step"))
 
     def _failing(self, ticket: Ticket, key: str, axis: str, step: Any) -> Callable[[Exception], None]:
         def fail(error: Exception) -> None:
             self.journal.give_up(ticket)
-            self.on_refusal(axis, step)
+            self.on_outcome(axis, step, None)
             self.on_late(key, error)
 
         return fail
