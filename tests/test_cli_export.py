@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.support.commands import COMMAND, Terminal, as_json, environment, refuse, tracking
+from tests.support.commands import COMMAND, Terminal, as_json, environment, refuse, spawned, tracking
 from tests.support.programs import run as run_program
 
 COLUMNS = ["project", "run_id", "run", "name", "axis", "step", "time", "value"]
@@ -244,10 +244,10 @@ def test_pyarrow_that_is_missing_is_named_with_its_install_command(place, tmp_pa
     site.mkdir()
     (site / "sitecustomize.py").write_text("import sys\nsys.modules['pyarrow'] = None\n")
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    _, err = tracking("export", "r0", "--to", str(tmp_path / "a.parquet"), cwd=place, code=1, PYTHONPATH=path)
+    _, err = spawned("export", "r0", "--to", str(tmp_path / "a.parquet"), cwd=place, code=1, PYTHONPATH=path)
     assert "pip install 'tracking-core[store]'" in err
     assert not (tmp_path / "a.parquet").exists()
-    tracking("export", "r0", "--to", str(tmp_path / "a.csv"), cwd=place, PYTHONPATH=path)
+    spawned("export", "r0", "--to", str(tmp_path / "a.csv"), cwd=place, PYTHONPATH=path)
 
 
 def test_a_scalar_that_only_some_have(place, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import tracking_core as tracking
-from tests.support.commands import COMMAND, Terminal, environment
+from tests.support.commands import COMMAND, Terminal, environment, spawned
 from tests.support.commands import tracking as command
 from tests.support.programs import REPO
 from tracking_core.cli import terminal
@@ -128,7 +128,7 @@ def test_json_has_the_names_whole(root):
 
 
 def test_csv_for_a_program_is_exact_and_for_a_person_safe(root):
-    out, _ = command("scalars", "a", "*", "--csv", "--root", str(root), cwd=root.parent)
+    out, _ = spawned("scalars", "a", "*", "--csv", "--root", str(root), cwd=root.parent)
     assert BAD.replace("\r", "\n") in out  # as subprocess reads lines
     text = Terminal("scalars", "a", "*", "--csv", "--root", str(root), cwd=root.parent).end()
     assert TITLE not in text

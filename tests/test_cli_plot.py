@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from tests.support.commands import Terminal, as_json, tracking
+from tests.support.commands import Terminal, as_json, spawned, tracking
 from tests.support.programs import run as run_program
 
 RECORD = r"""
@@ -96,7 +96,7 @@ def test_a_run_without_the_scalar_is_left_out(place, tmp_path):
 
 
 def test_a_terminal_that_knows_ascii_alone(place):
-    text, _ = tracking("plot", "up", "line", cwd=place, PYTHONIOENCODING="ascii")
+    text, _ = spawned("plot", "up", "line", cwd=place, PYTHONIOENCODING="ascii")
     assert "+" in text
     assert text.isascii()
 
@@ -150,6 +150,6 @@ def test_a_library_that_is_missing_is_named_with_its_install_command(place, tmp_
 
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     for options in ([], ["--png", "a.png"]):
-        _, err = tracking("plot", "up", "line", *options, cwd=place, code=1, PYTHONPATH=path)
+        _, err = spawned("plot", "up", "line", *options, cwd=place, code=1, PYTHONPATH=path)
         assert "which is not installed: pip install 'tracking-core[plot]'" in err
     assert as_json("plot", "up", "one", cwd=place, PYTHONPATH=path)["runs"][0]["value"] == [3.0]

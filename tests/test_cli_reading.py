@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from tests.support.commands import COMMAND, Terminal, as_json, environment, tracking
+from tests.support.commands import COMMAND, Terminal, as_json, environment, spawned, tracking
 from tests.support.programs import REPO
 from tests.support.programs import run as run_program
 from tracking_core.cli import choosing
@@ -617,7 +617,7 @@ def test_what_a_backend_says_does_no_harm():
 
 
 def test_following_with_a_target_that_is_none_ends_at_once(tmp_path):
-    _, err = tracking("sync", "--follow", "nowhere", "--to", "nosuch", cwd=tmp_path, code=1)
+    _, err = spawned("sync", "--follow", "nowhere", "--to", "nosuch", cwd=tmp_path, code=1)
     assert err.startswith("Error: --to: no backend 'nosuch' is installed")
 
 

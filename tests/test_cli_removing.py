@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import tracking_core as t
-from tests.support.commands import Terminal, as_json, environment, tracking
+from tests.support.commands import Terminal, as_json, environment, spawned, tracking
 from tests.support.programs import REPO
 from tests.support.programs import run as run_program
 from tracking_core.cli.app import app
@@ -190,12 +190,12 @@ def test_an_interruption_leaves_no_half_of_a_run(tmp_path):
         "import os, shutil\nshutil.rmtree = lambda *a, **k: os._exit(9)\n"
     )
     path = os.pathsep.join([str(tmp_path / "patch"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    tracking("rm", "a", "--yes", cwd=tmp_path, code=9, PYTHONPATH=path)
+    spawned("rm", "a", "--yes", cwd=tmp_path, code=9, PYTHONPATH=path)
     assert there(tmp_path) == ["b"]
     assert [run["id"] for run in as_json("runs", cwd=tmp_path)["runs"]] == ["b"]
     folder = tmp_path / "tracking_runs" / "p" / ".removed"
     assert len(list(folder.iterdir())) == 2
-    tracking("rm", "b", "--yes", cwd=tmp_path)
+    spawned("rm", "b", "--yes", cwd=tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == ["a.json", "b.json"]
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 import tracking_core as t
-from tests.support.commands import as_json, tracking
+from tests.support.commands import as_json, spawned, tracking
 from tracking_core.errors import InvalidValueError, JournalError, RunNotFoundError
 
 pytest.importorskip("pyarrow", reason="needs the extra store")
@@ -90,7 +90,7 @@ def test_without_pyarrow_only_the_rows_are_out_of_reach(root, tmp_path):
     ]
     run = as_json("show", "hurt", cwd=tmp_path, PYTHONPATH=path)
     assert (run["summary"]["loss"], run["scalars"], run["damage"]) == (1999 * 0.37, ["acc", "loss"], [])
-    _, err = tracking("scalars", "hurt", "loss", cwd=tmp_path, code=1, PYTHONPATH=path)
+    _, err = spawned("scalars", "hurt", "loss", cwd=tmp_path, code=1, PYTHONPATH=path)
     assert "pip install 'tracking-core[store]'" in err
 
 

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import tracking_core as tracking
+from tests.support.commands import spawned
 from tests.support.commands import tracking as command
 from tests.support.wandb_client import client_env, wandb_client
 from tests.support.wandb_server import WandbServer
@@ -371,6 +372,6 @@ def test_a_key_that_is_missing_later_is_said_once(server, monkeypatch, tmp_path)
     """The deliverer of another day has none: one message, without anything of the program in it."""
     environment = {**client_env(tmp_path / "c", "online"), "WANDB_BASE_URL": server.url}
     recorded("wandb")
-    out, err = command("sync", "r", "--root", "runs", cwd=tmp_path, code=1, **environment)
+    out, err = spawned("sync", "r", "--root", "runs", cwd=tmp_path, code=1, **environment)
     assert (out + err).count("there is no API key") == 1
     assert "{" not in out + err

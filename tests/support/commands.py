@@ -1,7 +1,8 @@
-"""Calls the command `tracking` in processes of its own: with pipes, or at a terminal."""
+"""Calls the command `tracking`: in this process, in one of its own with pipes, or at a terminal."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from tracking_core.cli.app import app
+
 COMMAND = [sys.executable, "-m", "tracking_core.cli"]
 
 
@@ -29,7 +34,21 @@ def environment(**env: str) -> dict[str, str]:
 
 
 def tracking(*arguments: str, cwd: Path, code: int = 0, stdin: str = "", **env: str) -> tuple[str, str]:
-    """Run the command; returns (stdout, stderr)."""
+    """Call the command in this process, in a directory and with an environment of its own; returns (stdout, stderr)."""
+    clean = environment(**env)
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(
+            app, arguments, prog_name="tracking", input=stdin, env={**dict.fromkeys(os.environ), **clean}
+        )
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, f"exit {done.exit_code}, expected {code}:\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def spawned(*arguments: str, cwd: Path, code: int = 0, stdin: str = "", **env: str) -> tuple[str, str]:
+    """Run the command in a process of its own, for what depends on that; returns (stdout, stderr)."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
