@@ -7,7 +7,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-JOBS ?= 2
+# Most tests wait for processes: a third one fills two cores.
+JOBS ?= 3
 # What a demo needs: the example's own packages, and the backends that TRACKING_BACKEND names.
 comma := ,
 named = $(if $(findstring $(1),$(TRACKING_BACKEND)),$(comma)$(1))
