@@ -625,7 +625,9 @@ class Run:
             failed=self._journal.unwritten,
             dropped=sum(dropped.values()),
             # What went wrong at a target is said by the target.
-            last_error=self._troubles.last_of("journal", "directory", *dropped) if dropped or self._journal.unwritten else None,
+            last_error=self._troubles.last_of("journal", "directory", *dropped)
+            if dropped or self._journal.unwritten
+            else None,
         )
         reports = self._delivery.reports() if targets and not self._forked else []
         return DeliveryReport({"local": local, **{report.target: report for report in reports}}, self._status)

@@ -41,7 +41,7 @@ _SQLITE = frozenset({5, 6, 10, 13})
 _TLS = ("EOF", "CONNECTION_RESET", "BAD_RECORD_MAC", "RECORD_LAYER_FAILURE", "SHUTDOWN", "TIMED_OUT", "CLOSED")
 #: Of clients that are not imported here: by the package, classes whose instances mean a connection that failed.
 _CLIENTS: Mapping[str, frozenset[str]] = {
-    "http": frozenset({"IncompleteRead", "RemoteDisconnected"}),
+    "http": frozenset({"IncompleteRead", "RemoteDisconnected", "BadStatusLine"}),
     "requests": frozenset({"ConnectionError", "Timeout", "ChunkedEncodingError"}),
     "urllib3": frozenset({"ProtocolError", "TimeoutError", "NewConnectionError"}),
     "httpx": frozenset({"TimeoutException", "NetworkError", "RemoteProtocolError"}),
@@ -85,7 +85,10 @@ def judge(error: BaseException, *, now: Callable[[], float] = time.time) -> Verd
         if verdict is not None:
             return verdict
     # A file that is not there, say, is about this record, and nothing about the backend.
-    return Verdict("rejected" if any(map(_is_of_files, chain)) else "failed")
+    if any(map(_is_of_files, chain)):
+        return Verdict("rejected")
+    # One without a number was raised by hand, mostly for a server or a disk that is away.
+    return Verdict("transient" if any(type(one) is OSError and one.errno is None for one in chain) else "failed")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

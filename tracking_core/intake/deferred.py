@@ -382,9 +382,7 @@ class DeferredRecorder(Recorder):
         self.on_promise(axis, step)
         return ticket, at
 
-    def _write(
-        self, ticket: Ticket, kind: str, fields: dict[str, Any], at: float, promised: tuple[str, Any]
-    ) -> None:
+    def _write(self, ticket: Ticket, kind: str, fields: dict[str, Any], at: float, promised: tuple[str, Any]) -> None:
         """Keep a promise, or give it up where there is nothing left of it to record."""
         if fields:
             self.journal.write(ticket, kind, hide_fields(fields, self.names), at)
