@@ -617,17 +617,15 @@ class Run:
         return {reason: counts[reason] for reason in ("invalid", "finished", "intake", "media") if counts[reason]}
 
     def _make_report(self, *, targets: bool = True) -> DeliveryReport:
-        dropped = self._dropped()
+        dropped, unwritten = self._dropped(), self._journal.unwritten
         local = TargetReport(
             "local",
             delivered=self._journal.written,
             pending=self._journal.waiting,
-            failed=self._journal.unwritten,
+            failed=unwritten,
             dropped=sum(dropped.values()),
             # What went wrong at a target is said by the target.
-            last_error=self._troubles.last_of("journal", "directory", *dropped)
-            if dropped or self._journal.unwritten
-            else None,
+            last_error=self._troubles.last_of("journal", "directory", *dropped) if dropped or unwritten else None,
         )
         reports = self._delivery.reports() if targets and not self._forked else []
         return DeliveryReport({"local": local, **{report.target: report for report in reports}}, self._status)

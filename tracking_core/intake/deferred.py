@@ -246,7 +246,7 @@ class DeferredRecorder(Recorder):
     ) -> bool:
         """Dispatch the counting of device arrays, all in one program, and write one event for each."""
         axis = to_axis(step_axis)
-        step_arrays, read_step = self._take_step(step, axis)
+        step_arrays, read_step = self._take_step(step)
         kept, arrays = [], []
         for name, value in zip(names, values, strict=True):
             try:
@@ -275,7 +275,7 @@ class DeferredRecorder(Recorder):
         self, name: str, values: Array, step: Any, step_axis: str, wall_time: float | None, bins: int
     ) -> bool:
         axis, copied = to_axis(step_axis), values.copy()
-        step_arrays, read_step = self._take_step(step, axis)
+        step_arrays, read_step = self._take_step(step)
 
         def fields(host: list[Array]) -> dict[str, Any]:
             histogram = to_histogram(copied, bins=bins, key=name)
@@ -298,7 +298,7 @@ class DeferredRecorder(Recorder):
         axis = to_axis(step_axis)
         if not isinstance(images, Mapping) or tracing():
             return super().log_images(images, step=step, step_axis=axis, wall_time=wall_time, value_range=value_range)
-        step_arrays, read_step = self._take_step(step, axis)
+        step_arrays, read_step = self._take_step(step)
         taken: dict[str, Any] = {}
         arrays: list[Any] = []
         held = 0
@@ -329,7 +329,7 @@ class DeferredRecorder(Recorder):
 
     def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> bool:
         axis = to_axis(step_axis)
-        step_arrays, read_step = self._take_step(step, axis)
+        step_arrays, read_step = self._take_step(step)
         name = to_name(name)
 
         def fields(host: list[Array]) -> dict[str, Any]:
@@ -362,7 +362,7 @@ class DeferredRecorder(Recorder):
 
     # ------------------------------------------------------------------ what all share
 
-    def _take_step(self, step: Any, axis: str) -> tuple[list[Any], Callable[[list[Array]], int]]:
+    def _take_step(self, step: Any) -> tuple[list[Any], Callable[[list[Array]], int]]:
         """The arrays that a step travels in, and what reads it from them on the host."""
         if type(step) is int or not is_device_array(step) or tracing() or self._at_hand([("step", step)]):
             number = to_step(step)
