@@ -270,12 +270,12 @@ def _from_file(key: str, source: bytes | Path, caption: str | None) -> Image:
 
 
 def _read(path: Path) -> bytes:
-    from tracking_core.journal.regular import read_regular
+    from tracking_core.journal.regular import OddFileError, read_regular
 
     try:
         return read_regular(path, LARGEST_DECODED)
-    except OSError as error:
-        raise InvalidValueError(f"the image {path} cannot be read: {error.strerror or error}") from error
+    except OddFileError as error:
+        raise InvalidValueError(f"the image {path} cannot be read: {error.strerror}") from error
 
 
 def check_shape(key: str, shape: tuple[int, ...]) -> None:
