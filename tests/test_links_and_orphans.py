@@ -7,10 +7,12 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tracking_core as tracking
 from tests.support.hurt_stores import bad_run, in_time, make_store, said
+from tracking_core.delivery.ending import broke_off
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +115,64 @@ def test_prune_leaves_what_is_reached_through_a_link(root, tmp_path):
     assert [one["id"] for one in result["removed"]] == ["good-2"]
     assert result["kept"] == {"reached through a link": 1}
     assert (root / "p" / "good-1" / "run.json").is_file()
+
+
+# ---------------------------------------------------------------- links inside a run
+
+
+@pytest.mark.parametrize("folder", ["cursors", "journal", "media"])
+def test_nothing_is_written_through_a_link_inside_a_run(root, tmp_path, troubles, folder):
+    """A run directory that was copied may hold a link; what it leads to stays as it is, and other runs go on."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "keep.json").write_text("{}")
+    place = root / "p" / "good-1" / folder
+    if folder == "journal":
+        for path in place.iterdir():
+            path.rename(outside / path.name)
+            os.utime(outside / path.name, (1.7e9, 1.7e9))
+    if place.is_dir():
+        place.rmdir()
+    place.symlink_to(outside)
+    before = everything(outside)
+    if folder == "journal":
+        with pytest.raises(tracking.StoreError, match="journal keeps the run from going on: it is a link"):
+            tracking.start_run("p", run_id="good-1", root=root, resume="allow", backends="local")
+    else:
+        with tracking.start_run(
+            "p", run_id="good-1", root=root, resume="allow", backends=f"tensorboard:{tmp_path}/tb"
+        ) as run:
+            run.log_scalars({"loss": 0.3}, step=3)
+            run.log_images({"i": np.zeros((2, 2), np.uint8)}, step=3)
+        assert tracking.open_store(root).run("good-1").scalars("loss").value.tolist() == [0.0, 0.1, 0.2, 0.3]
+        assert any("it is a link" in f"{message} {error}" for _, message, error in troubles)
+        for segment in (run.dir / "journal").glob("*.jsonl"):
+            os.utime(segment, (1.7e9, 1.7e9))
+    result = said("sync", "good-1", "good-2", "--to", f"tensorboard:{tmp_path}/tb", root=root)
+    assert f"tensorboard:{tmp_path}/tb: 4 delivered" in result.output or "3 delivered" in result.output
+    if folder == "cursors":
+        assert result.exit_code == 1
+        assert "it is a link, and nothing is written through one" in result.output
+    said("compact", "--all", root=root)
+    said("sync", "--all", root=root)
+    broke_off(root / "p" / "good-1")
+    with tracking.start_run("p", run_id="child", root=root, fork_from=("good-1", 1), backends="local"):
+        pass
+    said("rm", "good-1", "--yes", "--force", root=root, code=0)
+    assert everything(outside) == before
+    assert not (root / "p" / "good-1").exists()
+    assert tracking.open_store(root).run("good-2").scalars("loss").value.tolist() == [1.0, 1.1, 1.2]
+
+
+def test_a_run_that_is_a_link_is_written_to(root, tmp_path):
+    (root / "p" / "good-1").rename(tmp_path / "elsewhere")
+    (root / "p" / "good-1").symlink_to(tmp_path / "elsewhere")
+    with tracking.start_run(
+        "p", run_id="good-1", root=root, resume="allow", backends=f"tensorboard:{tmp_path}/tb"
+    ) as run:
+        run.log_images({"i": np.zeros((2, 2), np.uint8)}, step=3)
+    assert len(list((tmp_path / "elsewhere" / "media").iterdir())) == 1
+    assert list((tmp_path / "elsewhere" / "cursors").glob("tensorboard-*.json")) != []
 
 
 # ---------------------------------------------------------------- journals without a run

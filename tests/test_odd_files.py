@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tracking_core as tracking
 from tests.support.hurt_stores import (
     HEADER,
+    LOSSES,
     STEPPED,
     bad_run,
     check_api,
@@ -27,11 +31,16 @@ from tests.support.hurt_stores import (
 )
 from tests.support.programs import REPO
 from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.ending import broke_off
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.lease import Lease
 from tracking_core.journal import read_events, regular
 from tracking_core.journal.liveness import is_alive, owner_of
 from tracking_core.journal.regular import bounded_lines, open_regular, read_regular
+from tracking_core.mirror import cache
+from tracking_core.mirror.address import Address, Mirroring
+from tracking_core.mirror.objects import FolderObjects
+from tracking_core.mirror.uploader import RunUploader
 from tracking_core.store.compaction import compact
 from tracking_core.store.verify import verify
 from tracking_core.targets import parse_target
@@ -223,6 +232,177 @@ def test_small_files_that_say_something_else(root, tmp_path, content):
     assert list(store.unreadable) == [folder / "v0.json"]
     check_everything(root, tmp_path)
     said("pack", "logs", "-o", str(tmp_path / "logs.zip"), root=root, code=0)
+
+
+# ---------------------------------------------------------------- every file of a run, and everything that may stand there
+
+HUGE = 4 << 30
+DEEP = b"[" * 100_000 + b"]" * 100_000
+WRONG = {
+    "sparse": None,
+    "deep": DEEP,
+    "inside": b'{"place": %s, "beat": %s, "host": "h", "pid": 1, "target": %s, "v": 1}' % (DEEP, DEEP, DEEP),
+    "number": b'{"pid": 1, "host": "elsewhere", "beat": 1%s, "started": 1%s, "place": 1%s}' % (b"0" * 400, b"0" * 400, b"0" * 400),
+    "list": b"[1]",
+    "stuck": b'{"v": 1, "writers": {}, "state": {}, "counts": {}, "opened": 1, "target": "tensorboard:x", '
+    b'"stuck": ["w", 1e999, 1%s], "updated": 1%s}' % (b"0" * 400, b"0" * 400),
+}  # fmt: skip
+"""Name → what a file says; None for one of 4 GB."""
+FILES = (
+    "run.json", "origin.json", "journal/w.alive", "journal/w-000001.jsonl", "journal/w-000002.jsonl", "events-w-1-2.jsonl",
+    "scalars-w-1-2.parquet", "media/" + "ab" * 32 + ".png", "cursors/KEY.json", "cursors/KEY.place", "cursors/KEY.lease",
+)  # fmt: skip
+
+
+SMALL_ONES = (".json", ".alive", ".place", ".lease", "best")
+
+
+def put_odd(path, oddity, size=HUGE):
+    """As `put`, and files that say something else or are large."""
+    if oddity not in WRONG:
+        put(path, oddity)
+        return
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(WRONG[oddity] or b"")
+    if WRONG[oddity] is None:
+        os.truncate(path, size)
+
+
+@contextlib.contextmanager
+def in_memory(most=1 << 30):
+    """What takes more than this many bytes gets a MemoryError."""
+    taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (taken + most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@pytest.mark.parametrize("oddity", ["fifo", "directory", "device", *WRONG])
+def test_an_odd_file_in_a_run_is_the_trouble_of_that_run(root, tmp_path, troubles, oddity):
+    """Each file of a run is odd in a run of its own: all can be continued or are refused, and nothing else is hurt."""
+    target = f"tensorboard:{tmp_path}/tb"
+    key = parse_target(target).key
+    made = {}
+    for name in FILES:
+        directory = bad_run(root, rows(2), targets=[target])
+        made[name] = directory.rename(directory.with_name(f"r{len(made)}"))
+        facts = json.loads((made[name] / "run.json").read_bytes())
+        (made[name] / "run.json").write_text(json.dumps({**facts, "id": made[name].name}))
+        if name.startswith(("events", "scalars")):
+            for part in FILES[5:7]:
+                (made[name] / part).write_bytes(b"x")
+        path = made[name] / name.replace("KEY", key)
+        path.unlink(missing_ok=True)
+        # What may be as long as that is read, in pieces, which takes a while.
+        put_odd(path, oddity, HUGE if name.endswith(SMALL_ONES) else 1 << 24)
+    with in_memory():
+        for arguments in (
+            ["runs"],
+            ["sync", "--all"],
+            ["verify", "--all"],
+            ["prune", "--dry-run", "--keep", "delivered:0s"],
+        ):
+            with in_time(20):
+                said(*arguments, root=root)
+        for name, directory in made.items():
+            with in_time(20):
+                said("show", directory.name, root=root)
+                broke_off(directory)
+            with in_time(20), contextlib.suppress(tracking.TrackingError):
+                with tracking.start_run("p", run_id=directory.name, root=root, resume="allow", backends="local") as run:
+                    assert run.dir == directory, name
+                    run.log_scalars({"more": 5.0}, step=7)
+                if not name.startswith(("events", "scalars")):
+                    assert tracking.open_store(root).run(directory.name).scalars("more").value[-1] == 5.0
+    check_good(root)
+
+
+@pytest.mark.parametrize("oddity", ["fifo", "directory", "device", "loop", "deep", "sparse"])
+def test_media_and_contents_that_are_none(root, tmp_path, oddity):
+    """Nothing that is read of a medium or an artifact waits, or takes the memory; it is refused, and the rest is there."""
+    with tracking.start_run("p", run_id="logs", root=root, backends="local") as run:
+        run.log_images({"i": np.zeros((2, 2), np.uint8)}, step=1)
+        run.log_table("t", tracking.Table(["a"], [[1]]), step=1)
+        run.log_audio("a", tracking.Audio(np.zeros(8, np.float32), 8000), step=1)
+        run.log_video("v", tracking.Video(np.zeros((2, 4, 4, 3), np.uint8)), step=1)
+        run.log_artifact({"x": b"12345"}, name="art")
+    paths = list((run.dir / "media").iterdir())
+    [blob] = [path for path in (root / ".blobs").rglob("*") if path.is_file()]
+    before = blob.read_bytes()
+    [[_, [image]]] = tracking.open_store(root).run("logs").images("i")
+    for path in (*paths, blob):
+        path.unlink()
+        put_odd(path, oddity, 1 << 28)
+    record = tracking.open_store(root).run("logs")
+    with in_time(30), in_memory(200 << 20):
+        if oddity != "deep":
+            with pytest.raises(tracking.InvalidValueError):
+                image.png()
+            with pytest.raises(tracking.TrackingError):
+                record.images("i")
+        with pytest.raises(tracking.TrackingError):
+            _ = record.images("i")[0][1][0].pixels
+        for kind, name in (("table", "t"), ("audio", "a"), ("video", "v")):
+            with pytest.raises(tracking.TrackingError):
+                record.media(kind, name)
+        [version] = record.artifacts()
+        for read in (lambda: version.read("x"), lambda: version.download(tmp_path / "out")):
+            with pytest.raises(tracking.StoreError, match="the content of 'x'"):
+                read()
+        said("verify", "logs", root=root, code=1)
+        said("sync", "logs", "--to", f"tensorboard:{tmp_path}/tb", root=root)
+        if oddity != "directory":
+            # Logged again, it is there again.
+            with tracking.start_run("p", run_id="again", root=root, backends="local") as again:
+                again.log_artifact({"x": b"12345"}, name="other")
+            assert blob.read_bytes() == before
+    check_good(root)
+
+
+@pytest.mark.parametrize("oddity", ["fifo", "device", "deep", "sparse"])
+def test_a_mirror_takes_what_is_none_as_refused(root, tmp_path, monkeypatch, oddity):
+    """Of a run with odd files the rest is mirrored, and read back from a copy in which other files are odd."""
+    monkeypatch.setenv("TRACKING_CACHE", str(tmp_path / "cache"))
+    address = Address("file", str(tmp_path / "mirror"))
+    with tracking.start_run("p", run_id="logs", root=root, backends="local") as run:
+        run.log_scalars({"x": 1.0}, step=1)
+        run.log_artifact({"x": b"12345"}, name="art", aliases=["best"])
+    art = root / "p" / "artifacts" / "file" / "art"
+    for path in (
+        run.dir / "origin.json", run.dir / "journal" / "u-000001.jsonl", run.dir / "journal" / "u.alive", art / "v0.json",
+        run.dir / "cursors" / "tensorboard-0.json", run.dir / "media" / f"{'ab' * 32}.png", art / "aliases" / "best",
+    ):  # fmt: skip
+        path.unlink(missing_ok=True)
+        put_odd(path, oddity, HUGE if path.name.endswith(SMALL_ONES) else 1 << 24)
+    with in_time(60), in_memory(), ThreadPoolExecutor(2) as pool:
+        objects = FolderObjects(tmp_path / "mirror")
+        brings = RunUploader(run.dir, Mirroring(address), objects, pool, pool, lambda count: None)
+        brings.round(last=True)
+        there = tmp_path / "mirror" / "p" / "logs"
+        assert (there / "run.json").is_file()
+        if oddity in {"fifo", "device"}:
+            assert brings.state.failed >= 2
+        store = tracking.open_store(str(address))
+        assert store.run("logs").scalars("x").value.tolist() == [1.0]
+        copy = store.run("logs").dir
+        for place in (copy / "cursors" / "tensorboard-0.json", copy / "run.json", copy / ".mirror.json"):
+            place.unlink(missing_ok=True)
+            put_odd(place, oddity)
+        put_odd(there / "cursors" / "tensorboard-1.json", oddity)
+        put_odd(there / "journal" / "v.alive", oddity)
+        cache._cache.cache_clear()
+        assert tracking.open_store(str(address)).run("logs").scalars("x").value.tolist() == [1.0]
+
+
+def check_good(root):
+    listed = json.loads(said("runs", "--json", root=root).stdout)["runs"]
+    assert {run["id"]: run["status"] for run in listed if run["id"] in LOSSES} == dict.fromkeys(LOSSES, "finished")
+    for run_id, losses in LOSSES.items():
+        assert tracking.open_store(root).run(run_id).scalars("loss").value.tolist() == losses
+        said("show", run_id, root=root, code=0)
 
 
 # ---------------------------------------------------------------- too much

@@ -33,13 +33,13 @@ import msgspec
 from tracking_core._version import __version__
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError
 from tracking_core.journal.lines import FORMAT, pack, unpack
-from tracking_core.journal.regular import LARGEST, OddFileError, read_regular
+from tracking_core.journal.regular import LARGEST, OddFileError, own_folder, read_regular
 from tracking_core.journal.schema import Count, Number, Truncating, is_flat_enough
 from tracking_core.journal.segments import find_files
 from tracking_core.names import is_run_id
 from tracking_core.naming import FILE_NAMES
 from tracking_core.redaction import redact_text, redact_url
-from tracking_core.trees import opened, read_file
+from tracking_core.trees import is_plain_file, opened, read_file
 
 RUN_FILE = "run.json"
 ORIGIN_FILE = "origin.json"
@@ -205,14 +205,23 @@ def write_origin(directory: Path, kind: str, source: str, identity: str) -> None
     write_exclusively(place, dump_json(facts))
 
 
+def origin_content(directory: Path) -> bytes:
+    """The content of `origin.json` of a run that came from elsewhere; where it cannot be read, it says nothing."""
+    try:
+        # A whole run directory may be a link.
+        with opened(directory.resolve()) as fd:
+            return read_file(ORIGIN_FILE, fd, _LARGEST_ORIGIN)
+    except OSError:
+        return b"{}"
+
+
 def read_origin(directory: Path) -> dict[str, Any] | None:
     """What stands in `origin.json`; None for a run that was recorded here, and {} where it cannot be read."""
     if not is_from_elsewhere(directory):
         return None
     try:
-        with opened(directory) as fd:
-            facts = load_json(read_file(ORIGIN_FILE, fd, _LARGEST_ORIGIN))
-    except (OSError, ValueError, RecursionError):
+        facts = load_json(origin_content(directory))
+    except ValueError:
         return {}
     return cast("dict[str, Any]", facts) if isinstance(facts, dict) else {}
 
@@ -385,12 +394,18 @@ def put_media(directory: Path, content: bytes, extension: str) -> str:
 
     Returns:
         The file name inside `media/`.
+
+    Raises:
+        OddFileError: `media` is a link.
+        OSError: It cannot be written.
     """
     name = f"{hashlib.sha256(content).hexdigest()}.{extension}"
     path = directory / "media" / name
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        write_exclusively(path, content)
+    if not is_plain_file(path):
+        own_folder(path.parent)
+        if not write_exclusively(path, content) and not is_plain_file(path):
+            # Something else is in its place, and nobody would read it.
+            replace_file(path, content)
     return name
 
 

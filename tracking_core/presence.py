@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from tracking_core.journal.regular import read_regular
 from tracking_core.layout import RUN_FILE, load_json
 
 Whereabouts = Literal["here", "gone", "anew", "another"]
@@ -43,7 +44,7 @@ class Presence:
         if stamp == self._seen:
             return "here"
         try:
-            content = self._path.read_bytes()
+            content = read_regular(self._path)
         except OSError:
             content = b""
         identity = identity_in(content)
@@ -62,5 +63,5 @@ def identity_in(content: bytes) -> tuple[Any, Any] | None:
     try:
         facts = load_json(content)
         return facts["id"], facts["started"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None

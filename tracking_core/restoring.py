@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import StoreError
+from tracking_core.journal.regular import OddFileError, read_regular
 from tracking_core.layout import RUN_FILE, dump_json, load_json, write_exclusively
 from tracking_core.presence import identity_in
 
@@ -45,7 +46,7 @@ class Restorer:
         self._journal = journal
         self._note = note
         self._on_restored = on_restored
-        self._content = (journal.directory / RUN_FILE).read_bytes()
+        self._content = read_regular(journal.directory / RUN_FILE)
         self._identity = identity_in(self._content)
         self._busy = threading.Lock()
         self._pid = os.getpid()
@@ -111,7 +112,7 @@ class Restorer:
         """Make a directory for the run, and say in it which run it is."""
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / RUN_FILE
-        if write_exclusively(path, self._content) or identity_in(path.read_bytes()) == self._identity:
+        if write_exclusively(path, self._content) or self._is_own(path):
             return directory
         mark = f"-{secrets.token_hex(4)}"
         other = directory.with_name(directory.name[: _LONGEST - len(mark)] + mark)
@@ -121,3 +122,9 @@ class Restorer:
         write_exclusively(other / RUN_FILE, content)
         self._content, self._identity = content, (other.name, facts.get("started"))
         return other
+
+    def _is_own(self, path: Path) -> bool:
+        try:
+            return identity_in(read_regular(path)) == self._identity
+        except OddFileError:
+            return False

@@ -23,6 +23,7 @@ from typing import Any
 from tracking_core import trees
 from tracking_core.errors import StoreError
 from tracking_core.journal.liveness import owner_of
+from tracking_core.journal.regular import is_regular, open_regular
 from tracking_core.journal.writer import process_facts
 from tracking_core.layout import is_run
 
@@ -125,8 +126,8 @@ def publish(run: Path, place: Path, *, durable: bool = True) -> bool:
 def _sync(run: Path) -> None:
     """Bring a directory onto the disk, so that after a power cut no part of it is empty."""
     for path in (*run.rglob("*"), run):
-        if path.is_file():
-            with path.open("rb") as file:
+        if is_regular(path):
+            with open_regular(path) as file:
                 os.fsync(file.fileno())
         elif path.is_dir():
             with contextlib.suppress(OSError):

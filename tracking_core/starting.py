@@ -340,6 +340,7 @@ def _create(
     """
     from tracking_core.environment import identity
     from tracking_core.journal import JournalWriter
+    from tracking_core.journal.regular import OddFileError
     from tracking_core.layout import read_run, run_directory, tombstone_of
     from tracking_core.store import RunRecord
 
@@ -371,6 +372,9 @@ def _create(
                 facts = {**read_run(directory), "config": RunRecord(directory).config}
                 return facts, place, directory, origin.go_back(directory, facts["id"], troubles.note), added, False
             return facts, place, directory, JournalWriter(directory, facts["id"]), added, True
+        except OddFileError as error:
+            # The run is there, and begun elsewhere it would be another.
+            raise StoreError(f"start_run: {error.filename} keeps the run from going on: {error.strerror}") from error
         except OSError as error:
             if strict or attempt is not root:
                 raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error

@@ -3,6 +3,8 @@
 A root may have been copied from anybody, and a link in it may lead anywhere. So what is cleared away is opened first,
 without following links, and everything is removed relative to what was opened: nothing that is put in place of a name
 in the meantime is reached.
+
+Whoever reads a file by its path, and may follow a link to another, uses `journal.regular`.
 """
 
 from __future__ import annotations

@@ -21,11 +21,12 @@ import msgspec
 
 from tracking_core.errors import InvalidValueError, NameNotFoundError, StoreError
 from tracking_core.journal.events import blob_path
-from tracking_core.journal.regular import SMALL
+from tracking_core.journal.regular import SMALL, read_regular
 from tracking_core.journal.schema import Count, Number, Sha256, is_flat_enough
 from tracking_core.layout import dump_json, read_json, replace_file, write_exclusively
 from tracking_core.mirror.fetching import fetched
 from tracking_core.naming import FILE_NAMES
+from tracking_core.trees import is_plain_file
 from tracking_core.values import ArtifactFile, ArtifactRef
 
 _CHUNK = 1 << 20
@@ -57,18 +58,29 @@ class StoredVersion:
 
         Raises:
             NameNotFoundError: There is no such file in it.
-            StoreError: A link stands in its place.
+            StoreError: Something else stands in its place: a link, a pipe, or what is larger.
         """
         if name not in self.files:
             raise NameNotFoundError(f"{self.ref} has no file {name!r}; it has {', '.join(sorted(self.files))}")
-        path = fetched(blob_path(self.blobs, self.files[name][0]), self.blobs.parent)
+        sha, size = self.files[name]
+        path = fetched(blob_path(self.blobs, sha), self.blobs.parent)
         if path.is_symlink():
             raise StoreError(f"{self.ref}: the content of {name!r} is a link to another place: {path}")
+        if path.exists() and not is_plain_file(path):
+            raise StoreError(f"{self.ref}: the content of {name!r} is no plain file: {path}")
+        if path.exists() and path.stat().st_size > size:
+            raise StoreError(f"{self.ref}: the content of {name!r} has more than its {size} bytes: {path}")
         return path
 
     def read(self, name: str) -> bytes:
-        """The bytes of one of its files."""
-        return self.path(name).read_bytes()
+        """The bytes of one of its files.
+
+        Raises:
+            NameNotFoundError: There is no such file in it.
+            StoreError: Something else stands in its place.
+            OSError: It cannot be read.
+        """
+        return read_regular(self.path(name), self.files[name][1])
 
     def download(self, directory: str | Path) -> Path:
         """Copy all its files into a directory, and return that.
@@ -232,7 +244,8 @@ class ArtifactStore:
                     out.write(chunk)
                     size += len(chunk)
             place = blob_path(self.blobs, digest.hexdigest())
-            if not place.exists():
+            # What nobody would read as the content is no reason to throw that away.
+            if not (is_plain_file(place) and place.stat().st_size == size):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 aside.replace(place)
         finally:

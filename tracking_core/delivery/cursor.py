@@ -16,6 +16,7 @@ from tracking_core.delivery.failed import Failed
 from tracking_core.delivery.places import cursor_path
 from tracking_core.delivery.selection import Had
 from tracking_core.errors import SettingsError
+from tracking_core.journal.regular import own_folder
 from tracking_core.journal.schema import NUMBERS
 from tracking_core.layout import dump_json, read_json, replace_file
 from tracking_core.targets import Target, parse_target
@@ -217,7 +218,7 @@ class Cursor:
             "failed": self.failed.as_json(),
             "stuck": self.stuck,
         }
-        self.path.parent.mkdir(exist_ok=True)
+        own_folder(self.path.parent)
         replace_file(self.path, dump_json(content))
 
 
@@ -251,7 +252,7 @@ def _read_stuck(value: Any) -> tuple[str, int, float] | None:
     try:
         writer, seq, since = value
         return str(writer), int(seq), float(since)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import socket
 import time
@@ -10,7 +9,8 @@ from pathlib import Path
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
-from tracking_core.journal.liveness import STALE, owner_of
+from tracking_core.journal.liveness import STALE, owner_of, read_facts
+from tracking_core.journal.regular import own_folder
 from tracking_core.store.finding import EventFinder
 from tracking_core.targets import Target
 
@@ -71,17 +71,19 @@ def _beats(path: Path, now: float) -> bool:
     """Whether a heartbeat of another host is fresh at a time."""
     try:
         fresh = now - path.stat().st_mtime < STALE
-        return fresh and path.is_file() and json.loads(path.read_bytes())["host"] != socket.gethostname()
-    except (OSError, ValueError, KeyError, TypeError):
+        return fresh and read_facts(path)["host"] != socket.gethostname()
+    except (OSError, ValueError, KeyError):
         return False
 
 
 def _clock(directory: Path) -> float:
     """The time by the clock of this host or that of the file system, whichever is behind."""
     now = time.time()
-    probe = directory / "cursors" / f".clock.{secrets.token_hex(6)}"
     try:
-        probe.parent.mkdir(exist_ok=True)
+        probe = own_folder(directory / "cursors") / f".clock.{secrets.token_hex(6)}"
+    except OSError:
+        return now
+    try:
         probe.write_bytes(b"")
         return min(now, probe.stat().st_mtime)
     except OSError:

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from tracking_core.errors import LeaseHeldError
-from tracking_core.journal.liveness import owner_of
-from tracking_core.journal.regular import SMALL, read_regular
+from tracking_core.journal.liveness import owner_of, read_facts
+from tracking_core.journal.regular import own_folder
 from tracking_core.journal.writer import process_facts
 from tracking_core.layout import write_exclusively
 
@@ -31,11 +31,13 @@ class Lease:
 
     Raises:
         LeaseHeldError: A living worker holds it.
+        OddFileError: `cursors` is a link.
+        OSError: The run directory cannot be written.
     """
 
     def __init__(self, directory: Path, key: str, label: str) -> None:
         self.path = directory / "cursors" / f"{key}.lease"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(self.path.parent, parents=True)
         self._token = secrets.token_hex(8)
         self._beaten = time.monotonic()
         content = self._content = json.dumps({**process_facts(), "token": self._token}).encode()
@@ -60,13 +62,13 @@ class Lease:
                     os.utime(self.path)
                 except FileNotFoundError:
                     # Deleted with its directory, which is there again.
-                    self.path.parent.mkdir(exist_ok=True)
+                    own_folder(self.path.parent)
                     write_exclusively(self.path, self._content)
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            if json.loads(read_regular(self.path, SMALL))["token"] == self._token:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if read_facts(self.path)["token"] == self._token:
                 self.path.unlink()
 
     def _remove_dead(self) -> None:

@@ -26,7 +26,8 @@ from tracking_core.delivery.described import described, run_info
 from tracking_core.delivery.lease import Lease
 from tracking_core.errors import TrackingError
 from tracking_core.journal.liveness import owner_of
-from tracking_core.layout import dump_json, load_json, replace_file, write_exclusively
+from tracking_core.journal.regular import SMALL, own_folder
+from tracking_core.layout import dump_json, read_json, replace_file, write_exclusively
 from tracking_core.targets import Target, key_of
 
 if TYPE_CHECKING:
@@ -119,8 +120,10 @@ def take(directory: Path, target: Target, adapter: Adapter, label: str) -> Lease
     Raises:
         LeaseHeldError: A living worker delivers to it.
         BrokenAdapterError: The adapter failed to say where.
+        OddFileError: `cursors` is a link.
         OSError: The run directory cannot be written.
     """
+    own_folder(directory / FOLDER)
     _settle(directory, target, adapter)
     key = cursor_key(directory, target)
     lease = Lease(directory, key, label)
@@ -139,7 +142,7 @@ def _settle(directory: Path, target: Target, adapter: Adapter) -> None:
         return
     place = adapter.place(target, described(directory))
     content = dump_json({"v": 1, "target": str(target.bare), "place": place})
-    path.parent.mkdir(exist_ok=True)
+    own_folder(path.parent)
     if not write_exclusively(path, content) and _kept(path) is None:
         # It is damaged.
         replace_file(path, content)
@@ -167,8 +170,8 @@ def _file(directory: Path, target: Target) -> Path:
 def _kept(path: Path) -> str | None:
     """What a run keeps of a place; None when it does not know, or that cannot be read."""
     try:
-        place = load_json(path.read_bytes())["place"] if path.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        place = read_json(path, SMALL)["place"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return place if isinstance(place, str) and place else None
 

@@ -31,6 +31,7 @@ from tracking_core.fallbacks import call, replay
 from tracking_core.hookspecs import RunInfo
 from tracking_core.journal import Event
 from tracking_core.journal.events import to_record
+from tracking_core.journal.regular import OddFileError
 from tracking_core.layout import read_run
 from tracking_core.plugins import Adapter, find_adapter
 from tracking_core.presence import Presence
@@ -209,7 +210,7 @@ class TargetWorker:
                 self._trouble("retry", f"cannot be opened yet: {error}", error)
                 after = judge(error).after
                 delay = after if after is not None else self._backoff(tries)
-            except (AdapterError, SettingsError) as error:
+            except (AdapterError, SettingsError, OddFileError) as error:
                 self._give_up(f"cannot be opened: {error}", error)
                 return
             except BaseException as error:  # noqa: BLE001 - a backend may raise anything; it must not reach the loop

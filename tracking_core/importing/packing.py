@@ -16,6 +16,7 @@ from tracking_core._version import __version__
 from tracking_core.artifacts import StoredVersion
 from tracking_core.errors import NameNotFoundError, StoreError
 from tracking_core.importing.layout import ENDING, FORMAT, MANIFEST, is_entry
+from tracking_core.journal.regular import open_regular
 from tracking_core.layout import check_identity, dump_json
 from tracking_core.naming import FILE_NAMES
 from tracking_core.store import RunRecord, open_store
@@ -144,7 +145,7 @@ class _Packing:
         info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
         info.external_attr = 0o100644 << 16
         info.compress_type = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
-        with path.open("rb") as source, archive.open(info, "w", force_zip64=size >= 1 << 31) as out:
+        with open_regular(path) as source, archive.open(info, "w", force_zip64=size >= 1 << 31) as out:
             while left and (chunk := source.read(min(_CHUNK, left))):
                 left -= len(chunk)
                 digest.update(chunk)
@@ -194,8 +195,8 @@ class _Packing:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType] - a file
 
 
 def _version_entry(version: StoredVersion) -> str:

@@ -19,11 +19,13 @@ from typing import Any
 from tracking_core.errors import RunExistsError, RunNotFoundError, StoreError, TrackingError
 from tracking_core.importing.layout import FORMAT, MANIFEST, entries
 from tracking_core.importing.runs import Imported
+from tracking_core.journal.regular import read_regular
 from tracking_core.layout import (
     RUN_FILE,
     dump_json,
     find_run,
     load_json,
+    read_json,
     read_run,
     replace_file,
     run_directory,
@@ -33,6 +35,7 @@ from tracking_core.layout import (
 from tracking_core.names import check_run_id
 from tracking_core.naming import FILE_NAMES
 from tracking_core.staging import publish, staging
+from tracking_core.trees import is_plain_file
 
 _CHUNK = 1 << 20
 _LARGEST_MANIFEST = 1 << 26
@@ -88,7 +91,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
     versions = [_version(packed, path) for packed in sorted((place / "artifacts").rglob("v*.json"))]
     problems: list[str] = []
     there = directory.exists()
-    if there and (directory / RUN_FILE).read_bytes() != (place / "run" / RUN_FILE).read_bytes():
+    if there and read_regular(directory / RUN_FILE) != (place / "run" / RUN_FILE).read_bytes():
         raise RunExistsError(f"there is another run of the id {facts['id']!r} in {directory}; nothing was unpacked")
     if not there:
         # Whatever the pack has in its place: what it says of targets was said elsewhere.
@@ -178,7 +181,7 @@ def _place_blobs(place: Path, root: Path) -> None:
     source = place / "blobs"
     for content in sorted(source.rglob("*")):
         to = root / ".blobs" / content.relative_to(source)
-        if content.is_file() and not to.exists():
+        if content.is_file() and not is_plain_file(to):
             to.parent.mkdir(parents=True, exist_ok=True)
             content.replace(to)
 
@@ -224,7 +227,7 @@ def _place_versions(
         folder.mkdir(parents=True, exist_ok=True)
         number = int(packed.stem[1:])
         there = not write_exclusively(folder / packed.name, packed.read_bytes())
-        if there and not _is_same(folder / packed.name, manifest):
+        if there and not _is_same(folder / packed.name, manifest, "digest"):
             was, number = number, _next_free(folder, manifest)
             problems.append(
                 f"v{was} of the artifact {manifest['name']!r} is another one in {root}; it became v{number}"
@@ -240,11 +243,12 @@ def _place_versions(
     return problems
 
 
-def _is_same(place: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether a version that is there has the contents of one that was packed."""
+def _is_same(place: Path, manifest: Mapping[str, Any], *keys: str) -> bool:
+    """Whether a version that is there says the same as one that was packed."""
     try:
-        return load_json(place.read_bytes())["digest"] == manifest["digest"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        there = read_json(place)
+        return all(there[key] == manifest[key] for key in keys)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -252,8 +256,7 @@ def _next_free(folder: Path, manifest: dict[str, Any]) -> int:
     """The number that a version gets whose own is taken: the one that an unpacking which was interrupted gave it."""
     there = sorted(int(path.stem[1:]) for path in folder.glob("v*.json") if path.stem[1:].isdecimal())
     for number in there:
-        place = folder / f"v{number}.json"
-        if _is_same(place, manifest) and load_json(place.read_bytes()).get("run") == manifest["run"]:
+        if _is_same(folder / f"v{number}.json", manifest, "digest", "run"):
             return number
     number = there[-1] if there else -1
     while True:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import Event, pack, to_json, unpack
+from tracking_core.journal.regular import LARGEST, open_regular, read_regular
 from tracking_core.mirror.fetching import fetched, is_copy
 from tracking_core.trees import is_plain_file
 from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video
@@ -118,7 +119,8 @@ def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str,
         return {"name": fields["name"], "value": _read_medium(kind, fields, directory)}
     if kind == "artifact":
         files = {
-            _inside(path): content_path(fields, directory, entry["sha256"]) for path, entry in fields["files"].items()
+            _inside(path): content_path(fields, directory, entry["sha256"], entry.get("size"))
+            for path, entry in fields["files"].items()
         }
         keys = ("name", "type", "version", "digest")
         facts = {"metadata": unpack(fields["metadata"]), "aliases": tuple(fields["aliases"])}
@@ -138,11 +140,17 @@ def blobs_of(fields: Mapping[str, Any], directory: Path) -> Path:
     return beside if beside.is_dir() and (not recorded.is_dir() or is_copy(beside.parent)) else recorded
 
 
-def content_path(fields: Mapping[str, Any], directory: Path, sha256: str) -> Path:
+def content_path(fields: Mapping[str, Any], directory: Path, sha256: str, size: int | None = None) -> Path:
     """Where one content of an artifact is, for whoever passes it on.
 
     A run directory may have been made by anybody: a link in place of a content, or a path to somebody's files, must
     not send them elsewhere. Where the path is not that of the root itself, only what has the digest is given.
+
+    Args:
+        fields: The fields of the event.
+        directory: The run directory.
+        sha256: Digest of the content.
+        size: How many bytes it has; None where that is not known.
 
     Raises:
         ValueError: It is a link, or is not what was recorded. What is not there is no error here.
@@ -153,10 +161,10 @@ def content_path(fields: Mapping[str, Any], directory: Path, sha256: str) -> Pat
         return path
     if not is_plain_file(path):
         raise ValueError(f"{path} is no plain file")
-    if blobs != root / ".blobs":
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise ValueError(f"{path} is not the content that was recorded")
+    if size is not None and path.stat().st_size != size:
+        raise ValueError(f"{path} is not as long as the content that was recorded")
+    if blobs != root / ".blobs" and _digest(path) != sha256:
+        raise ValueError(f"{path} is not the content that was recorded")
     return path
 
 
@@ -190,22 +198,22 @@ def _read_medium(kind: str, fields: Mapping[str, Any], directory: Path) -> Any:
         return Text(fields["text"])
     path = _medium(directory, fields["file"])
     if kind == "table":
-        table = unpack(json.loads(path.read_bytes()))
+        table = unpack(json.loads(_content(path)))
         return Table(table["columns"], table["rows"])
     if kind == "audio":
-        return Audio.from_wav(path.read_bytes(), fields.get("caption"))
+        return Audio.from_wav(_content(path), fields.get("caption"))
     if kind == "video":
         if path.suffix == ".npz":
             return Video(_frames(path), fields["fps"])
         return Video(path, fields["fps"])
     if path.name.endswith(".plotly.json"):
-        return Figure.from_plotly(path.read_text(encoding="utf-8", errors="surrogatepass"))
-    return Figure(path.read_bytes())
+        return Figure.from_plotly(_content(path).decode("utf-8", "surrogatepass"))
+    return Figure(_content(path))
 
 
 def _frames(path: Path) -> np.ndarray[Any, Any]:
     # From memory: of a damaged archive numpy would leave the file open.
-    content = io.BytesIO(path.read_bytes())
+    content = io.BytesIO(_content(path))
     with zipfile.ZipFile(content) as archive:
         size = max((info.file_size for info in archive.infolist()), default=0)
     if size > LARGEST_DECODED:
@@ -220,7 +228,25 @@ def _medium(directory: Path, name: str) -> Path:
     if not _MEDIUM.fullmatch(name):
         raise ValueError(f"{name[:80]!r} is no file name of a medium")
     path = fetched(directory / "media" / name, directory.parent.parent)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        # Whoever reads it says so.
+        size = 0
     # Whoever opens a FIFO waits for ever.
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    if path.is_symlink() or (path.exists() and not is_plain_file(path)):
         raise ValueError(f"{path} is no plain file")
+    if size > LARGEST and _digest(path) != name.partition(".")[0]:
+        # A large one is recognised before it is in memory.
+        raise ValueError(f"{path} is not the medium that was recorded, and has {size} bytes")
     return path
+
+
+def _content(path: Path) -> bytes:
+    """What is in a medium, which may be large where it was recorded so."""
+    return read_regular(path, max(LARGEST, path.stat().st_size))
+
+
+def _digest(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType] - a file

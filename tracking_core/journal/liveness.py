@@ -39,7 +39,7 @@ def lives_here(directory: Path, writer: str) -> bool:
     """
     path = directory / "journal" / f"{writer}.alive"
     try:
-        return _facts(path)["host"] == socket.gethostname() and owner_of(path) is not None
+        return read_facts(path)["host"] == socket.gethostname() and owner_of(path) is not None
     except (OSError, ValueError, KeyError):
         return False
 
@@ -54,7 +54,7 @@ def owner_of(path: Path) -> int | None:
         Its number; 0 when the file is being written just now; None when the process is gone, or there is no file.
     """
     try:
-        facts = _facts(path)
+        facts = read_facts(path)
         pid, host = facts["pid"], facts["host"]
         if type(pid) is not int or not 0 < pid < _PIDS:
             raise ValueError(f"no process has the number {pid!r:.40}")  # noqa: TRY301 - as where there is none
@@ -82,7 +82,13 @@ _ahead: dict[Path, tuple[float, float]] = {}
 """File that was changed in the future → when that was, and since when it has been seen so, in monotonic seconds."""
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a heartbeat, a lease, or another file of facts says.
+
+    Raises:
+        ValueError: It says none.
+        OSError: It cannot be read, or is no regular file, or is larger than any.
+    """
     try:
         facts = json.loads(read_regular(path, SMALL))
     except RecursionError as error:

@@ -2,6 +2,9 @@
 
 Opening a FIFO waits for somebody to write to it, a device may never end, and a line or a file of a gigabyte fills the
 memory. What is no regular file is refused with an `OddFileError` that says so.
+
+A link to a regular file is read like the file. Where it must not be, as where directories are cleared away, `trees`
+opens files relative to a directory, and follows none.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ LONGEST = 1 << 27
 LARGEST = 1 << 26
 """Bytes of the largest file that is read as one JSON value, 67 MB: `run.json`, a cursor, a manifest."""
 SMALL = 1 << 16
-"""The same for heartbeats, leases and aliases."""
+"""The same for heartbeats, leases, aliases and what is kept of places."""
 _BLOCK = 1 << 20
+_TAIL = 1 << 16
 
 
 class OddFileError(OSError):
@@ -63,9 +67,10 @@ def read_regular(path: str | os.PathLike[str], limit: int = LARGEST) -> bytes:
         OSError: There is none, or it cannot be read.
     """
     with open_regular(path) as file:
-        # What the system says of the size of some files is no bound.
-        content = file.read(limit + 1) or b""
-    if len(content) > limit:
+        # What the system says of the size of some files is no bound; of others it spares reading them.
+        is_larger = os.fstat(file.fileno()).st_size > limit
+        content = b"" if is_larger else file.read(limit + 1) or b""
+    if is_larger or len(content) > limit:
         raise OddFileError(errno.EFBIG, f"it is larger than {limit} bytes", os.fspath(path))
     return content
 
@@ -76,6 +81,29 @@ def is_regular(path: str | os.PathLike[str]) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - asked for every run of a listing
     except (OSError, ValueError):
         return False
+
+
+def own_folder(path: Path, *, parents: bool = False) -> Path:
+    """Make a directory inside a run directory, if it is not there; through a link nothing is written.
+
+    The run directory itself, and those above it, may be links.
+
+    Args:
+        path: The directory.
+        parents: Whether to make those above it as well.
+
+    Returns:
+        The path.
+
+    Raises:
+        OddFileError: It is a link.
+        OSError: It cannot be made.
+    """
+    if path.is_symlink():
+        what = "it is a link, and nothing is written through one inside a run directory: put a directory in its place"
+        raise OddFileError(errno.ENOTDIR, what, os.fspath(path))
+    path.mkdir(parents=parents, exist_ok=True)
+    return path
 
 
 def bounded_lines(file: IO[bytes], limit: int | None = None) -> Iterator[tuple[int, bytes | None]]:
@@ -93,6 +121,19 @@ def bounded_lines(file: IO[bytes], limit: int | None = None) -> Iterator[tuple[i
         while (part := file.readline(_BLOCK)) and not part.endswith(b"\n"):
             length += len(part)
         yield length + max(0, len(part) - 1), None
+
+
+def end_of_lines(file: IO[bytes]) -> int:
+    """The length of a file up to its last newline; it may be written to meanwhile."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _TAIL)
+        file.seek(start)
+        at = file.read(end - start).rfind(b"\n")
+        if at >= 0:
+            return start + at + 1
+        end = start
+    return 0
 
 
 def _odd(path: str | os.PathLike[str], error: OSError) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracking_core.journal.regular import open_regular
 from tracking_core.journal.segments import segment_path
 
 _CHUNK = 1 << 20
@@ -41,7 +42,7 @@ class Retired:
         """
         os.fsync(self.fd)
         digest, size = hashlib.sha256(), 0
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)

@@ -22,6 +22,7 @@ from tracking_core.errors import JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
 from tracking_core.journal.lines import FORMAT, decode_line, encode_line
 from tracking_core.journal.numbers import Numbers, Ticket
+from tracking_core.journal.regular import open_regular, own_folder
 from tracking_core.journal.rotation import Retired, Turning
 from tracking_core.journal.segments import LIMIT, by_start, find_files, newest_start, segment_path
 from tracking_core.journal.times import to_seconds as _seconds
@@ -78,8 +79,7 @@ class JournalWriter:
         self._reserved: dict[int, float] = {}
         self._given_up = False
         self._pid = os.getpid()
-        folder = self.directory / "journal"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = own_folder(self.directory / "journal", parents=True)
         self._parent = parent
         self._turning = Turning()
         self.path = segment_path(folder, self.id, 1)
@@ -350,7 +350,7 @@ class JournalWriter:
 
     def _is_own(self, path: Path) -> bool:
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 header = decode_line(file.readline(1 << 16).rstrip(b"\n"))
         except (OSError, JournalError):
             return False
@@ -375,8 +375,7 @@ class JournalWriter:
         """
         turning = self._turning
         with turning.busy:
-            folder = directory / "journal"
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = own_folder(directory / "journal", parents=True)
             self.directory, self.run_id = directory, run_id
             path = segment_path(folder, self.id, turning.number + 1)
             new = _create(path)

@@ -23,7 +23,7 @@ from typing import Any, cast
 from tracking_core import trees
 from tracking_core.errors import StoreError, TrackingError
 from tracking_core.journal.liveness import STALE
-from tracking_core.journal.regular import read_regular
+from tracking_core.journal.regular import LARGEST, LONGEST, SMALL, OddFileError, own_folder, read_regular
 from tracking_core.layout import ORIGIN_FILE, RUN_FILE, replace_file
 from tracking_core.mirror.address import Address, check_packages, parse_address
 from tracking_core.mirror.fetching import MARK, fetch, objects_of
@@ -183,7 +183,7 @@ class MirrorCache:
 
     def _bring_run(self, run: str, there: Mapping[str, Listed], *, journals: bool) -> None:
         directory = self.root / run
-        (directory / "journal").mkdir(parents=True, exist_ok=True)
+        own_folder(directory / "journal", parents=True)
         with self._locked(directory):
             state = _State(directory)
             if journals and state.seen.keys() - there.keys():
@@ -213,20 +213,27 @@ class MirrorCache:
         if name.startswith("cursors/"):
             if not state.may_replace(name, path):
                 return
+            if listed.size > LARGEST:
+                # Nobody would read it.
+                return
             content = self._objects.get(key)
-            path.parent.mkdir(exist_ok=True)
+            own_folder(path.parent)
             replace_file(path, content)
             state.taken[name] = hashlib.sha256(content).hexdigest()
         elif name.endswith(".alive"):
-            _keep_heartbeat(path, self._objects.get(key), listed, state.looked if name in state.seen else 0.0)
-        elif name.startswith("journal/") and name in state.seen and path.exists():
-            self._lengthen(key, path, listed)
-        elif name.startswith(("scalars-", "events-")):
-            if not fetch(self._objects, key, path, str(self.address)):
+            if listed.size > SMALL:
                 return
-        else:
-            replace_file(path, self._objects.get(key))
+            _keep_heartbeat(path, self._objects.get(key), listed, state.looked if name in state.seen else 0.0)
+        elif name.startswith("journal/") and name in state.seen and self._can_lengthen(path, listed):
+            self._lengthen(key, path, listed)
+        elif not fetch(self._objects, key, path, str(self.address)):
+            return
         state.seen[name] = mark
+
+    @staticmethod
+    def _can_lengthen(path: Path, listed: Listed) -> bool:
+        """Whether what is here is a part of a segment, and the rest of it fits into memory."""
+        return trees.is_plain_file(path) and listed.size - path.stat().st_size <= LONGEST
 
     def _lengthen(self, key: str, path: Path, listed: Listed) -> None:
         """Fetch what was added to a segment: nothing else ever happens to one."""
@@ -250,8 +257,8 @@ class MirrorCache:
                 mark = [listed.size, listed.tag]
                 if state.seen.get(name) != mark:
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    replace_file(folder / name, self._objects.get(f"{project}/artifacts/{name}"))
-                    state.seen[name] = mark
+                    if fetch(self._objects, f"{project}/artifacts/{name}", folder / name, str(self.address)):
+                        state.seen[name] = mark
             for name in state.seen.keys() - there.keys():
                 (folder / name).unlink(missing_ok=True)
                 del state.seen[name]
@@ -261,7 +268,7 @@ class MirrorCache:
     @contextlib.contextmanager
     def _locked(directory: Path) -> Generator[None]:
         """Let one process at a time change a directory of the copy."""
-        fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -293,7 +300,7 @@ class _State:
         """Cursor → digest of what was taken from the mirror."""
         self.looked = 0.0
         """When the mirror was looked at."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             self.seen, self.taken, self.looked = _kept(json.loads(read_regular(self._path)))
 
     def save(self) -> None:
@@ -303,9 +310,11 @@ class _State:
     def may_replace(self, name: str, path: Path) -> bool:
         """Whether a cursor is as it was taken from the mirror: one that was moved here is further."""
         try:
-            return hashlib.sha256(path.read_bytes()).hexdigest() == self.taken.get(name)
+            return hashlib.sha256(read_regular(path)).hexdigest() == self.taken.get(name)
         except FileNotFoundError:
             return True
+        except OddFileError:
+            return False
 
 
 def _kept(content: Any) -> tuple[dict[str, list[Any]], dict[str, str], float]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tracking_core.errors import StoreError, TrackingError
+from tracking_core.journal.regular import SMALL, own_folder, read_regular
 from tracking_core.mirror.address import parse_address
 from tracking_core.mirror.objects import Objects, open_objects
 
@@ -48,7 +49,7 @@ def fetch(objects: Objects, key: str, path: Path, where: str) -> bool:
     Raises:
         StoreError: The mirror cannot be read.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(path.parent, parents=True)
     aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
     try:
         objects.get_file(key, aside)
@@ -70,9 +71,11 @@ def objects_of(root: Path) -> Objects:
         StoreError: That cannot be found out.
     """
     try:
-        url = json.loads((root / MARK).read_bytes())["url"]
+        url = json.loads(read_regular(root / MARK, SMALL))["url"]
+        if not isinstance(url, str):
+            raise TypeError("it is no text")  # noqa: TRY301 - as where there is none
         return _open(url, os.getpid())
-    except (OSError, ValueError, KeyError, TypeError, TrackingError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, TrackingError) as error:
         raise StoreError(f"{root / MARK} does not say what mirror this is a copy of: {error}") from error
 
 

@@ -17,14 +17,14 @@ from typing import Any
 from tracking_core.delivery.places import ENDING, FOLDER, cursor_paths
 from tracking_core.errors import JournalError, TrackingError
 from tracking_core.journal import decode_line
-from tracking_core.journal.regular import SMALL, is_regular, open_regular, read_regular
+from tracking_core.journal.liveness import read_facts
+from tracking_core.journal.regular import end_of_lines, is_regular, open_regular, read_regular
 from tracking_core.journal.segments import PartFiles, find_files
 from tracking_core.layout import load_json
 from tracking_core.targets import parse_target
 
 _ARTIFACT = b'"kind":"artifact"'
 _CHUNK = 1 << 22
-_TAIL = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +76,8 @@ def snapshot(directory: Path) -> Snapshot:
 
 
 def _complete(path: Path) -> int:
-    """The length of a file up to its last newline."""
     with open_regular(path) as file:
-        end = file.seek(0, 2)
-        while end > 0:
-            start = max(0, end - _TAIL)
-            file.seek(start)
-            at = file.read(end - start).rfind(b"\n")
-            if at >= 0:
-                return start + at + 1
-            end = start
-    return 0
+        return end_of_lines(file)
 
 
 def artifacts_in(path: Path, writer: str, start: int, end: int) -> Iterator[Mapping[str, Any]]:
@@ -117,8 +108,8 @@ def heartbeats(directory: Path, interval: float) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for path in (directory / "journal").glob("*.alive"):
         # One that is being written is seen the next time.
-        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-            found[path.name] = json.dumps({**json.loads(read_regular(path, SMALL)), "mirrored": interval}).encode()
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            found[path.name] = json.dumps({**read_facts(path), "mirrored": interval}).encode()
     return found
 
 

@@ -9,15 +9,18 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from tracking_core.errors import MissingDependencyError
+from tracking_core.journal.regular import open_regular
 from tracking_core.mirror.address import Address
 
 _ASIDE = ".uploading-"
+_CHUNK = 1 << 20
 CONNECT, READ = 10.0, 60.0
 """Seconds to wait for a connection, and for an answer."""
 
@@ -118,7 +121,7 @@ class FolderObjects:
     def put_file(self, key: str, path: Path, moved: Callable[[int], None]) -> None:
         """Put the content of a file there."""
         with self._aside(key) as aside:
-            shutil.copyfile(path, aside)
+            _copy(path, aside)
             moved(aside.stat().st_size)
 
     @contextlib.contextmanager
@@ -134,13 +137,13 @@ class FolderObjects:
 
     def get(self, key: str, start: int = 0) -> bytes:
         """The content of an object, from a byte on."""
-        with (self._root / key).open("rb") as file:
+        with open_regular(self._root / key) as file:
             file.seek(start)
             return file.read()
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the content of an object into a file."""
-        shutil.copyfile(self._root / key, path)
+        _copy(self._root / key, path)
 
     def find(self, key: str) -> Listed | None:
         """What there is under a key; None for nothing."""
@@ -167,11 +170,19 @@ class FolderObjects:
             for name in files:
                 if not name.startswith(_ASIDE):
                     path = Path(where, name)
-                    with contextlib.suppress(FileNotFoundError):
-                        found[path.relative_to(self._root).as_posix()] = _of_file(path.stat())
+                    with contextlib.suppress(OSError):
+                        facts = path.stat()
+                        # Nothing else was put there by us.
+                        if stat.S_ISREG(facts.st_mode):
+                            found[path.relative_to(self._root).as_posix()] = _of_file(facts)
             if not deep:
                 folders.clear()
         return found
+
+
+def _copy(source: Path, to: Path) -> None:
+    with open_regular(source) as file, to.open("wb") as out:
+        shutil.copyfileobj(file, out, _CHUNK)
 
 
 def _of_file(facts: os.stat_result) -> Listed:

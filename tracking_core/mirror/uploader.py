@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -25,8 +26,10 @@ from tracking_core.delivery.lease import Lease
 from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
 from tracking_core.journal.events import blob_path, content_path
 from tracking_core.journal.part_reader import PartReader
+from tracking_core.journal.regular import LONGEST, OddFileError, open_regular, read_regular
+from tracking_core.journal.regular import SMALL as SMALLEST
 from tracking_core.journal.segments import PartFiles, segment_path
-from tracking_core.layout import ORIGIN_FILE, RUN_FILE, is_from_elsewhere
+from tracking_core.layout import ORIGIN_FILE, RUN_FILE, is_from_elsewhere, origin_content
 from tracking_core.mirror import files
 from tracking_core.mirror.address import Mirroring
 from tracking_core.mirror.objects import Listed, Objects
@@ -179,7 +182,7 @@ class RunUploader:
         self._look_for_artifacts(now)
         if is_from_elsewhere(self.directory):
             # Before the run is seen: whoever reads it is told not to obey it.
-            self._put_now(f"{self._run}/{ORIGIN_FILE}", (self.directory / ORIGIN_FILE).read_bytes())
+            self._put_now(f"{self._run}/{ORIGIN_FILE}", origin_content(self.directory))
         self._put_file(f"{self._run}/{RUN_FILE}", self.directory / RUN_FILE)
         self._await(self._interval)
         self.beat()
@@ -226,15 +229,15 @@ class RunUploader:
         def put() -> None:
             try:
                 path = file if isinstance(file, Path) else file()
-            except ValueError as error:
-                self._refused[key] = f"{key}: {error}"
-                self._sent[key] = ()
+                with open_regular(path) as opened:
+                    size = os.fstat(opened.fileno()).st_size
+            except (ValueError, OddFileError) as error:
+                self._refuse(key, error)
                 return
-            size = path.stat().st_size
             there = self._objects.find(key) if look else (self._there or {}).get(key)
             if there is None or there.size != size:
                 if size <= SMALL:
-                    self._objects.put(key, path.read_bytes())
+                    self._objects.put(key, read_regular(path, SMALL))
                     self._moved(size)
                 else:
                     self._objects.put_file(key, path, self._moved)
@@ -252,10 +255,14 @@ class RunUploader:
 
         def put() -> None:
             if key in self._sent or there is None or there.size != segment.length:
-                with segment.path.open("rb") as file:
-                    content = file.read(segment.length)
-                self._objects.put(key, content)
-                self._moved(len(content))
+                if segment.length > LONGEST:
+                    # Longer than writers make them. A line that is cut off behind it does no harm.
+                    self._objects.put_file(key, segment.path, self._moved)
+                else:
+                    with open_regular(segment.path) as file:
+                        content = file.read(segment.length)
+                    self._objects.put(key, content)
+                    self._moved(len(content))
                 self.state.delivered += 1
             self._sent[key] = (segment.length,)
 
@@ -318,6 +325,11 @@ class RunUploader:
                 self._refused[key] = f"{key}: the file is gone"
                 self._sent[key] = ()
 
+    def _refuse(self, key: str, error: Exception) -> None:
+        """Leave out what is none of a run's files, and never will be there."""
+        self._refused[key] = redact_text(f"{key}: {getattr(error, 'strerror', None) or error}"[:2000])[:500]
+        self._sent[key] = ()
+
     def _fail(self, key: str, error: BaseException) -> None:
         what = f"{key}: " if key else ""
         self._failed[key] = redact_text(f"{what}{type(error).__name__}: {error}"[:2000])[:500]
@@ -343,7 +355,9 @@ class RunUploader:
         for entry in fields["files"].values():
             sha = entry["sha256"]
             blob_path(Path(), sha)  # raises where it is no digest
-            self._contents[f".blobs/sha256/{sha[:2]}/{sha[2:]}"] = partial(content_path, fields, self.directory, sha)
+            self._contents[f".blobs/sha256/{sha[:2]}/{sha[2:]}"] = partial(
+                content_path, fields, self.directory, sha, entry.get("size")
+            )
         kind, name = FILE_NAMES.encode(fields["type"]), FILE_NAMES.encode(fields["name"])
         self._versions.add(self.directory.parent / "artifacts" / kind / name / f"v{fields['version']}.json")
 
@@ -352,7 +366,11 @@ class RunUploader:
         key = f"{self._project}/{path.relative_to(self.directory.parent).as_posix()}"
 
         def put() -> None:
-            content = path.read_bytes()
+            try:
+                content = read_regular(path)
+            except OddFileError as error:
+                self._refuse(key, error)
+                return
             if self._objects.find(key) is None:
                 self._objects.put(key, content)
                 self._moved(len(content))
@@ -369,7 +387,9 @@ class RunUploader:
         for path in (folder / "aliases").glob("[!.]*"):
             key = f"{self._project}/{path.relative_to(self.directory.parent).as_posix()}"
             try:
-                self._put_now(key, path.read_bytes())
+                self._put_now(key, read_regular(path, SMALLEST))
+            except OddFileError as error:
+                self._refuse(key, error)
             except Exception as error:  # noqa: BLE001 - one object must not stop the others
                 self._fail(key, error)
 

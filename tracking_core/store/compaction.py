@@ -8,7 +8,6 @@ segments, so that two at once, or one that was killed and repeated, come to the 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import socket
@@ -23,9 +22,9 @@ from typing import Any
 from tracking_core.delivery.places import cursor_path, cursor_paths
 from tracking_core.errors import JournalError, MissingDependencyError, SettingsError
 from tracking_core.journal import decode_line
-from tracking_core.journal.liveness import is_alive
+from tracking_core.journal.liveness import is_alive, read_facts
 from tracking_core.journal.part_reader import PartReader, has_unkept_damage
-from tracking_core.journal.regular import LONGEST, SMALL, OddFileError, is_regular, open_regular, read_regular
+from tracking_core.journal.regular import LONGEST, OddFileError, is_regular, open_regular, read_regular
 from tracking_core.journal.segments import MERGED, WriterFiles, find_files
 from tracking_core.layout import read_json, read_run
 from tracking_core.store.merging import merge
@@ -175,10 +174,10 @@ def _is_finished(path: Path, writer: str) -> bool:
 def _is_here(alive: Path) -> bool:
     """Whether a writer belongs to this host, or to none that is known."""
     try:
-        return json.loads(read_regular(alive, SMALL))["host"] == socket.gethostname()
+        return read_facts(alive)["host"] == socket.gethostname()
     except FileNotFoundError:
         return True
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError):
         return False
 
 
@@ -209,13 +208,14 @@ def _left_behind(pid: str) -> bool:
 
 
 def remove_merged(directory: Path) -> tuple[int, int, int]:
-    """Remove segments that are in parts and that nobody needs any more.
+    """Remove segments that are in parts and that nobody needs any more; where `journal` is a link, they all stay.
 
     Returns:
         How many; how many stay since a target has not passed them; and how many since they are damaged.
     """
     removed = waiting = damaged = 0
     passed = _passed(directory)
+    elsewhere = (directory / "journal").is_symlink()
     for writer, files in find_files(directory).items():
         for files_of_part in files.parts:
             try:
@@ -228,7 +228,7 @@ def remove_merged(directory: Path) -> tuple[int, int, int]:
                     continue
                 if not whole:
                     damaged += 1
-                elif passed(writer, part):
+                elif not elsewhere and passed(writer, part):
                     files.segments[number].unlink(missing_ok=True)
                     removed += 1
                 else:

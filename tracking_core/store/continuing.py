@@ -5,7 +5,6 @@ Parts say it in the first line of their events file. Of segments that are not me
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
@@ -19,8 +18,9 @@ import numpy as np
 
 from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.journal import Superseded, Truncation, decode_line
-from tracking_core.journal.liveness import lives_here
+from tracking_core.journal.liveness import lives_here, read_facts
 from tracking_core.journal.part_reader import dictionary, integers, load_parquet, part_lines, read_header
+from tracking_core.journal.regular import OddFileError, open_regular
 from tracking_core.journal.segments import PartFiles, WriterFiles, find_files
 from tracking_core.journal.superseded import STEPPED
 from tracking_core.store.finding import EventFinder
@@ -116,11 +116,11 @@ class _Steps:
 
     def _take_segment(self, path: Path, limit: int) -> int:
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - limit))
                 lines = file.read(limit).split(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, OddFileError):
             return 0
         # The first may be a part of one, and the last is being written.
         # From the end: there the last step mostly stands, and then nothing is asked of the others.
@@ -283,9 +283,9 @@ def _lives(directory: Path, writer: str, own: str) -> bool:
         return True
     path, mine = (directory / "journal" / f"{name}.alive" for name in (writer, own))
     try:
-        said, now = json.loads(path.read_bytes()), json.loads(mine.read_bytes())
+        said, now = read_facts(path), read_facts(mine)
         # Both were changed by the clock of the file system; that of a copy is new, and the beat in it is not.
         quiet = max(mine.stat().st_mtime - path.stat().st_mtime, abs(now["beat"] - said["beat"]) - BEATING)
         return said["host"] != socket.gethostname() and quiet < BEATING
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return False

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.journal import Superseded
-from tracking_core.journal.regular import is_regular
+from tracking_core.journal.regular import end_of_lines, is_regular, open_regular
 from tracking_core.journal.segments import WriterFiles, find_files
 from tracking_core.store.records import RunRecord, merge_config
 from tracking_core.store.truncating import find_truncation
 from tracking_core.trees import is_plain_file
 
 _AGAIN = 5
+_CHUNK = 1 << 20
 
 
 def inherit(parent: Path, child: Path, config: Mapping[str, Any], *, axis: str, step: int) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def _take_files(parent: Path, child: Path) -> None:
             if attempt == _AGAIN - 1:
                 raise
     media = parent / "media"
-    if media.is_dir():
+    # What a link leads to is not of this run.
+    if media.is_dir() and not media.is_symlink():
         (child / "media").mkdir(exist_ok=True)
         for name in sorted(os.listdir(media)):  # noqa: PTH208 - a run may have many thousands
             # A link would become a file of the child's own.
@@ -100,7 +102,8 @@ def _link(source: Path, place: Path) -> None:
         # No links on this file system, or not between these two places.
         aside = _aside(place)
         try:
-            shutil.copyfile(source, aside)
+            with open_regular(source) as file, aside.open("xb") as out:
+                shutil.copyfileobj(file, out, _CHUNK)
             aside.replace(place)
         finally:
             aside.unlink(missing_ok=True)
@@ -108,10 +111,14 @@ def _link(source: Path, place: Path) -> None:
 
 def _copy_lines(source: Path, place: Path) -> None:
     """Copy the whole lines of a file that may be written to."""
-    content = source.read_bytes()
     aside = _aside(place)
     try:
-        aside.write_bytes(content[: content.rfind(b"\n") + 1])
+        with open_regular(source) as file, aside.open("xb") as out:
+            left = end_of_lines(file)
+            file.seek(0)
+            while left and (chunk := file.read(min(_CHUNK, left))):
+                left -= len(chunk)
+                out.write(chunk)
         aside.replace(place)
     finally:
         aside.unlink(missing_ok=True)

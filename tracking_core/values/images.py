@@ -106,7 +106,7 @@ class Image:
     def png(self) -> bytes:
         """The image as a PNG file."""
         if isinstance(self._png, Path):
-            return self._png.read_bytes()
+            return _read(self._png)
         if self._png is None:
             self._png = _encode(self.pixels)
         return self._png
@@ -267,6 +267,15 @@ def _from_file(key: str, source: bytes | Path, caption: str | None) -> Image:
     if data.startswith(_PNG_MAGIC) and data[24] == 8 and data[25] in {0, 2, 6}:
         return Image.from_png(data, caption)
     return Image.from_pixels(pixels, caption)
+
+
+def _read(path: Path) -> bytes:
+    from tracking_core.journal.regular import OddFileError, read_regular
+
+    try:
+        return read_regular(path, LARGEST_DECODED)
+    except OddFileError as error:
+        raise InvalidValueError(f"the image {path} cannot be read: {error.strerror}") from error
 
 
 def check_shape(key: str, shape: tuple[int, ...]) -> None:
