@@ -37,6 +37,13 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
         ("my-backend_2.x:p", Target("my-backend_2.x", "p")),
         ("csv:é/数", Target("csv", "é/数")),
         ("csv:%C3%A9", Target("csv", "é")),
+        ("csv:%20./a%20", Target("csv", " ./a ")),
+        ("csv:%E2%80%9Ca%E2%80%9D", Target("csv", "\u201ca\u201d")),
+        ("csv:a\u201cb\u201d", Target("csv", "a\u201cb\u201d")),
+        ("csv:./a+b|c&d;e", Target("csv", "./a+b|c&d;e")),
+        ("csv:zero\u200dwidth", Target("csv", "zero\u200dwidth")),
+        ("csv?include=%20a|[ ]b", Target("csv", filters={"include": " a|[ ]b"})),
+        ("csv?x=", Target("csv", options={"x": ""})),
     ],
 )
 def test_a_target_is_read(text, expected):
@@ -81,6 +88,40 @@ def test_a_target_remembers_where_it_was_written_which_is_no_part_of_what_it_is(
         ("csv?every=²", "expected a positive whole number"),
         ("csv?every=" + "9" * 5000, "expected a positive whole number"),
         ("csv?media=no", "expected 'on' or 'off'"),
+        ("csv?include=", "csv?include=: a pattern is empty"),
+        ("csv?include=|", "a pattern is empty"),
+        ("csv?include=a|", "a pattern is empty"),
+        ("csv?exclude=", "csv?exclude=: a pattern is empty"),
+        ("csv?exclude=a||b", "a pattern is empty"),
+        ("csv?include=a | b", "write 'include=a'"),
+        ("csv?include=a| b", "write 'include=b'"),
+        ("csv?include='a'|'b'", "begins with a quotation mark"),
+        ("csv?include=a|\u201cb\u201d", "begins with a quotation mark"),
+        ("csv:a%00b", "the target 'csv' has the null character in it, in 'a\\x00b'"),
+        ("csv://a%00b", "has the null character"),
+        ("csv?x=%00", "has the null character in it, in 'x=\\x00'"),
+        ("csv?x%00=1", "has the null character"),
+        ("csv?include=%00", "has the null character"),
+        ("csv:a%0Ab", "has the control character '\\n'"),
+        ("csv:a%1B[31m", "has the control character '\\x1b'"),
+        ("csv:a%C2%85b", "has the control character"),
+        ("csv:a%E2%80%A8b", "has the control character"),
+        ("csv:a\nb", "has the control character '\\n' in it, in 'a\\nb'; targets are joined by commas"),
+        ("csv: ./a", "write 'csv:./a'; a blank that belongs to it is written as %20"),
+        ("csv:./a ?x=1", "write 'csv:./a'"),
+        ("csv:\u00a0./a", "write 'csv:./a'"),
+        ("csv:\u200b./a", "write 'csv:./a'"),
+        ("csv:// team/a", "write 'csv://team'"),
+        ("csv://team/ a", "write '/a'"),
+        ("csv?x= 1", "write 'x=1'"),
+        ("csv?x=1 &y=2", "write 'x=1'"),
+        ("csv :./a", "leave the blank behind 'csv' out"),
+        ("csv ?x=1", "leave the blank behind 'csv' out"),
+        ("csv:\u201c./a\u201d", "begins with a quotation mark; leave it out, or write it as %E2%80%9C"),
+        ("csv:`./a`", "begins with a quotation mark; leave it out, or write it as %60"),
+        ("csv://\u00aba\u00bb", "begins with a quotation mark"),
+        ("\u201ccsv:./a\u201d", "leave the quotation marks out"),
+        ("csv?x=1&tsv:./a", "another target is joined by a comma"),
     ],
 )
 def test_what_is_no_target_is_refused_and_the_message_says_where(text, says):
@@ -112,6 +153,9 @@ FILTERS = st.sampled_from([{}, {"every": "3", "include": "train/*|val/?"}, {"med
 @example("csv", "//a/b", "", {}, {})
 @example("csv", "a ", "", {}, {})
 @example("csv", " ", "", {"x": "y  "}, {})
+@example("csv", " a ", "", {"x": " ' "}, {})
+@example("csv", " b", " a", {"x": "   "}, {})
+@example("csv", "`a`", "", {"x": "\u201ca"}, {})
 @example("csv", "a/b", "c/d", {}, {})
 @example("csv", "", "", {"a=b&c": "d=e&f"}, {})
 @example("csv", "a\udcff", "", {}, {})
@@ -121,8 +165,10 @@ def test_the_canonical_form_of_a_target_parses_to_an_equal_target(name, path, au
     try:
         [parsed] = parse_targets(f"{target},local")[:-1]
     except SettingsError as error:
-        # Only a place or an option that holds a secret cannot be written down.
-        assert "secret" in str(error) or "holds a user" in str(error), str(error)
+        # Only what holds a secret or a control character cannot be written down.
+        assert any(why in str(error) for why in ("secret", "holds a user", "control character", "null character")), (
+            error
+        )
         return
     assert parsed == target
     assert str(parsed) == str(target)

@@ -52,6 +52,22 @@ def asked(backends=None):
         "tensorboard|wandb",
         "tensorboard&wandb",
         "tensorboard\nwandb",
+        "tensorboard:./tb wandb tail",
+        "tensorboard:./tb; wandb; tail",
+        "tensorboard:./tb wandb+tail",
+        "tensorboard:./my wandb runs",
+        "tensorboard:./tb+wandb",
+        "tensorboard:./tb|wandb",
+        "tensorboard:./tb&wandb",
+        "tensorboard:./tb&wandb?mode=offline",
+        "tensorboard:./tb+wandb+tail",
+        "tensorboard:./tb+WandB",
+        "tensorboard:./tb&wandb:team/p",
+        "tensorboard:./tb|local:./runs",
+        "wandb:digits+tensorboard",
+        "wandb://team/digits&tensorboard:./tb",
+        "wandb://team+tensorboard",
+        "wandb?project=digits+tensorboard",
     ],
 )
 def test_another_target_behind_anything_but_a_comma(text):
@@ -79,11 +95,32 @@ def test_where_it_was_written_is_said(monkeypatch, tmp_path):
     ("text", "targets"),
     [
         ("tensorboard:./my runs", ["tensorboard:{cwd}/my runs"]),
-        ("tensorboard:./my wandb runs", ["tensorboard:{cwd}/my wandb runs"]),
+        ("tensorboard:./my%20wandb runs", ["tensorboard:{cwd}/my wandb runs"]),
+        ("tensorboard:./my local runs", ["tensorboard:{cwd}/my local runs"]),
+        ("tensorboard:./none of these", ["tensorboard:{cwd}/none of these"]),
+        ("tensorboard:./global+local", ["tensorboard:{cwd}/global+local"]),
+        ("tensorboard:./(wandb) runs", ["tensorboard:{cwd}/(wandb) runs"]),
+        ("tensorboard:./a+b", ["tensorboard:{cwd}/a+b"]),
+        ("tensorboard:./a+b|c&d;e", ["tensorboard:{cwd}/a+b%7Cc%26d;e"]),
+        ("tensorboard:./a+wandb/b", ["tensorboard:{cwd}/a+wandb/b"]),
+        ("tensorboard:./wandb", ["tensorboard:{cwd}/wandb"]),
+        ("tensorboard:wandb", ["tensorboard:{cwd}/wandb"]),
+        ("tensorboard:./wandb runs", ["tensorboard:{cwd}/wandb runs"]),
+        ("tensorboard:./tb/wandb", ["tensorboard:{cwd}/tb/wandb"]),
+        ("tensorboard:./tb-wandb_1.0", ["tensorboard:{cwd}/tb-wandb_1.0"]),
+        ("tensorboard:./lr=1e-3", ["tensorboard:{cwd}/lr=1e-3"]),
+        ("tensorboard:./10:30", ["tensorboard:{cwd}/10:30"]),
+        ("tensorboard:./http://h", ["tensorboard:{cwd}/http:/h"]),
+        ("tensorboard:./5'", ["tensorboard:{cwd}/5'"]),
+        ("tensorboard:./%20tb%20", ["tensorboard:{cwd}/ tb%20"]),
+        ("tensorboard:./größe-数", ["tensorboard:{cwd}/gr%C3%B6%C3%9Fe-%E6%95%B0"]),
+        ("tensorboard?include=loss|acc|wandb", ["tensorboard?include=loss%7Cacc%7Cwandb"]),
+        ("tensorboard?exclude=a wandb b", ["tensorboard?exclude=a wandb b"]),
         ("tensorboard:./my wandb/runs", ["tensorboard:{cwd}/my wandb/runs"]),
         ("tensorboard:./my%20wandb", ["tensorboard:{cwd}/my wandb"]),
         ("tensorboard:./my wandbs", ["tensorboard:{cwd}/my wandbs"]),
-        ("tensorboard:./a+wandb", ["tensorboard:{cwd}/a+wandb"]),
+        ("tensorboard:./a%2Bwandb", ["tensorboard:{cwd}/a+wandb"]),
+        ("tensorboard:./a+wandbs", ["tensorboard:{cwd}/a+wandbs"]),
         ("tensorboard:./bob's", ["tensorboard:{cwd}/bob's"]),
         ("tensorboard:%22a%22", ['tensorboard:{cwd}/"a"']),
         ("tensorboard?include=loss local", ["tensorboard?include=loss local"]),
@@ -104,6 +141,8 @@ def test_what_is_right_is_left_alone(text, targets, tmp_path):
         ('tensorboard:"./tb"', "begins with a quotation mark"),
         ("tensorboard:'./tb'", "begins with a quotation mark"),
         ("tensorboard?include='train/*'", "begins with a quotation mark"),
+        ("tensorboard:\u201c./tb\u201d", "begins with a quotation mark"),
+        ("\u201ctensorboard:./tb\u201d", "leave the quotation marks out"),
         ("tensorboard:./tb,nobody", "no backend 'nobody' is installed"),
         ("tensorboard:./tb,[local]", "does not start with the name of a backend"),
     ],
@@ -119,6 +158,37 @@ def test_a_quotation_mark_in_a_variable_for_an_option(monkeypatch):
         SettingsError, match="TENSORBOARD_INCLUDE: the option 'include' .* begins with a quotation mark"
     ):
         tracking.start_run(backends="tensorboard:./tb")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("train/* | val/*", "has a pattern with a blank"),
+        ("a||b", "a pattern is empty"),
+        ("\u201ca\u201d", "quotation mark"),
+    ],
+)
+def test_a_filter_that_is_set_is_looked_at_as_one_that_is_written(monkeypatch, pattern, says):
+    monkeypatch.setenv("TRACKING_BACKEND_TENSORBOARD_INCLUDE", pattern)
+    with pytest.raises(SettingsError, match=f"TENSORBOARD_INCLUDE: .*{says}"):
+        tracking.start_run(backends="tensorboard:./tb")
+
+
+def test_a_control_character_from_anywhere(monkeypatch, tmp_path):
+    """In a setting, a target that is an object, and in the name of the working directory, as far as a target has it."""
+    with pytest.raises(SettingsError, match="the argument backends: .* null character"):
+        tracking.start_run(backends=tracking.Target("tensorboard", "a\0"))
+    with pytest.raises(SettingsError, match="the argument backends: .* null character"):
+        tracking.start_run(backends=tracking.Target("local", "a\0"))
+    (tmp_path / "tracking.toml").write_text('[options.tensorboard]\nhparams = "on\\u001b"')
+    with pytest.raises(SettingsError, match=r"tracking\.toml: .* control character '\\x1b'"):
+        tracking.start_run(backends="tensorboard:./tb")
+    (tmp_path / "tracking.toml").unlink()
+    (tmp_path / "a\nb").mkdir()
+    monkeypatch.chdir(tmp_path / "a\nb")
+    with pytest.raises(SettingsError, match=r"control character '\\n'"):
+        tracking.start_run(backends="tensorboard:./tb")
+    assert asked(f"tensorboard:{tmp_path}/tb") == [f"tensorboard:{tmp_path}/tb"]
 
 
 # ---------------------------------------------------------------- the exact value of a secret variable

@@ -106,6 +106,13 @@ print([name for name in ("tensorboardX", "tensorboard", "fsspec", "s3fs", "boto3
         ("tensorboard:swift://bucket/tb", r"cannot write to swift://"),
         ("tensorboard:file:///srv/tb", r"write the directory alone, as in tensorboard:/srv/tb"),
         ("tensorboard:s3://", r"expected tensorboard:s3://BUCKET/PREFIX"),
+        ("tensorboard:http://h/x", r"cannot write to http://; name a directory, s3:// or gs://"),
+        ("tensorboard:HTTPS://h/x", r"cannot write to https://"),
+        ("tensorboard:github://a/x", r"cannot write to github://"),
+        ("tensorboard:zip://x.zip", r"cannot write to zip://"),
+        ("tensorboard:simplecache://x", r"cannot write to simplecache://"),
+        ("tensorboard:my_bucket://x", r"cannot write to my_bucket://.*written with ./ in front"),
+        ("tensorboard:az://bucket/tb", r"needs adlfs, which is not installed"),
     ],
 )
 def test_a_target_that_cannot_work_is_refused_before_anything_is_made(tmp_path, target, message):
@@ -113,6 +120,37 @@ def test_a_target_that_cannot_work_is_refused_before_anything_is_made(tmp_path, 
     with pytest.raises(SettingsError, match=message):
         tracking.start_run("p", backends=target, root="runs")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mountinfo"), reason="as Linux has it")
+def test_a_file_system_that_keeps_no_files():
+    with pytest.raises(SettingsError, match=r"/proc is in a file system that keeps no files \(proc\); name another"):
+        check("tensorboard:/proc/tb")
+
+
+def test_a_link_that_leads_to_nothing(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    for target, message in (("link", "link is a link that leads to nothing; "), ("link/tb", "so .*link/tb cannot be")):
+        with pytest.raises(SettingsError, match=message):
+            check(f"tensorboard:{target}")
+    (tmp_path / "nowhere").mkdir()
+    check("tensorboard:link/tb")
+
+
+def test_where_the_system_does_not_say_what_is_mounted_nothing_is_refused(tmp_path, monkeypatch):
+    from tracking_core import directories
+
+    for content in (None, b"", b"x", b"1 2 0:1 / / rw - \n", b"\xff - \n"):
+        if content is not None:
+            (tmp_path / "mounts").write_bytes(content)
+        monkeypatch.setattr(directories, "_MOUNTS", str(tmp_path / "mounts"))
+        check("tensorboard:tb")
+    (tmp_path / "a b").mkdir()
+    where = str(tmp_path / "a b").replace(" ", "\\040")
+    (tmp_path / "mounts").write_text(f"1 2 0:1 / / rw - ext4 x rw\n1 2 0:1 / {where} rw - sysfs x rw\n")
+    with pytest.raises(SettingsError, match="keeps no files"):
+        check("tensorboard:a b/c")
+    check("tensorboard:a")
 
 
 def test_the_message_says_where_it_was_written(tmp_path, monkeypatch):
@@ -153,6 +191,9 @@ def test_places_that_can_work(tmp_path, monkeypatch):
     for target in (
         "tensorboard", "tensorboard:", "tensorboard:tb", "tensorboard:new/below", "tensorboard:~/tb", "tensorboard:link",
         "tensorboard?hparams=off", "tensorboard:s3://bucket/tb", "tensorboard:gs://bucket", "tensorboard:memory://b/tb",
+        "tensorboard:10:30", "tensorboard:a:b/c", "tensorboard:http:", "tensorboard:http:/h", "tensorboard:./http://h/x",
+        "tensorboard:C:/tb", "tensorboard:gcs://bucket/tb", "tensorboard:S3://bucket/a b+c", "tensorboard:-", "tensorboard:/",
+        "tensorboard:/dev/shm/tb", "tensorboard:.", "tensorboard:..", "tensorboard:tb/", "tensorboard:a//b",
     ):  # fmt: skip
         check(target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "tb"]

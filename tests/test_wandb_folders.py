@@ -174,6 +174,146 @@ def test_links_are_no_folders(tmp_path):
         folders(run_dir, run).check()
 
 
+# ---- a directory in which the client would not write, and take a temporary one
+
+
+def offline(where, steps=range(1), **more):
+    with tracking.start_run("p", root="runs", backends=where, delivery="inline", **more) as run:
+        for step in steps:
+            run.log_scalars({"x": float(step)}, step=step)
+    return run
+
+
+@pytest.fixture
+def temporary(tmp_path_factory, monkeypatch):
+    """What everybody takes for the temporary directory."""
+    place = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("directory", "says"),
+    [
+        ("file", "file is a file"),
+        ("file/below", "file is a file, so .*file/below cannot be a directory"),
+        ("dangling", "dangling is a link that leads to nothing"),
+        ("taken", "taken/wandb is a file"),
+        ("hidden", "hidden/.wandb is a file"),
+        ("shut", "shut cannot be written to"),
+        ("shut/below", "shut cannot be written to"),
+        ("unread", "unread cannot be read"),
+        ("x" * 300, "File name too long"),
+        ("/proc/x", "/proc is in a file system that keeps no files"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_a_directory_that_cannot_be_is_refused_at_the_start(tmp_path, monkeypatch, directory, says, mode):
+    if directory.startswith("/proc") and not os.path.exists("/proc/self/mountinfo"):
+        pytest.skip("as Linux has it")
+    for name in ("taken", "hidden", "shut", "unread"):
+        (tmp_path / name).mkdir()
+    for name in ("file", "taken/wandb", "hidden/.wandb"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    real = os.access
+    shut = {str(tmp_path / "shut"): os.W_OK, str(tmp_path / "unread"): os.R_OK}
+    monkeypatch.setattr(os, "access", lambda path, mode: not shut.get(str(path), 0) & mode and real(path, mode))
+    with pytest.raises(tracking.SettingsError, match=f"^wandb: the option dir: .*{says}.*; name another directory"):
+        offline(f"wandb?mode={mode}&dir={directory}")
+    monkeypatch.setenv("WANDB_DIR", directory)
+    with pytest.raises(tracking.SettingsError, match=f"^wandb: WANDB_DIR: .*{says}.*; name another directory"):
+        offline(f"wandb?mode={mode}")
+    assert not Path("runs").exists()
+    # Where nothing is written it does not matter.
+    offline("wandb?mode=disabled")
+
+
+def test_directories_that_are_right(tmp_path, monkeypatch):
+    (tmp_path / "real" / "wandb").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "arranged").mkdir()
+    (tmp_path / "arranged" / "wandb").symlink_to(tmp_path / "real")
+    for number, directory in enumerate(
+        ("real", "link", "arranged", "new/below", "a:b", "a+b c", "10%25", "./x%20", "link/..")
+    ):
+        run = offline(f"wandb?mode=offline&dir={directory}", run_id=f"right{number}")
+        assert run.finish().ok, directory
+        (log,) = {path.resolve() for path in tmp_path.rglob(f"run-right{number}.wandb")}
+        assert [row["x"] for row in read_offline_run(log).history] == [0]
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_directory_that_is_lost_after_the_start_is_an_error_and_records_wait(
+    tmp_path, monkeypatch, temporary, troubles, checked
+):
+    """Not even where it is lost in the moment in which the client looks: then it has begun elsewhere, and ends there."""
+    (tmp_path / "client").write_text("")
+    if not checked:
+        monkeypatch.setattr(Folders, "prepare", lambda self: None)
+    monkeypatch.setattr("tracking_wandb.checking._check_directory", lambda options: None)
+    where = "wandb?mode=offline&dir=client"
+    run = offline(where, run_id="r")
+    report = run.finish()["wandb"]
+    assert (report.delivered, report.pending) == (0, 1)
+    assert ("client is a file" if checked else "did not write into") in report.last_error
+    assert not list(temporary.rglob("run-r.wandb"))
+    (tmp_path / "client").unlink()
+    (report,) = sync_run(run.dir, [parse_target(where)], status="finished", note=lambda *note: None)
+    assert (report.ok, report.delivered) == (True, 1)
+    (log,) = tmp_path.rglob("run-r.wandb")
+    assert log.is_relative_to(tmp_path / "client")
+
+
+# ---- one directory, whatever links lead to it
+
+
+@pytest.fixture
+def linked(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_DIR")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "other").symlink_to("link")
+
+
+def whole(tmp_path, steps):
+    """There is one folder of the run, with every row once, and one cursor."""
+    (log,) = {path.resolve() for path in tmp_path.rglob("run-r.wandb")}
+    assert [row["x"] for row in read_offline_run(log).history] == list(range(steps))
+    (_,) = (tmp_path / "runs" / "p" / "r" / "cursors").glob("wandb-*.json")
+
+
+def test_links_to_one_directory_are_one_place(tmp_path, linked):
+    run = offline("wandb?mode=offline&dir=link,wandb?mode=offline&dir=real", run_id="r")
+    assert list(run.finish()) == ["local", "wandb"]
+    for step, name in enumerate(("real", "link", "other"), 1):
+        offline(f"wandb?mode=offline&dir={name}", [step], run_id="r", resume="must")
+        whole(tmp_path, step + 1)
+
+
+@pytest.mark.parametrize("order", [["real", "link", "other"], ["link", "other", "real"], ["other", "real", "link"]])
+def test_what_was_begun_before_links_were_followed_is_gone_on_with(tmp_path, linked, monkeypatch, order):
+    with monkeypatch.context() as before:
+        before.setattr("tracking_wandb.places._offline", lambda folder, run: folder)
+        before.setattr(
+            "tracking_wandb.places.client_directory", lambda options, run: Path(os.path.normpath(options.dir))
+        )
+        run = offline("wandb?mode=offline&dir=link", run_id="r")
+    (kept,) = run.dir.glob("cursors/*.place")
+    assert json.loads(kept.read_text())["place"] == f"offline {tmp_path}/link ?/p"
+    for step, name in enumerate(order, 1):
+        offline(f"wandb?mode=offline&dir={name}", [step], run_id="r", resume="must")
+        whole(tmp_path, step + 1)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"place": 7}', '{"place": "offline"}', '{"place": "offline  "}'])
+def test_a_note_of_a_place_that_makes_no_sense_changes_nothing(tmp_path, linked, content):
+    run = offline("wandb?mode=offline&dir=link", run_id="r")
+    (run.dir / "cursors" / "wandb-0.place").write_text(content)
+    offline("wandb?mode=offline&dir=real", [1], run_id="r", resume="must")
+    whole(tmp_path, 2)
+
+
 # ---- with the client
 
 

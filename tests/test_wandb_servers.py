@@ -143,6 +143,68 @@ def test_addresses_that_can_be_read_in_two_ways_are_refused(url):
         find_adapter("wandb").check_target(target)
 
 
+BAD = [
+    "localhost",
+    "ftp://x",
+    "http://x@y",
+    "http://[",
+    "https://wandb.ai",
+    "http://api.wandb.ai",
+    "https://app.wandb.ai",
+]
+
+
+@pytest.mark.parametrize("url", BAD)
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_an_address_that_is_none_is_refused_wherever_it_stands(tmp_path, monkeypatch, url, mode):
+    """The client reads them all, and takes none of these, even where it is to send nothing."""
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    target = f"wandb?mode={mode}"
+    says = "expected an address such as|W&B's own server is https://api.wandb.ai, and not"
+    with pytest.raises(tracking.SettingsError, match=f"the option base_url: ({says})"):
+        tracking.start_run("p", root="runs", backends=replace(parse_target(target), options={"base_url": url}))
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    for backends in (target, f"{target}&base_url=https://own.example"):
+        with pytest.raises(tracking.SettingsError, match=f"^wandb: WANDB_BASE_URL: ({says})"):
+            tracking.start_run("p", root="runs", backends=backends)
+    monkeypatch.delenv("WANDB_BASE_URL")
+    for home in ("config", "wandb"):
+        (tmp_path / home).mkdir()
+        (tmp_path / home / "settings").write_text(f"[default]\nbase_url = {url}\n")
+        with pytest.raises(tracking.SettingsError, match=f"base_url in \\S+/{home}/settings: ({says})"):
+            tracking.start_run("p", root="runs", backends=target)
+        (tmp_path / home / "settings").unlink()
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.wandb.ai", "https://api.wandb.ai/", "http://10.0.0.1:8080", "https://wandb.own.example/x"]
+)
+def test_addresses_that_are_right(tmp_path, monkeypatch, url):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    check = find_adapter("wandb").check_target
+    check(replace(parse_target(f"wandb?base_url={url}"), named=True))
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    check(replace(parse_target("wandb?mode=online"), named=True))
+
+
+def test_what_the_client_does_not_take_is_one_short_line(server, monkeypatch, troubles):
+    """It says it in many lines, with an address where to read more."""
+    import wandb
+
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_CONSOLE", "loud")
+    with tracking.start_run("p", root="runs", run_id="r", backends="wandb?mode=offline", delivery="inline") as run:
+        run.log_scalars({"x": 1.0}, step=0)
+    error = run.finish()["wandb"].last_error
+    assert "the client refused the settings (console: Input should be 'auto', 'off'" in error
+    assert "\n" not in error
+    assert "errors.pydantic.dev" not in error
+    monkeypatch.delenv("WANDB_CONSOLE")
+    wandb.teardown()
+
+
 def test_a_server_that_was_named_before_is_known_to_sync(server, monkeypatch):
     target = f"wandb://?base_url={server.url}&finish_timeout=20"
     with tracking.start_run("p", run_id="named", root="runs", backends=target) as run:
@@ -293,6 +355,26 @@ def test_offline_the_directory_is_the_place(monkeypatch, tmp_path):
     assert "wandb" not in sys.modules or place("wandb", moved) == place("wandb")
 
 
+def test_offline_a_directory_is_one_place_whatever_links_lead_to_it(monkeypatch, tmp_path):
+    (tmp_path / "real" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "runs").symlink_to("elsewhere")
+    one = place("wandb?mode=offline&dir=real")
+    for spelling in ("link", "link/", "./link/below/..", f"{tmp_path}/link", "~/real"):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert place(f"wandb?mode=offline&dir={spelling}") == one
+    monkeypatch.setenv("WANDB_DIR", "link")
+    assert place("wandb?mode=offline") == one
+    # Not as it looks: what is above a directory is above the one that the link leads to.
+    (tmp_path / "deep").symlink_to("real/below")
+    assert place("wandb?mode=offline&dir=deep/..") == one
+    assert place("wandb?mode=offline&dir=new/link") != one
+    # The run's own directory, by whatever name.
+    monkeypatch.delenv("WANDB_DIR")
+    assert place("wandb?mode=offline") == place("wandb?mode=offline&dir=elsewhere/moons/r") != one
+    assert place("wandb?mode=offline") == place("wandb?mode=offline&dir=runs/moons/r")
+
+
 def test_what_else_decides_is_known_without_the_client(monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "set")
     run = tracking.RunInfo(id="r", name="r", project="default")
@@ -312,6 +394,12 @@ def test_what_else_decides_is_known_without_the_client(monkeypatch):
         ("wandb://?mode=ofline", "expected online, offline or disabled"),
         ("wandb://?init_timeout=soon", "positive number of seconds"),
         ("wandb://?finish_timeout=0", "positive number of seconds"),
+        ("wandb://?finish_timeout=1e18", r"at most 604800 \(7 days\)"),
+        ("wandb://?init_timeout=604801", r"at most 604800 \(7 days\)"),
+        ("wandb://?finish_timeout=inf", "positive number of seconds"),
+        ("wandb://?finish_timeout=nan", "positive number of seconds"),
+        ("wandb://?dir=s3://bucket/x", "expected a directory on this machine"),
+        ("wandb://?dir=~nobody-of-that-name/x", "home directory"),
         ("wandb://?base_url=nowhere", "expected an address"),
         ("wandb://?system_metrics=yes", "expected on or off"),
         ("wandb://a/b/c", "more than an entity and a project"),

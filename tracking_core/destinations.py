@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from tracking_core.errors import SettingsError
 from tracking_core.redaction import redact_name
 from tracking_core.settings import Settings, absolute_path
-from tracking_core.targets import KEYS_COME, Target, check_options, parse_targets, redact_targets
+from tracking_core.targets import (
+    KEYS_COME,
+    QUOTES,
+    Target,
+    check_options,
+    parse_targets,
+    redact_targets,
+    refuse_control_characters,
+)
 
 if TYPE_CHECKING:
     from tracking_core.delivery.worker import Destination
@@ -84,6 +93,8 @@ def destinations(
             refuse_secrets(target, origin=origin)
             adapter.check_target(target, origin=origin)
             absolute = absolute_target(target) if adapter.info.local_path else target
+            # The working directory may have one in its name.
+            refuse_control_characters(absolute, origin=origin)
             key = absolute.key
             if facts is not None and directory is not None and named.count(target.name) > 1:
                 key = expected_key(absolute, adapter, facts, directory)
@@ -147,9 +158,14 @@ def with_options(target: Target, settings: Settings) -> Target:
     own: dict[str, str] = {}
     filters: dict[str, str] = {}
     for key, setting in missing.items():
-        if setting.value.startswith(('"', "'")):
+        if setting.value.startswith(QUOTES):
             raise SettingsError(
                 f"{setting.origin}: the option {key!r} of {target.name!r} begins with a quotation mark; leave it out"
+            )
+        if key in {"include", "exclude"} and any(one.strip() != one for one in setting.value.split("|")):
+            raise SettingsError(
+                f"{setting.origin}: the option {key!r} of {target.name!r} has a pattern with a blank at its beginning "
+                "or end; leave it out, or write [ ] for one that belongs to the pattern"
             )
         more, others = check_options(target.name, {key: setting.value}, origin=setting.origin)
         own.update(more)
@@ -164,7 +180,7 @@ def absolute_target(target: Target) -> Target:
     Raises:
         SettingsError: The working directory was removed.
     """
-    if target.authority or not target.path or "://" in target.path:
+    if target.authority or not target.path or re.match(r"[^/\\]+://", target.path):
         return target
     return replace(target, path=str(absolute_path(target.path, f"the target {str(target)!r}")))
 

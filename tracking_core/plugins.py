@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pluggy
 
@@ -30,13 +31,14 @@ from tracking_core.hookspecs import GROUP, LEVELS, AdapterInfo, AdapterSpec, Fin
 from tracking_core.protocol import API_VERSION, CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
 from tracking_core.redaction import redact_text
 from tracking_core.settings import did_you_mean
-from tracking_core.targets import COMMON_OPTIONS, Target, redact_targets
+from tracking_core.targets import COMMON_OPTIONS, Target, redact_targets, refuse_control_characters
 
 if TYPE_CHECKING:
     from tracking_core.protocol import Tracker
 
 #: Adapters that this distribution brings, for the message when the entry point is not even there.
 FIRST_PARTY = ("local", "none", "tensorboard", "wandb")
+_ALWAYS_THERE = ("local", "none")
 #: A word that is a target by itself, quotation marks around it included.
 _TARGET = re.compile(r"""["'(\[]*(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?:["')\]]*|(?P<rest>[:?].*))""")
 _CAPABILITIES = frozenset(CORE_CAPABILITIES) | frozenset(OPTIONAL_CAPABILITIES) | {"resume"}
@@ -348,22 +350,44 @@ def load(candidate: Candidate) -> Adapter:
 
 
 def refuse_joined(target: Target, *, origin: str | None = None) -> None:
-    """Refuse a target that has another one behind a blank: nothing would ever be delivered to that.
+    """Refuse a target that has another one behind anything but a comma: nothing would ever be delivered to that.
 
     Raises:
-        SettingsError: It has.
+        SettingsError: It has; or it holds a control character.
     """
-    for number, word in enumerate(target.behind_blanks, 1):
+    source = origin or target.origin or "TRACKING_BACKEND"
+    refuse_control_characters(target, origin=source)
+    word, sign = next(_joined(target), ("", ""))
+    if word:
+        before = "blank" if sign == " " else repr(sign)
+        raise SettingsError(
+            f"{source}: {redact_targets(str(target))!r} has {redact_targets(word)!r} behind a {before}, and that is a "
+            f"backend: targets are joined by commas; if it belongs to {target.name!r}, write the {before} as "
+            f"{quote(sign)}"
+        )
+
+
+def _joined(target: Target) -> Iterator[tuple[str, str]]:
+    """Words of a target that are called like a backend, and what each stands behind."""
+    last = len(target.behind_blanks) - 1
+    for number, word in enumerate(target.behind_blanks):
         found = _TARGET.fullmatch(word)
-        if found is None or (not found["rest"] and number < len(target.behind_blanks)):
+        if found is not None and (found["rest"] or number == last):
+            if _is_backend(found["name"]):
+                yield word, " "
+        # Further words may be a name as people give them. Who leaves the store out loses nothing.
+        elif (name := re.split(r"[+|&]", word)[0]) not in _ALWAYS_THERE and _is_backend(name):
+            yield name, " "
+    for word in target.behind_signs:
+        found = _TARGET.fullmatch(word[1:])
+        if found is None or (found["name"].lower() in _ALWAYS_THERE and not found["rest"]):
             continue
-        name = found["name"].lower()
-        if name in FIRST_PARTY or name in candidates():
-            source = origin or target.origin or "TRACKING_BACKEND"
-            raise SettingsError(
-                f"{source}: {redact_targets(str(target))!r} has {redact_targets(word)!r} behind a blank, and {name!r} "
-                f"is a backend: targets are joined by commas; if it belongs to {target.name!r}, write the blank as %20"
-            )
+        if _is_backend(found["name"]):
+            yield word[1:], word[0]
+
+
+def _is_backend(name: str) -> bool:
+    return name.lower() in FIRST_PARTY or name.lower() in candidates()
 
 
 def _other_origins(target: Target, said: str) -> str:

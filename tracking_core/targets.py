@@ -5,9 +5,10 @@ targets = target, ["," target]…
 target  = name [":" path | "://" authority ["/" path]] ["?" key=value ["&" key=value]…]
 ```
 
-A literal comma, question mark or ampersand is percent-encoded (`%2C`, `%3F`, `%26`), and so is a blank or semicolon
-before what is called like a backend (`%20`, `%3B`), and a quotation mark at the beginning (`%22`, `%27`). `C:\runs` is
-a path, and `:///runs` the absolute path `/runs`.
+A literal comma, question mark or ampersand is percent-encoded (`%2C`, `%3F`, `%26`), and so is a blank, `;`, `+` or `|`
+before what is called like a backend (`%20`, `%3B`, `%2B`, `%7C`), a blank at the beginning or the end, and a quotation
+mark at the beginning (`%22`, `%27`). Control characters are in no target. `C:\runs` is a path, and `:///runs` the
+absolute path `/runs`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ _SECRET_VALUE = re.compile(r"^(?:[0-9a-f]{40}|sk-\w{16,}|hf_\w{16,}|gh[pousr]_\w
 
 #: What lists are joined by elsewhere.
 _JOINTS = re.compile(r"\s+|\s*[;+|&]")
-_QUOTES = ('"', "'")
+_SIGNS = re.compile(r"([\s;+|&]+)([^\s;+|&]*)")
+QUOTES = tuple("\"'`\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb\u2039\u203a")
+"""What a value does not begin with: straight quotation marks, and those that word processors and languages have."""
+_ENDS = re.compile(r"^[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _COUNT = re.compile(r"[0-9]{1,18}")
 
 #: Options that any target takes, with their help; what is left is the adapter's own.
@@ -52,8 +57,9 @@ class Target:
         origins: For options that were not written in the target itself, where each came from.
         named: Whether this account named it: as an argument, in a setting or on a command line. One that was read from
             the files of a run, which anybody may have written, was not.
-        behind_blanks: Words that stand behind blanks and semicolons in what was written: the last one may have been
+        behind_blanks: Words that stand behind blanks and semicolons in what was written: one of them may have been
             meant as a target of its own.
+        behind_signs: As well, words behind `+`, `|` and `&`, each with that character in front.
 
     Example:
         >>> parse_targets("wandb://team/digits?mode=offline")[0].options["mode"]
@@ -69,22 +75,21 @@ class Target:
     origins: Mapping[str, str] = field(default_factory=dict[str, str], compare=False, repr=False)
     named: bool = field(default=False, compare=False, repr=False)
     behind_blanks: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    behind_signs: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         """The target in canonical form: parsing it gives an equal target."""
         text = self.name
         if self.authority:
             text += f"://{quote(self.authority, safe=':', errors='surrogatepass')}"
-            text += f"/{_quote_first(self.path)}" if self.path else ""
+            text += f"/{_quote_ends(self.path)}" if self.path else ""
         elif self.path:
             # What begins with "//" would be read as an authority.
-            text += f"{'://' if self.path.startswith('//') else ':'}{_quote_first(self.path)}"
+            text += f"{'://' if self.path.startswith('//') else ':'}{_quote_ends(self.path)}"
         pairs = sorted({**self.options, **self.filters}.items())
         if pairs:
-            text += "?" + "&".join(f"{_quote_key(key)}={_quote_first(value)}" for key, value in pairs)
-        # Blanks around a target are the list's, and would be lost.
-        bare = text.rstrip(" ")
-        return bare + "%20" * (len(text) - len(bare))
+            text += "?" + "&".join(f"{_quote_key(key)}={_quote_ends(value)}" for key, value in pairs)
+        return text
 
     @property
     def bare(self) -> Target:
@@ -162,7 +167,7 @@ def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
     """Parse one target; see `parse_targets`."""
     match = _NAME.match(text)
     if not match:
-        hint = "; leave the quotation marks out" if text.startswith(_QUOTES) else ""
+        hint = "; leave the quotation marks out" if text.startswith(QUOTES) else ""
         raise SettingsError(
             f"{origin}: {_shown(text)} does not start with the name of a backend, such as 'tensorboard:./tb'{hint}"
         )
@@ -177,28 +182,66 @@ def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
         path = rest[1:]
     elif rest:
         hint = "; targets are joined by commas" if _JOINTS.match(rest) else ""
+        if not rest.strip() or rest.lstrip().startswith(":"):
+            hint = f"; leave the blank behind {name!r} out"
         raise SettingsError(
             f"{origin}: after {name!r} expected ':path', '://authority/path' or '?option=value', got {_shown(rest)}"
             f"{hint}"
         )
-    _refuse_quotes(path, origin)
-    words = [*_behind_blanks(rest)]
+    for part, before in ((authority, f"{name}://"), (path, f"{name}:" if not authority else "/")):
+        _refuse_quotes(part, origin)
+        _refuse_blank_ends(part, before, origin)
+    texts = [rest]
     path, authority = _unquote(path, origin), _unquote(authority, origin)
     if "@" in authority or _holds_secret(path) or _holds_secret(authority):
         raise SettingsError(f"{origin}: the target {name!r} holds a user, password or key; {KEYS_COME}")
-    options, filters = _options(name, query, origin, words)
-    return Target(name, path, authority, options, filters, origin, behind_blanks=tuple(words))
+    options, filters = _options(name, query, origin, texts)
+    signs = (found for part in texts for found in _SIGNS.findall(part))
+    target = Target(
+        name, path, authority, options, filters, origin,
+        behind_blanks=tuple(word for part in texts for word in re.split(r"[\s;]+", part)[1:]),
+        behind_signs=tuple(joint[-1] + word for joint, word in signs if joint[-1] in "+|&"),
+    )  # fmt: skip
+    refuse_control_characters(target, origin=origin)
+    return target
 
 
-def _behind_blanks(text: str) -> list[str]:
-    return re.split(r"[\s;]+", text)[1:]
+def refuse_control_characters(target: Target, *, origin: str) -> None:
+    """Refuse a target with a control character in it, which no directory, server or project has in its name.
+
+    Args:
+        target: The target.
+        origin: Where it was written, for the error message.
+
+    Raises:
+        SettingsError: It has one.
+    """
+    parts = {"": target.path, "//": target.authority, **target.options, **target.filters}
+    for option, text in parts.items():
+        found = _CONTROL.search(option + text)
+        if found is not None:
+            what = "null character" if found[0] == "\0" else f"control character {found[0]!r}"
+            hint = "; targets are joined by commas" if found[0].isspace() else ""
+            raise SettingsError(
+                f"{target.origins.get(option) or origin}: the target {target.name!r} has the {what} in it, in "
+                f"{_shown(f'{option}={text}' if option.strip('/') else text)}{hint}"
+            )
+
+
+def _refuse_blank_ends(text: str, before: str, origin: str) -> None:
+    bare = _ENDS.sub("", text)
+    if bare != text:
+        raise SettingsError(
+            f"{origin}: {_shown(before + text)} has a blank at the beginning or the end of {_shown(text)}: write "
+            f"{_shown(before + bare)}; a blank that belongs to it is written as %20"
+        )
 
 
 def _refuse_quotes(text: str, origin: str) -> None:
-    if text.startswith(_QUOTES):
+    if text.startswith(QUOTES):
         raise SettingsError(
-            f"{origin}: {_shown(text)} begins with a quotation mark; leave it out, or write it as %22 or %27 if it "
-            "belongs to the value"
+            f"{origin}: {_shown(text)} begins with a quotation mark; leave it out, or write it as "
+            f"{quote(text[0])} if it belongs to the value"
         )
 
 
@@ -217,13 +260,19 @@ def check_options(name: str, options: Mapping[str, str], *, origin: str) -> tupl
     every = filters.get("every")
     if every is not None and not (_COUNT.fullmatch(every) and int(every) > 0):
         raise SettingsError(f"{origin}: {name}?every={every}: expected a positive whole number of steps")
+    for key in ("include", "exclude"):
+        if key in filters and not all(filters[key].split("|")):
+            raise SettingsError(
+                f"{origin}: {name}?{key}={filters[key]}: a pattern is empty, and no name matches it; write "
+                f"{key}=PATTERN, or leave {key} out"
+            )
     media = filters.get("media")
     if media is not None and media not in {"on", "off"}:
         raise SettingsError(f"{origin}: {name}?media={media}: expected 'on' or 'off'")
     return own, filters
 
 
-def _options(name: str, query: str, origin: str, words: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _options(name: str, query: str, origin: str, texts: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     pairs: dict[str, str] = {}
     for part in query.split("&"):
         if not part:
@@ -231,12 +280,18 @@ def _options(name: str, query: str, origin: str, words: list[str]) -> tuple[dict
         key, equals, value = part.partition("=")
         key = _unquote(key, origin).strip()
         if not equals or not key:
-            raise SettingsError(f"{origin}: options of {name!r} are written key=value, got {_shown(part)}")
+            raise SettingsError(
+                f"{origin}: options of {name!r} are written key=value, got {_shown(part)}; another target is joined "
+                "by a comma"
+            )
         if key in pairs:
             raise SettingsError(f"{origin}: the option {key!r} of {name!r} is there twice")
-        _refuse_quotes(value, origin)
-        if key not in {"include", "exclude"}:
-            words += _behind_blanks(value)
+        patterns = key in {"include", "exclude"}
+        for one in value.split("|") if patterns else [value]:
+            _refuse_quotes(one, origin)
+            _refuse_blank_ends(one, f"{_shown(key)[1:-1]}=", origin)
+        if not patterns:
+            texts.append(value)
         pairs[key] = _unquote(value, origin)
     return check_options(name, pairs, origin=origin)
 
@@ -285,9 +340,12 @@ def _quote(text: str) -> str:
     return quote(text, safe="/:\\~@!$'()*+;= ", errors="surrogatepass")
 
 
-def _quote_first(text: str) -> str:
-    """A value whose beginning is not taken for a quotation."""
-    return f"%27{_quote(text[1:])}" if text.startswith("'") else _quote(text)
+def _quote_ends(text: str) -> str:
+    """A value whose beginning is not taken for a quotation, and whose ends are not taken for blanks around it."""
+    bare = text.strip(" ")
+    begin = len(text) - len(text.lstrip(" ")) if bare else 0
+    quoted = f"%27{_quote(bare[1:])}" if bare.startswith("'") and not begin else _quote(bare)
+    return "%20" * begin + quoted + "%20" * (len(text) - len(bare) - begin)
 
 
 def _quote_key(text: str) -> str:

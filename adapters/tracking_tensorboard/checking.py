@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking_core import MissingDependencyError, SettingsError
+from tracking_core.directories import directory_problem, is_url
 from tracking_core.naming import printable
 from tracking_tensorboard.location import refuse_host, remote_scheme
 
@@ -16,6 +15,20 @@ if TYPE_CHECKING:
 
 _VALUES = {"hparams": ("on", "off")}
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
+_ONLY_READ = frozenset(
+    {
+        "data", "dvc", "gist", "git", "github", "http", "https", "libarchive", "reference", "root", "tar", "wandb",
+        "zip",
+    }
+)  # fmt: skip
+"""Kinds of storage that fsspec reads, and does not write one file after the other to."""
+_AROUND_OTHERS = frozenset(
+    {
+        "async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "dask", "dir", "filecache", "generic",
+        "pyscript", "simplecache",
+    }
+)  # fmt: skip
+"""Kinds that are none by themselves: each needs to be told of another one."""
 
 
 def check(target: Target) -> None:
@@ -33,6 +46,9 @@ def check(target: Target) -> None:
     if scheme is not None:
         _check_bucket(target, scheme)
         return
+    if is_url(target.path):
+        # What no scheme is called, such as one with an underscore.
+        raise _no_storage(target, target.path.partition("://")[0])
     problem = directory_problem(target.path)
     if problem is not None:
         raise SettingsError(f"{_origin(target)}{str(target)!r}: {problem}; name another directory")
@@ -51,35 +67,6 @@ def check_options(target: Target) -> None:
             where = f"{origin}: " if origin else ""
             expected = " or ".join(map(repr, values))
             raise SettingsError(f"{where}tensorboard?{option}={given}: expected {expected}")
-
-
-def directory_problem(path: str) -> str | None:
-    """Why a directory cannot be written to, or made, as far as that can be told; None where nothing speaks against it.
-
-    Args:
-        path: As a target names it.
-    """
-    try:
-        if b"\0" in os.fsencode(path):
-            return f"{printable(path)} has a null character in it"
-    except UnicodeEncodeError:
-        return f"{printable(path)} has characters in it that no file name can hold"
-    try:
-        place = Path(path).expanduser().absolute()
-        found = next(one for one in (place, *place.parents) if one.exists())
-        if not found.is_dir():
-            return f"{found} is a file" + ("" if found == place else f", so {place} cannot be a directory")
-        if not os.access(found, os.W_OK | os.X_OK):
-            return f"{found} cannot be written to"
-    except RuntimeError as error:
-        # A "~" of which nobody knows whose home it is.
-        return str(error)
-    except FileNotFoundError:
-        # The working directory is gone; whoever makes the path absolute says so.
-        return None
-    except OSError as error:
-        return f"{path} can be no directory: {error.strerror}"
-    return None
 
 
 def _check_bucket(target: Target, scheme: str) -> None:
@@ -102,11 +89,21 @@ def _check_other(target: Target, scheme: str) -> None:
     if scheme in {"file", "local"}:
         path = target.path.partition("://")[2]
         raise SettingsError(f"{_origin(target)}{str(target)!r}: write the directory alone, as in tensorboard:{path}")
-    if scheme not in registry and scheme not in known_implementations:
-        raise SettingsError(
-            f"{_origin(target)}tensorboard: cannot write to {scheme}://; name a directory, s3:// or gs://, or another "
-            "kind of storage that fsspec knows"
+    if scheme in _ONLY_READ | _AROUND_OTHERS or (scheme not in registry and scheme not in known_implementations):
+        raise _no_storage(target, scheme)
+    package = "" if scheme in registry else str(known_implementations[scheme]["class"]).partition(".")[0]
+    if package and importlib.util.find_spec(package) is None:
+        raise MissingDependencyError(
+            f"{_origin(target)}tensorboard:{scheme}:// needs {package}, which is not installed; fsspec says: "
+            f"{known_implementations[scheme].get('err', 'install it')}"
         )
+
+
+def _no_storage(target: Target, scheme: str) -> SettingsError:
+    return SettingsError(
+        f"{_origin(target)}tensorboard: cannot write to {printable(scheme)}://; name a directory, s3:// or gs://, or "
+        "another kind of storage that fsspec writes to; a directory of that name is written with ./ in front"
+    )
 
 
 def _origin(target: Target) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking_core import Finding
-from tracking_tensorboard.checking import directory_problem
+from tracking_core.directories import directory_problem
 from tracking_tensorboard.location import remote_scheme
 
 if TYPE_CHECKING:

@@ -67,6 +67,14 @@ def setting(name: str) -> tuple[str | None, str]:
     return None, "default"
 
 
+def every(name: str) -> list[tuple[str, str]]:
+    """What a setting of the client is set to anywhere, and where, in words."""
+    variable = f"WANDB_{name.upper()}"
+    found = [(os.environ.get(variable), variable)]
+    found += [(_read(path).get(name), f"{name} in {path}") for path in (local_file(), account_file())]
+    return [(value, what) for value, what in found if value]
+
+
 def account(name: str) -> list[str]:
     """What the account itself has set, in the environment or in its file; not what a working directory brings."""
     found = (os.environ.get(f"WANDB_{name.upper()}"), _read(account_file()).get(name))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking_core import Finding, SettingsError
@@ -41,11 +39,12 @@ def diagnose(target: Target) -> list[Finding]:
     findings.append(Finding("ok", f"mode {mode} (from {origin})"))
     try:
         client_settings.check_local_file()
+        # What is looked at was named by whoever looks.
+        server = places.server(options, named=True) or places.OWN_SERVER
         if mode == "offline":
             findings += _directory(options)
         elif mode == "online":
-            # What is looked at was named by whoever looks.
-            findings += _account(places.server(options, named=True) or places.OWN_SERVER)
+            findings += _account(server)
     except SettingsError as error:
         findings.append(Finding("error", str(error)))
     return findings
@@ -92,14 +91,12 @@ def _server(server: str, *, with_key: bool) -> list[Finding]:
 
 
 def _directory(options: Options) -> list[Finding]:
-    given = options.dir or (Path(os.environ["WANDB_DIR"]) if os.environ.get("WANDB_DIR") else None)
+    given = places.named_directory(options)
     if given is None:
         where = "the directory of each run"
         return [Finding("ok", f"offline runs go to {where}, below 'wandb'", "upload them with 'wandb sync FOLDER'")]
-    parent = given
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    if not os.access(parent, os.W_OK | os.X_OK):
-        return [Finding("error", f"{given} cannot be written", "choose another directory with dir=…")]
+    problem = places.directory_problem(given)
+    if problem is not None:
+        return [Finding("error", problem, "choose another directory with dir=…")]
     remedy = f"upload them with 'wandb sync {given}/wandb/offline-run-*'"
     return [Finding("ok", f"offline runs go to {given}, below 'wandb'", remedy)]

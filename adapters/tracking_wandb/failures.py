@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 from tracking_core import Rejected, RetryLater, SettingsError, TrackingError
 
@@ -27,11 +28,12 @@ _GONE = frozenset(
 _STATUS = re.compile(r"(?:error|HTTP|status(?: code)?)[ :]+(\d{3})\b")
 _UNREACHABLE = re.compile(r"(?i)giving up|timed? ?out|deadline exceeded|connection|refused|unreachable|no such host")
 _PASSING = frozenset({408, 409, 425, 429})
-_PASSING_ERRNOS = frozenset(
+PASSING_ERRNOS = frozenset(
     code
     for name, code in vars(errno).items()
     if name.startswith(("ECONN", "ENET", "EHOST")) or name in {"ETIMEDOUT", "EPIPE", "EIO", "ESTALE", "ENOSPC"}
 )
+_WRONG_SETTINGS = frozenset({"UsageError", "ValidationError"})
 _CLIENT = frozenset({"wandb", "requests", "urllib3", "httpx", "httpcore"})
 _REFUSED = frozenset({401, 403})
 
@@ -72,9 +74,27 @@ def opening_error(error: BaseException, where: str) -> Exception:
         )
     if status is not None and 400 <= status < 500 and status not in _PASSING:
         return SettingsError(f"wandb: {where}: the server refused the run ({text}); look at entity, project and name")
-    if kinds & {"UsageError", "ValidationError"}:
+    if kinds & _WRONG_SETTINGS:
         return SettingsError(f"wandb: {where}: the client refused the settings ({text})")
     return RetryLater(f"wandb: {where}: could not be opened ({text})")
+
+
+@contextlib.contextmanager
+def settings_understood(where: str) -> Generator[None]:
+    """Say in one line what the client cannot take of the settings that it reads from environment and files.
+
+    Args:
+        where: The run, for the message.
+
+    Raises:
+        SettingsError: There is something.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _WRONG_SETTINGS & {type(one).__name__ for one in _chain(error)}:
+            raise
+        raise opening_error(error, where) from error
 
 
 def call_error(error: Exception, what: str) -> Exception:
@@ -114,7 +134,7 @@ def _may_pass(error: BaseException) -> bool:
     """Whether an error of the system is one of the network, or of a disk that is full; a missing file is none."""
     if isinstance(error, (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return True
-    return isinstance(error, OSError) and error.errno in _PASSING_ERRNOS
+    return isinstance(error, OSError) and error.errno in PASSING_ERRNOS
 
 
 def _is_of_client(error: BaseException) -> bool:
@@ -156,4 +176,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _brief(error: BaseException) -> str:
+    wrong = next((one for one in _chain(error) if type(one).__name__ == "ValidationError"), None)
+    if wrong is not None:
+        # What pydantic says takes several lines, and shows the value.
+        with contextlib.suppress(Exception):
+            found: list[Any] = wrong.errors(include_url=False, include_context=False, include_input=False)  # pyright: ignore[reportAttributeAccessIssue]
+            return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)[:400]
     return f"{type(error).__name__}: {error}"[:400].rstrip(": ")

@@ -29,7 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking_core import SettingsError
+from tracking_core import RetryLater, SettingsError
+from tracking_wandb import places
+from tracking_wandb.failures import PASSING_ERRNOS
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo
@@ -83,6 +85,28 @@ class Folders:
                     "directory with dir=…"
                 )
 
+    def prepare(self) -> None:
+        """Make the client's directory, which it would make as well, and take a temporary one where that fails.
+
+        Raises:
+            SettingsError: It cannot be made or written to, and no waiting helps.
+            RetryLater: The file system refuses for now.
+        """
+        problem = places.directory_problem(self.root)
+        if problem is None:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                if error.errno in PASSING_ERRNOS:
+                    raise RetryLater(f"wandb: {self.root} cannot be made: {error}") from error
+                problem = f"{self.root} cannot be made: {error.strerror}"
+        if problem is not None:
+            raise SettingsError(f"wandb: {problem}; name another directory with dir=…")
+
+    def holds(self, folder: Path) -> bool:
+        """Whether the client made a folder where it should; what a link in between leads to is the user's business."""
+        return os.path.realpath(folder.parent.parent) == os.path.realpath(self.root)
+
     def mark(self, folder: Path) -> None:
         """Write into a folder that the client has just made whose it is."""
         facts = {"v": 1, **self._facts, "token": self.run.state["token"]}
@@ -128,7 +152,7 @@ class Folders:
     @property
     def _is_own(self) -> bool:
         """Whether the client's directory is the run's own, and not one that the user named."""
-        return self.root == self.run.directory("wandb").absolute().parent
+        return os.path.realpath(self.root) == os.path.realpath(self.run.directory("wandb").parent)
 
     def _directories(self) -> Iterator[Path]:
         """Directories in which the client may keep runs; no links, and nothing behind one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 import weakref
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tracking_core import NullTracker, SettingsError
 from tracking_wandb import client, client_settings, places, recovery
 from tracking_wandb.credentials import require_key
-from tracking_wandb.failures import is_gone, opening_error
+from tracking_wandb.failures import is_gone, opening_error, settings_understood
 from tracking_wandb.folders import Folders
 from tracking_wandb.history import ServerHistory
 from tracking_wandb.options import Options, read_options
@@ -106,18 +107,21 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
 
     from tracking_wandb.tracker import WandbTracker
 
-    mode = client.effective_mode(wandb, options)
-    if mode == "disabled":
-        return DisabledTracker(
-            wandb.init(mode="disabled", reinit="create_new", project=places.project_of(options, run))
-        )
+    with settings_understood(f"run {run.id!r}"):
+        mode = client.effective_mode(wandb, options)
+        if mode == "disabled":
+            return DisabledTracker(
+                wandb.init(mode="disabled", reinit="create_new", project=places.project_of(options, run))
+            )
+        found = wandb.setup().settings
     if mode == "online":
-        require_key(server, wandb.setup().settings)
+        require_key(server, found)
         if run.generation:
             # W&B cannot take rows back, and never gives the id of a deleted run again. Nobody calls a run so.
             run = replace(run, id=f"{run.id}-went-back-{run.generation}")
     folders = Folders(places.client_directory(options, run), run, places.place(options, run, mode))
     folders.check()
+    folders.prepare()
     earlier = folders.earlier() if mode == "offline" else []
     native = _init(wandb, options, run, mode, folders, server)
     session = Session(
@@ -187,6 +191,10 @@ def _init(wandb: Any, options: Options, run: RunInfo, mode: str, folders: Folder
                 )
             client.keep_secrets()
             client.step_aside(wandb, native)
+            _see_where_it_is(native, folders)
+        except SettingsError:
+            folders.undo()
+            raise
         except Exception as error:
             client.let_go(wandb, run.id, error)
             folders.undo()
@@ -200,6 +208,22 @@ def _init(wandb: Any, options: Options, run: RunInfo, mode: str, folders: Folder
         else:
             return native
     raise AssertionError("unreachable")
+
+
+def _see_where_it_is(native: Any, folders: Folders) -> None:
+    """See that the client did not take another directory than it was told: it does where that cannot be written to."""
+    folder = Path(native.dir).parent
+    if folders.holds(folder):
+        return
+    # What it has made there is empty, and of this opening.
+    with contextlib.suppress(Exception):
+        native.finish(exit_code=1)
+    if folder.name.endswith(f"-{folders.suffix}"):
+        shutil.rmtree(folder, ignore_errors=True)
+    raise SettingsError(
+        f"wandb: the client did not write into {folders.root} but into {folder.parent}; see that the directory can be "
+        "read and written, or name another one with dir=…"
+    )
 
 
 def _compare_with_server(session: Session) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tracking_core import SettingsError
+from tracking_core.directories import is_url
 
 if TYPE_CHECKING:
     from tracking_core import Target
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 MODES = ("online", "offline", "disabled")
 CONSOLES = ("off", "auto", "redirect", "wrap")
 _SWITCH = ("on", "off")
+_LONGEST = 7 * 86_400
+"""Seconds; who waits longer waits for ever."""
+_OWN_DOMAIN = re.compile(r"(?:.*\.)?wandb\.ai")
 _NETLOC, _PATH = re.compile(r"[\w.\-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?"), re.compile(r"[\w.\-/]*")
 
 #: What `tracking backends` and error messages show; the values are checked in `read_options`.
@@ -34,8 +38,8 @@ OPTION_HELP: Mapping[str, str] = MappingProxyType(
         "metadata": "on (default): the client records program, host and machine; or off",
         "git": "on (default): commit and remote of the code are recorded; or off",
         "save_code": "on: the program is uploaded; off (default)",
-        "init_timeout": "seconds in which a run must be open (default: 60)",
-        "finish_timeout": "seconds that finishing may take until the rest stays on disk (default: 300)",
+        "init_timeout": "seconds in which a run must be open (default: 60, at most 7 days)",
+        "finish_timeout": "seconds that finishing may take until the rest stays on disk (default: 300, at most 7 days)",
     }
 )
 
@@ -76,8 +80,8 @@ def read_options(target: Target) -> Options:
         entity=entity,
         project=project,
         mode=_one_of(options, "mode", MODES, None),
-        dir=Path(options["dir"]).expanduser().absolute() if options.get("dir") else None,
-        base_url=_address(options),
+        dir=_directory(options["dir"]) if options.get("dir") else None,
+        base_url=checked_address(options["base_url"], "the option base_url") if options.get("base_url") else None,
         console=_one_of(options, "console", CONSOLES, "off") or "off",
         system_metrics=_one_of(options, "system_metrics", _SWITCH, "on") == "on",
         metadata=_one_of(options, "metadata", _SWITCH, "on") == "on",
@@ -115,10 +119,26 @@ def _one_of(options: Mapping[str, str], name: str, values: tuple[str, ...], defa
     return value
 
 
-def _address(options: Mapping[str, str]) -> str | None:
-    value = options.get("base_url")
-    if not value:
-        return None
+def _directory(text: str) -> Path:
+    if is_url(text):
+        raise SettingsError(f"wandb?dir={text}: expected a directory on this machine, and not an address")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        # A "~" of which nobody knows whose home it is.
+        raise SettingsError(f"wandb?dir={text}: {error}") from error
+
+
+def checked_address(value: str, what: str) -> str:
+    """The address of a server, wherever it is set.
+
+    Args:
+        value: The address. It is not shown: it may hold a key.
+        what: Where it was set, for the message.
+
+    Raises:
+        SettingsError: It is none.
+    """
     try:
         parts = urlsplit(value)
         # Only what no two readers can take for different hosts; a key would stand before an "@".
@@ -127,8 +147,24 @@ def _address(options: Mapping[str, str]) -> str | None:
     except ValueError:
         fits = False
     if not fits:
-        raise SettingsError("wandb?base_url=…: expected an address such as https://wandb.example.org, without a key")
+        raise SettingsError(f"wandb: {what}: expected an address such as https://wandb.example.org, without a key")
     return value.rstrip("/")
+
+
+def refuse_own_domain(value: str | None, what: str) -> None:
+    """Refuse addresses of W&B's own service at which there is no server, as the client does.
+
+    Args:
+        value: The address; None for the default.
+        what: Where it was set, for the message.
+
+    Raises:
+        SettingsError: It is one.
+    """
+    parts = urlsplit(value or "")
+    host = parts.hostname or ""
+    if _OWN_DOMAIN.fullmatch(host) and ("api." not in host or parts.scheme != "https"):
+        raise SettingsError(f"wandb: {what}: W&B's own server is https://api.wandb.ai, and not {value}; leave it out")
 
 
 def _seconds(options: Mapping[str, str], name: str, default: float) -> float:
@@ -137,6 +173,6 @@ def _seconds(options: Mapping[str, str], name: str, default: float) -> float:
         value = default if text is None else float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise SettingsError(f"wandb?{name}={text}: expected a positive number of seconds")
+    if not 0 < value <= _LONGEST:
+        raise SettingsError(f"wandb?{name}={text}: expected a positive number of seconds, at most {_LONGEST} (7 days)")
     return value

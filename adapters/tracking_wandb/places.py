@@ -7,14 +7,17 @@ server that only the files of a run name, or a `wandb/settings` in the working d
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from tracking_core import SettingsError, knows_server, remember_server
+from tracking_core import SettingsError, directories, knows_server, remember_server
 from tracking_wandb import client_settings
 from tracking_wandb.names import project_name
+from tracking_wandb.options import checked_address, refuse_own_domain
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo
@@ -30,13 +33,13 @@ _PORTS = {"http": 80, "https": 443}
 
 def normal(address: str) -> str:
     """The one spelling of a server's address."""
-    parts = urlsplit(address.strip())
-    host = (parts.hostname or "").rstrip(".")
-    path = parts.path.rstrip("/")
     try:
+        parts = urlsplit(address.strip())
         port = parts.port
     except ValueError:
         return address
+    host = (parts.hostname or "").rstrip(".")
+    path = parts.path.rstrip("/")
     if parts.scheme == "https" and port in {None, 443} and _ALIASES.get(host) == path:
         return OWN_SERVER
     shown = f"[{host}]" if ":" in host else host
@@ -55,10 +58,15 @@ def server(options: Options, *, named: bool) -> str | None:
         named: Whether this account named the target.
 
     Raises:
-        SettingsError: Nobody named the server but the files of a run, or of the working directory.
+        SettingsError: Nobody named the server but the files of a run, or of the working directory; or it is no address.
     """
+    # Also those that do not count in the end: the client reads them all the same.
+    for value, what in client_settings.every("base_url"):
+        checked_address(value, what)
+        refuse_own_domain(value, what)
     found, origin = client_settings.setting("base_url")
     if options.base_url is not None:
+        refuse_own_domain(options.base_url, "the option base_url")
         if named or _is_known(options.base_url):
             return options.base_url
         raise SettingsError(
@@ -97,10 +105,8 @@ def place(options: Options, run: RunInfo, mode: str) -> str:
     entity = options.entity or client_settings.setting("entity")[0]
     where = f"{'?' if not entity else quote(entity, safe='')}/{quote(project_of(options, run), safe='')}"
     if mode == "offline":
-        folder = client_directory(options, run)
-        # In the run's own directory it moves with it.
-        inside = folder == run.directory("wandb").absolute().parent
-        return f"offline {'.' if inside else quote(str(folder))} {where}"
+        found = f"offline {_offline(str(client_directory(options, run)), run)} {where}"
+        return _before(found, run) or found
     address = options.base_url or client_settings.setting("base_url")[0] or OWN_SERVER
     return f"{normal(address)}/{where}"
 
@@ -115,12 +121,56 @@ def project_of(options: Options, run: RunInfo) -> str:
 
 
 def client_directory(options: Options, run: RunInfo) -> Path:
-    """Where the client makes its folder `wandb`; in the end that is the adapter's own directory of the run."""
-    if options.dir is not None:
-        return Path(os.path.normpath(options.dir))
-    if os.environ.get("WANDB_DIR"):
-        return Path(os.path.normpath(Path(os.environ["WANDB_DIR"]).absolute()))
-    return run.directory("wandb").absolute().parent
+    """Where the client makes its folder `wandb`; in the end that is the adapter's own directory of the run.
+
+    One that was named is told by its one name, whatever links lead to it.
+    """
+    named = named_directory(options)
+    return run.directory("wandb").absolute().parent if named is None else Path(os.path.realpath(named))
+
+
+def named_directory(options: Options) -> Path | None:
+    """The directory that the target names, or else the environment; None where neither does."""
+    if options.dir is None and os.environ.get("WANDB_DIR"):
+        return Path(os.environ["WANDB_DIR"]).absolute()
+    return options.dir
+
+
+def directory_problem(found: Path) -> str | None:
+    """Why the client could not make its folder in a directory; None where nothing speaks against it."""
+    problem = directories.directory_problem(found, listed=True)
+    if problem is not None:
+        return problem
+    home = ".wandb" if (found / ".wandb").exists() else "wandb"
+    return directories.directory_problem(found / home)
+
+
+def _offline(folder: str, run: RunInfo) -> str:
+    # In the run's own directory it moves with it.
+    real = os.path.realpath(folder)
+    return "." if real == os.path.realpath(run.directory("wandb").parent) else quote(real, errors="surrogatepass")
+
+
+def _before(place: str, run: RunInfo) -> str | None:
+    """What the run calls an offline place already, where that was named by a link before links were followed.
+
+    The cursor and the folders that are there are under that name; who goes on under another one has both once.
+    """
+    known: list[str] = []
+    for file in sorted(run.dir.glob(f"cursors/{_BACKEND}-*.place")) if run.dir is not None else ():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            content = json.loads(file.read_bytes()) if file.is_file() else {}
+            known.append(str(content["place"]))
+    for other in known if place not in known else ():
+        kind, _, rest = other.partition(" ")
+        folder, _, where = rest.partition(" ")
+        if (
+            kind == "offline"
+            and folder != "."
+            and f"{kind} {_offline(unquote(folder, errors='surrogatepass'), run)} {where}" == place
+        ):
+            return other
+    return None
 
 
 def _is_own(address: str) -> bool:
