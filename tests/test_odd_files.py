@@ -36,11 +36,11 @@ from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.lease import Lease
 from tracking_core.journal import read_events, regular
 from tracking_core.journal.liveness import is_alive, owner_of
-from tracking_core.journal.regular import bounded_lines, open_regular, read_regular
 from tracking_core.mirror import cache
 from tracking_core.mirror.address import Address, Mirroring
 from tracking_core.mirror.objects import FolderObjects
 from tracking_core.mirror.uploader import RunUploader
+from tracking_core.regular import bounded_lines, open_regular, read_regular
 from tracking_core.store.compaction import compact
 from tracking_core.store.verify import verify
 from tracking_core.targets import parse_target

@@ -26,7 +26,7 @@ HEAVY = {
 LAYERS = [
     # What everything stands on: no arrays, no files.
     "_version", "errors", "protocol", "naming", "health", "redaction", "settings", "targets", "hookspecs", "config", "names", "git",
-    "environment", "troubles", "known_servers", "latch", "trees",
+    "environment", "troubles", "known_servers", "latch", "trees", "regular", "directories",
     # Values, and trackers around trackers.
     "values", "fallbacks", "wrappers", "null_adapter",
     # Which adapters there are.

@@ -12,6 +12,7 @@ from tracking_core._version import __version__
 if TYPE_CHECKING:
     from tracking_core import errors, fallbacks, naming, testing, values
     from tracking_core.delivery.report import DeliveryReport, TargetReport
+    from tracking_core.directories import directory_problem, is_url
     from tracking_core.errors import (
         AdapterConflictError,
         AdapterError,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 #: Where each public name lives; `__getattr__` loads it when it is first used.
 _HOMES: dict[str, tuple[str, ...]] = {
     "delivery.report": ("DeliveryReport", "TargetReport"),
+    "directories": ("directory_problem", "is_url"),
     "errors": (
         "AdapterConflictError",
         "AdapterError",
@@ -188,10 +190,12 @@ __all__ = [
     "Video",
     "__version__",
     "current_run",
+    "directory_problem",
     "errors",
     "every",
     "fallbacks",
     "hookimpl",
+    "is_url",
     "knows_server",
     "log_mixed",
     "multi",

@@ -33,12 +33,12 @@ import msgspec
 from tracking_core._version import __version__
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError
 from tracking_core.journal.lines import FORMAT, pack, unpack
-from tracking_core.journal.regular import LARGEST, OddFileError, own_folder, read_regular
 from tracking_core.journal.schema import Count, Number, Truncating, is_flat_enough
 from tracking_core.journal.segments import find_files
 from tracking_core.names import is_run_id
 from tracking_core.naming import FILE_NAMES
 from tracking_core.redaction import redact_text, redact_url
+from tracking_core.regular import LARGEST, OddFileError, own_folder, read_regular
 from tracking_core.trees import is_plain_file, opened, read_file
 
 RUN_FILE = "run.json"

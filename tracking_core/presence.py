@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from tracking_core.journal.regular import read_regular
 from tracking_core.layout import RUN_FILE, load_json
+from tracking_core.regular import read_regular
 
 Whereabouts = Literal["here", "gone", "anew", "another"]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import StoreError
-from tracking_core.journal.regular import OddFileError, read_regular
 from tracking_core.layout import RUN_FILE, dump_json, load_json, write_exclusively
 from tracking_core.presence import identity_in
+from tracking_core.regular import OddFileError, read_regular
 
 if TYPE_CHECKING:
     from tracking_core.journal import JournalWriter

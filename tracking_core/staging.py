@@ -23,9 +23,9 @@ from typing import Any
 from tracking_core import trees
 from tracking_core.errors import StoreError
 from tracking_core.journal.liveness import owner_of
-from tracking_core.journal.regular import is_regular, open_regular
 from tracking_core.journal.writer import process_facts
 from tracking_core.layout import is_run
+from tracking_core.regular import is_regular, open_regular
 
 FOLDER = ".staging"
 _LONG = 3600.0

@@ -340,8 +340,8 @@ def _create(
     """
     from tracking_core.environment import identity
     from tracking_core.journal import JournalWriter
-    from tracking_core.journal.regular import OddFileError
     from tracking_core.layout import read_run, run_directory, tombstone_of
+    from tracking_core.regular import OddFileError
     from tracking_core.store import RunRecord
 
     full = {

@@ -4,7 +4,7 @@ A root may have been copied from anybody, and a link in it may lead anywhere. So
 without following links, and everything is removed relative to what was opened: nothing that is put in place of a name
 in the meantime is reached.
 
-Whoever reads a file by its path, and may follow a link to another, uses `journal.regular`.
+Whoever reads a file by its path, and may follow a link to another, uses `regular`.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from tracking_core import MissingDependencyError, SettingsError
-from tracking_core.directories import directory_problem, is_url
+from tracking_core import MissingDependencyError, SettingsError, directory_problem, is_url
 from tracking_core.naming import printable
 from tracking_tensorboard.location import refuse_host, remote_scheme
 

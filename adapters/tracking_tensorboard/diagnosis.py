@@ -7,8 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracking_core import Finding
-from tracking_core.directories import directory_problem
+from tracking_core import Finding, directory_problem
 from tracking_tensorboard.location import remote_scheme
 
 if TYPE_CHECKING:

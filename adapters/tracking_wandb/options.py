@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tracking_core import SettingsError
-from tracking_core.directories import is_url
+from tracking_core import SettingsError, is_url
 
 if TYPE_CHECKING:
     from tracking_core import Target

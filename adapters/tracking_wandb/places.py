@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from tracking_core import SettingsError, directories, knows_server, remember_server
+import tracking_core
+from tracking_core import SettingsError, knows_server, remember_server
 from tracking_wandb import client_settings
 from tracking_wandb.names import project_name
 from tracking_wandb.options import checked_address, refuse_own_domain
@@ -138,11 +139,11 @@ def named_directory(options: Options) -> Path | None:
 
 def directory_problem(found: Path) -> str | None:
     """Why the client could not make its folder in a directory; None where nothing speaks against it."""
-    problem = directories.directory_problem(found, listed=True)
+    problem = tracking_core.directory_problem(found, listed=True)
     if problem is not None:
         return problem
     home = ".wandb" if (found / ".wandb").exists() else "wandb"
-    return directories.directory_problem(found / home)
+    return tracking_core.directory_problem(found / home)
 
 
 def _offline(folder: str, run: RunInfo) -> str:

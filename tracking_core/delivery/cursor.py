@@ -16,9 +16,9 @@ from tracking_core.delivery.failed import Failed
 from tracking_core.delivery.places import cursor_path
 from tracking_core.delivery.selection import Had
 from tracking_core.errors import SettingsError
-from tracking_core.journal.regular import own_folder
 from tracking_core.journal.schema import NUMBERS
 from tracking_core.layout import dump_json, read_json, replace_file
+from tracking_core.regular import own_folder
 from tracking_core.targets import Target, parse_target
 
 

@@ -18,8 +18,8 @@ from tracking_core.journal import Event, JournalReader, Place, Superseded, Trunc
 from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.reader import WriterReader
-from tracking_core.journal.regular import LONGEST, OddFileError, open_regular
 from tracking_core.layout import read_run
+from tracking_core.regular import LONGEST, OddFileError, open_regular
 
 AHEAD = 1 << 20
 """About how many bytes of a journal are read beyond what is done with."""

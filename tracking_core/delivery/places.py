@@ -26,8 +26,8 @@ from tracking_core.delivery.described import described, run_info
 from tracking_core.delivery.lease import Lease
 from tracking_core.errors import TrackingError
 from tracking_core.journal.liveness import owner_of
-from tracking_core.journal.regular import SMALL, own_folder
 from tracking_core.layout import dump_json, read_json, replace_file, write_exclusively
+from tracking_core.regular import SMALL, own_folder
 from tracking_core.targets import Target, key_of
 
 if TYPE_CHECKING:

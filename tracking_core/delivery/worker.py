@@ -31,12 +31,12 @@ from tracking_core.fallbacks import call, replay
 from tracking_core.hookspecs import RunInfo
 from tracking_core.journal import Event
 from tracking_core.journal.events import to_record
-from tracking_core.journal.regular import OddFileError
 from tracking_core.layout import read_run
 from tracking_core.plugins import Adapter, find_adapter
 from tracking_core.presence import Presence
 from tracking_core.protocol import PREEMPTED, Tracker
 from tracking_core.redaction import redact_text
+from tracking_core.regular import OddFileError
 from tracking_core.targets import Target
 from tracking_core.troubles import brief
 from tracking_core.values import Record

@@ -16,9 +16,9 @@ from tracking_core._version import __version__
 from tracking_core.artifacts import StoredVersion
 from tracking_core.errors import NameNotFoundError, StoreError
 from tracking_core.importing.layout import ENDING, FORMAT, MANIFEST, is_entry
-from tracking_core.journal.regular import open_regular
 from tracking_core.layout import check_identity, dump_json
 from tracking_core.naming import FILE_NAMES
+from tracking_core.regular import open_regular
 from tracking_core.store import RunRecord, open_store
 from tracking_core.store.mirrored import fetch_everything
 from tracking_core.trees import is_plain_file

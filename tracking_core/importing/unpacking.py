@@ -19,7 +19,6 @@ from typing import Any
 from tracking_core.errors import RunExistsError, RunNotFoundError, StoreError, TrackingError
 from tracking_core.importing.layout import FORMAT, MANIFEST, entries
 from tracking_core.importing.runs import Imported
-from tracking_core.journal.regular import read_regular
 from tracking_core.layout import (
     RUN_FILE,
     dump_json,
@@ -34,6 +33,7 @@ from tracking_core.layout import (
 )
 from tracking_core.names import check_run_id
 from tracking_core.naming import FILE_NAMES
+from tracking_core.regular import read_regular
 from tracking_core.staging import publish, staging
 from tracking_core.trees import is_plain_file
 

@@ -23,12 +23,12 @@ from typing import Any, cast
 from tracking_core import trees
 from tracking_core.errors import StoreError, TrackingError
 from tracking_core.journal.liveness import STALE
-from tracking_core.journal.regular import LARGEST, LONGEST, SMALL, OddFileError, own_folder, read_regular
 from tracking_core.layout import ORIGIN_FILE, RUN_FILE, replace_file
 from tracking_core.mirror.address import Address, check_packages, parse_address
 from tracking_core.mirror.fetching import MARK, fetch, objects_of
 from tracking_core.mirror.files import is_read_at_once, is_safe
 from tracking_core.mirror.objects import Listed
+from tracking_core.regular import LARGEST, LONGEST, SMALL, OddFileError, own_folder, read_regular
 
 FRESH, LISTED = 2.0, 5.0
 """Seconds for which a run, and all of them, count as up to date when they were looked at."""

@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from tracking_core.errors import StoreError, TrackingError
-from tracking_core.journal.regular import SMALL, own_folder, read_regular
 from tracking_core.mirror.address import parse_address
 from tracking_core.mirror.objects import Objects, open_objects
+from tracking_core.regular import SMALL, own_folder, read_regular
 
 MARK = ".mirror.json"
 """In the root of a local copy: whose copy it is."""

@@ -18,9 +18,9 @@ from tracking_core.delivery.places import ENDING, FOLDER, cursor_paths
 from tracking_core.errors import JournalError, TrackingError
 from tracking_core.journal import decode_line
 from tracking_core.journal.liveness import read_facts
-from tracking_core.journal.regular import end_of_lines, is_regular, open_regular, read_regular
 from tracking_core.journal.segments import PartFiles, find_files
 from tracking_core.layout import load_json
+from tracking_core.regular import end_of_lines, is_regular, open_regular, read_regular
 from tracking_core.targets import parse_target
 
 _ARTIFACT = b'"kind":"artifact"'

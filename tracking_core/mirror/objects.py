@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from tracking_core.errors import MissingDependencyError
-from tracking_core.journal.regular import open_regular
 from tracking_core.mirror.address import Address
+from tracking_core.regular import open_regular
 
 _ASIDE = ".uploading-"
 _CHUNK = 1 << 20

@@ -26,8 +26,6 @@ from tracking_core.delivery.lease import Lease
 from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
 from tracking_core.journal.events import blob_path, content_path
 from tracking_core.journal.part_reader import PartReader
-from tracking_core.journal.regular import LONGEST, OddFileError, open_regular, read_regular
-from tracking_core.journal.regular import SMALL as SMALLEST
 from tracking_core.journal.segments import PartFiles, segment_path
 from tracking_core.layout import ORIGIN_FILE, RUN_FILE, is_from_elsewhere, origin_content
 from tracking_core.mirror import files
@@ -36,6 +34,8 @@ from tracking_core.mirror.objects import Listed, Objects
 from tracking_core.naming import FILE_NAMES
 from tracking_core.presence import Presence
 from tracking_core.redaction import redact_text
+from tracking_core.regular import LONGEST, OddFileError, open_regular, read_regular
+from tracking_core.regular import SMALL as SMALLEST
 
 SMALL = 8 << 20
 """Bytes up to which a file is read before it is uploaded."""

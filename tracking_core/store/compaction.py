@@ -24,9 +24,9 @@ from tracking_core.errors import JournalError, MissingDependencyError, SettingsE
 from tracking_core.journal import decode_line
 from tracking_core.journal.liveness import is_alive, read_facts
 from tracking_core.journal.part_reader import PartReader, has_unkept_damage
-from tracking_core.journal.regular import LONGEST, OddFileError, is_regular, open_regular, read_regular
 from tracking_core.journal.segments import MERGED, WriterFiles, find_files
 from tracking_core.layout import read_json, read_run
+from tracking_core.regular import LONGEST, OddFileError, is_regular, open_regular, read_regular
 from tracking_core.store.merging import merge
 from tracking_core.targets import parse_target
 

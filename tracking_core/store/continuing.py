@@ -20,9 +20,9 @@ from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.journal import Superseded, Truncation, decode_line
 from tracking_core.journal.liveness import lives_here, read_facts
 from tracking_core.journal.part_reader import dictionary, integers, load_parquet, part_lines, read_header
-from tracking_core.journal.regular import OddFileError, open_regular
 from tracking_core.journal.segments import PartFiles, WriterFiles, find_files
 from tracking_core.journal.superseded import STEPPED
+from tracking_core.regular import OddFileError, open_regular
 from tracking_core.store.finding import EventFinder
 from tracking_core.store.parts import COLUMNS
 

@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from tracking_core.errors import JournalError
 from tracking_core.journal import FORMAT, Event, decode_line
-from tracking_core.journal.regular import LONGEST, OddFileError, open_regular
 from tracking_core.journal.segments import by_start
+from tracking_core.regular import LONGEST, OddFileError, open_regular
 
 CHUNK = 1 << 23
 TAIL = 1 << 16

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.journal import Superseded
-from tracking_core.journal.regular import end_of_lines, is_regular, open_regular
 from tracking_core.journal.segments import WriterFiles, find_files
+from tracking_core.regular import end_of_lines, is_regular, open_regular
 from tracking_core.store.records import RunRecord, merge_config
 from tracking_core.store.truncating import find_truncation
 from tracking_core.trees import is_plain_file

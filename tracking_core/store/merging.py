@@ -21,11 +21,11 @@ from tracking_core.errors import JournalError
 from tracking_core.journal import Event, decode_line, encode_line
 from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.lines import FORMAT
-from tracking_core.journal.regular import LONGEST, open_regular
 from tracking_core.journal.segment_reader import Damage, SegmentReader
 from tracking_core.journal.segments import PartFiles
 from tracking_core.journal.superseded import STEPPED
 from tracking_core.journal.times import LATEST
+from tracking_core.regular import LONGEST, open_regular
 from tracking_core.store.parts import content_digest, number_out, write_scalars
 
 _EXACT = 2**53

@@ -23,10 +23,10 @@ from tracking_core.journal.part_reader import (
     read_damage,
     read_header,
 )
-from tracking_core.journal.regular import bounded_lines, open_regular
 from tracking_core.journal.segment_reader import SegmentReader
 from tracking_core.journal.segments import PartFiles, WriterFiles, find_files, split_segment_name
 from tracking_core.layout import RUN_FILE, orphans, read_run
+from tracking_core.regular import bounded_lines, open_regular
 from tracking_core.store.mirrored import fetch_everything
 from tracking_core.store.parts import COLUMNS, KINDS, content_digest
 

@@ -18,10 +18,10 @@ from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.hookspecs import Finding
 from tracking_core.journal import Event, JournalReader, Place, decode_line
 from tracking_core.journal.liveness import is_alive
-from tracking_core.journal.regular import open_regular
 from tracking_core.journal.segments import WriterFiles, by_start, find_files
 from tracking_core.layout import RUN_FILE, read_run, run_places
 from tracking_core.naming import printable
+from tracking_core.regular import open_regular
 from tracking_core.targets import Target, parse_target
 
 LIMIT = 10
