@@ -30,11 +30,12 @@ from tests.support.hurt_stores import (
     said,
 )
 from tests.support.programs import REPO
+from tracking_core import regular
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.ending import broke_off
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.lease import Lease
-from tracking_core.journal import read_events, regular
+from tracking_core.journal import read_events
 from tracking_core.journal.liveness import is_alive, owner_of
 from tracking_core.mirror import cache
 from tracking_core.mirror.address import Address, Mirroring
