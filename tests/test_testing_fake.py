@@ -321,6 +321,14 @@ def test_the_pytest_plugin_brings_a_fixture_and_explains_differences(tmp_path):
     assert "scalar 'loss': only on the right: step 1: 0.5" in done.stdout
 
 
+def test_pytest_does_not_rewrite_the_package():
+    """It would take it apart in threads of runs, which some versions of CPython cannot."""
+    from tracking_core import starting
+
+    assert type(starting.__loader__).__name__ == "SourceFileLoader"
+    assert type(sys.modules[__name__].__loader__).__name__ == "AssertionRewritingHook"
+
+
 def test_the_pytest_plugin_is_cheap():
     code = """
 import pytest, sys

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from tracking_core.testing.fake import FakeTracker
 
 
+def pytest_addoption(pluginmanager: Any) -> None:
+    """Have the package compiled as it is everywhere: pytest rewrites all of a distribution that brings it a plugin.
+
+    Modules of it are loaded by threads of a run, and some versions of CPython cannot take code apart in two threads.
+    """
+    marked = getattr(getattr(pluginmanager, "rewrite_hook", None), "_must_rewrite", None)
+    if isinstance(marked, set):
+        marked.discard("tracking_core")
+
+
 @pytest.fixture
 def fake_tracker() -> FakeTracker:
     """A fresh `FakeTracker`."""
