@@ -28,7 +28,7 @@ UNSAFE = {*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), *"\u061c\u200e\u20
 def root(tmp_path, troubles):
     """A store in which everything that can have a name has that one."""
     root = tmp_path / f"runs{TITLE}"
-    target = f"tensorboard:{tmp_path}/tb{TITLE}"
+    target = f"tensorboard:{tmp_path}/tb"
     with tracking.start_run(
         BAD, BAD, root=root, run_id="a", config={BAD: {BAD: BAD}}, tags=[BAD], group=BAD, job_type=BAD, notes=BAD,
         backends=target, delivery="thread",
@@ -58,8 +58,9 @@ def root(tmp_path, troubles):
         (run.dir.parent / name).mkdir()
         (run.dir.parent / name / "run.json").write_text(content)
     (run.dir.parent / "f").mkdir()
+    targets = [BAD, f"x{TITLE}:y", f"tensorboard:tb{TITLE}", "tensorboard:tb%1B]0;pwned%07"]
     (run.dir.parent / "f" / "run.json").write_text(
-        json.dumps({"v": 1, "id": "f", "name": BAD, "project": BAD, "started": 1, "targets": [BAD, f"x{TITLE}:y"]})
+        json.dumps({"v": 1, "id": "f", "name": BAD, "project": BAD, "started": 1, "targets": targets})
     )
     (run.dir / "origin.json").write_text(json.dumps({"v": 1, "kind": BAD, "source": BAD, "time": 1}))
     (tmp_path / f"log{TITLE}.csv").write_bytes(b'step,"' + BAD.encode() + b'",c' + TITLE.encode() + b"\n1,2,x\n")
