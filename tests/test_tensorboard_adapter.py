@@ -209,7 +209,7 @@ def test_a_bucket_whose_package_is_missing(monkeypatch, target, package):
     monkeypatch.setitem(sys.modules, package, None)
     # What another test has used is known without being imported again.
     for protocol in ("gs", "gcs", "s3", "s3a"):
-        monkeypatch.delitem(fsspec.registry._registry, protocol, raising=False)
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else real(name))
     with pytest.raises(MissingDependencyError, match=rf"needs {package}: pip install 'tracking-core\[remote\]'"):
