@@ -23,7 +23,7 @@ PROGRAM = """
 import json, os, sys, time
 from pathlib import Path
 import tracking_core as tracking
-from tracking_core.store.continuing import last_steps
+from tracking_core.runs.continuing import last_steps
 root, begin = Path(sys.argv[1]), time.perf_counter()
 found = last_steps(root / "p" / "r0") if sys.argv[2] != "new" else {}
 took = time.perf_counter() - begin

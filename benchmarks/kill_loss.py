@@ -83,7 +83,7 @@ def in_tensorboard(place: Path) -> int:
 
 
 def in_wandb(place: Path) -> int:
-    from tracking_wandb.transaction_log import TransactionLog
+    from tracking_wandb.offline.transaction_log import TransactionLog
 
     numbers = set()
     for path in (place / "wandb").glob("offline-run-*/*.wandb"):

@@ -36,9 +36,9 @@ class RunStore:
     """Our own: compacted runs, read from a store that was opened just now."""
 
     def write(self, place: Path, shape: Shape, *, compacted: bool = True) -> None:
+        from tracking_core.compaction.compaction import compact
         from tracking_core.journal import JournalWriter
-        from tracking_core.layout import create_run
-        from tracking_core.store.compaction import compact
+        from tracking_core.layout.runs import create_run
 
         self.place = place
         for run in range(shape.runs):

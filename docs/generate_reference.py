@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tracking_core import targets
-from tracking_core.hookspecs import AdapterInfo
-from tracking_core.plugins import FIRST_PARTY, find_adapter
-from tracking_core.settings import VARIABLES, Variable, option_variable
+from tracking_core.backends import targets
+from tracking_core.backends.hooks import AdapterInfo
+from tracking_core.backends.plugins import FIRST_PARTY, find_adapter
+from tracking_core.environment.settings import VARIABLES, Variable, option_variable
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
 

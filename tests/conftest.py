@@ -8,7 +8,7 @@ import sys
 import hypothesis
 import pytest
 
-from tracking_core import troubles as troubles_module
+from tracking_core.base import problems as troubles_module
 
 # A machine that is busy with something else is no error of the code under test.
 hypothesis.settings.register_profile("shared", deadline=None)
@@ -26,7 +26,7 @@ def _own_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield
     # What a test installed for itself must not be there for the next.
-    plugins = sys.modules.get("tracking_core.plugins")
+    plugins = sys.modules.get("tracking_core.backends.plugins")
     if plugins is not None:
         plugins.forget_adapters()
     for name in [name for name in sys.modules if name.partition(".")[0] == "tracking_csv"]:

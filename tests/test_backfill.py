@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 import tracking_core as tracking
 from tests.support.wandb_server import WandbServer
+from tracking_core.backends.plugins import find_adapter
 from tracking_core.cli.app import app
-from tracking_core.plugins import find_adapter
 
 STEPS = 40
 

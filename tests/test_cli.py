@@ -19,7 +19,7 @@ from tests.support.programs import run as run_program
 from tracking_core.cli.app import app
 from tracking_core.cli.bounded import bounded
 from tracking_core.cli.doctor import history, storage
-from tracking_core.settings import VARIABLES
+from tracking_core.environment.settings import VARIABLES
 
 SECRET = "hunter2hunter2"
 

@@ -16,10 +16,10 @@ from tests.support.commands import tracking as command
 from tests.support.programs import journal_events
 from tests.support.programs import run as run_program
 from tests.support.programs import start as start_program
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.compaction.compaction import compact
 from tracking_core.journal import JournalWriter, liveness
 from tracking_core.journal.segments import LIMIT, by_start, find_files
-from tracking_core.plugins import find_adapter
-from tracking_core.store.compaction import compact
 
 HOUR, YEAR = 3600, 365 * 86400
 SHIFTED = """

@@ -23,20 +23,20 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import journal_events, scalar_rows
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import parse_target
+from tracking_core.compaction.compaction import compact
+from tracking_core.compaction.merging import KEPT, merge
+from tracking_core.compaction.parts import codec_of, row_groups
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.sync import sync_run
 from tracking_core.errors import MissingDependencyError
+from tracking_core.intake.local_adapter import LocalTracker
 from tracking_core.journal import JournalReader, encode_line, read_events
-from tracking_core.layout import create_run
-from tracking_core.plugins import find_adapter
+from tracking_core.layout.runs import create_run
 from tracking_core.store import RunRecord
-from tracking_core.store.adapter import LocalTracker
-from tracking_core.store.compaction import compact
-from tracking_core.store.merging import KEPT, merge
-from tracking_core.store.parts import codec_of, row_groups
 from tracking_core.store.verify import verify
-from tracking_core.targets import parse_target
 
 START = 1_764_000_000.0
 
@@ -263,7 +263,7 @@ def count(event, arguments):
         left -= 1
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-from tracking_core.store.compaction import compact
+from tracking_core.compaction.compaction import compact
 sys.addaudithook(count)
 compact(Path(sys.argv[1]), over=True)
 """
@@ -295,7 +295,7 @@ def test_killed_at_random_times(tmp_path):
         place = tmp_path / f"k{attempt}"
         shutil.copytree(tmp_path / "a", place)
         directory = place / "p" / "r"
-        command = [sys.executable, "-m", "tracking_core.store.compaction", str(directory), "--over"]
+        command = [sys.executable, "-m", "tracking_core.compaction.compaction", str(directory), "--over"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE)
         # From when it has begun: importing takes most of its time.
         deadline = time.monotonic() + 60
@@ -380,7 +380,7 @@ def test_a_writer_that_was_killed_is_merged_whole(tmp_path):
 import os, signal, sys
 from pathlib import Path
 from tracking_core.journal import JournalWriter
-from tracking_core.layout import create_run
+from tracking_core.layout.runs import create_run
 place = Path(sys.argv[1])
 create_run(place, {"id": "r", "name": "r", "project": "p", "config": {}, "started": 1.0})
 writer = JournalWriter(place, "r")

@@ -12,8 +12,8 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import only_run, run, start
-from tracking_core import housekeeping
-from tracking_core.store import background
+from tracking_core.compaction import background
+from tracking_core.runs import housekeeping
 
 
 def journals(directory):

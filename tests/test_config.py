@@ -28,9 +28,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracking_core.config import MAX_DEPTH, MAX_VALUES, flatten, to_plain
+from tracking_core.base.redaction import REDACTED
 from tracking_core.errors import InvalidValueError
-from tracking_core.redaction import REDACTED
+from tracking_core.values.config import MAX_DEPTH, MAX_VALUES, flatten, to_plain
 
 
 class Color(enum.Enum):
@@ -649,7 +649,7 @@ class TestFlatten:
 def test_imports_no_library():
     code = """
 import sys
-from tracking_core.config import to_plain
+from tracking_core.values.config import to_plain
 to_plain({"a": [1, object(), int], "b": {"c": print}})
 print(*sorted({"numpy", "jax", "flax", "ml_collections", "pydantic", "msgspec", "attrs"} & set(sys.modules)))
 """

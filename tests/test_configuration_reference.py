@@ -8,9 +8,9 @@ import tomllib
 import pytest
 
 from tests.support.programs import REPO
-from tracking_core.plugins import FIRST_PARTY, find_adapter
-from tracking_core.settings import VARIABLES, load_settings
-from tracking_core.targets import COMMON_OPTIONS, parse_target
+from tracking_core.backends.plugins import FIRST_PARTY, find_adapter
+from tracking_core.backends.targets import COMMON_OPTIONS, parse_target
+from tracking_core.environment.settings import VARIABLES, load_settings
 
 PAGE = (REPO / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
 

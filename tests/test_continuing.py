@@ -17,11 +17,11 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import run as run_program
 from tests.support.programs import scalar_rows, start
+from tracking_core.compaction.compaction import compact
 from tracking_core.journal import JournalWriter, encode_line
-from tracking_core.layout import create_run
-from tracking_core.store import continuing
-from tracking_core.store.compaction import compact
-from tracking_core.store.continuing import goes_on, last_steps
+from tracking_core.layout.runs import create_run
+from tracking_core.runs import continuing
+from tracking_core.runs.continuing import goes_on, last_steps
 
 BEGIN = """
 import os
@@ -271,7 +271,7 @@ def test_the_last_step_there_is_has_none_behind_it(tmp_path):
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_parts_of_older_versions_say_it_in_their_columns(tmp_path, mixed, monkeypatch):
-    from tracking_core.store import merging
+    from tracking_core.compaction import merging
 
     monkeypatch.setattr(merging, "_note_step", lambda event, steps: None)
     with tracking.start_run("p", root="runs", run_id="r") as run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
 from tracking_core.testing import ContractSuite
 
 

@@ -20,10 +20,10 @@ import tracking_core as tracking
 from tests.support.commands import tracking as command
 from tests.support.programs import journal_events, only_run, scalar_rows
 from tests.support.trackers import Five
-from tracking_core import housekeeping
+from tracking_core.backends.plugins import find_adapter
 from tracking_core.journal import JournalWriter
-from tracking_core.plugins import find_adapter
-from tracking_core.presence import Presence
+from tracking_core.layout.presence import Presence
+from tracking_core.runs import housekeeping
 from tracking_core.store.verify import verify
 from tracking_tensorboard.testing import find_run, read_run
 

@@ -12,8 +12,8 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import run as run_program
 from tests.support.programs import scalar_rows
+from tracking_core.backends.targets import parse_target
 from tracking_core.delivery.worker import Destination, TargetWorker
-from tracking_core.targets import parse_target
 
 
 class Plain:
@@ -223,7 +223,7 @@ def test_a_worker_needs_a_run_directory_and_a_target_and_nothing_else(tmp_path):
     code = f"""
     from pathlib import Path
     from tracking_core.delivery.worker import Destination, TargetWorker
-    from tracking_core.targets import parse_target
+    from tracking_core.backends.targets import parse_target
     target = parse_target("tensorboard:{tmp_path}/tb")
     worker = TargetWorker(Path({str(run.dir)!r}), Destination("tb", target), pause=lambda s: True, note=print)
     assert worker.open()
@@ -377,8 +377,8 @@ def test_a_cursor_does_not_pass_over_what_was_not_confirmed(troubles):
 
 def test_a_broken_tracker_is_opened_again(troubles, tmp_path, monkeypatch):
     """An adapter whose connection dies: the worker opens it again, and goes on after what was confirmed."""
-    from tracking_core.hookspecs import AdapterInfo, hookimpl
-    from tracking_core.plugins import Adapter
+    from tracking_core.backends.hooks import AdapterInfo, hookimpl
+    from tracking_core.backends.plugins import Adapter
 
     opened = []
     kept = []

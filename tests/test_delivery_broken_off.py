@@ -20,7 +20,7 @@ from tests.support.programs import journal_events, start
 from tests.support.recording_adapter import install_recorder
 from tests.support.wandb_server import WandbServer
 from tracking_core.cli.app import app
-from tracking_core.delivery import process as deliverer_process
+from tracking_core.delivery.process import server as deliverer_process
 from tracking_core.store.records import RunRecord
 
 BROKE_OFF = "the process ended without finishing the run"
@@ -292,7 +292,7 @@ def test_a_process_on_another_host_is_not_declared_dead_early(rec, killed, tmp_p
 def test_a_backend_that_does_not_come_back_from_its_end_holds_nobody_up(rec, killed, tmp_path, monkeypatch, troubles):
     monkeypatch.setattr(deliverer_process, "ENDING", 3.0)
     hang = threading.Event()
-    from tracking_core.plugins import find_adapter
+    from tracking_core.backends.plugins import find_adapter
 
     module = find_adapter("rec").candidate.entry_point.load()
     monkeypatch.setattr(module.Recorder, "finish", lambda self, status="finished", *, error=None: hang.wait(60))

@@ -13,16 +13,16 @@ from click.testing import CliRunner
 
 import tracking_core as tracking
 from tests.support.recording_adapter import install_recorder
+from tracking_core.backends.plugins import find_adapter, forget_adapters
+from tracking_core.backends.targets import key_of, parse_target
 from tracking_core.cli.app import app
 from tracking_core.cli.delivered import deliveries
-from tracking_core.delivery import deliverer
+from tracking_core.compaction import compaction
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.lease import Lease
 from tracking_core.delivery.places import cursor_key, cursor_path, cursor_paths, owner, take
-from tracking_core.plugins import find_adapter, forget_adapters
-from tracking_core.store import compaction
+from tracking_core.delivery.process import client as deliverer
 from tracking_core.store.records import RunRecord
-from tracking_core.targets import key_of, parse_target
 
 SHORT, LONG = "rec", "rec://stub/p"
 HERE = "rec://stub/p"

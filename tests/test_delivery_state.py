@@ -15,17 +15,18 @@ from click.testing import CliRunner
 import tracking_core as tracking
 from tests.support.programs import start
 from tests.support.recording_adapter import install_recorder
+from tracking_core.backends.targets import parse_target
 from tracking_core.cli.app import app
 from tracking_core.cli.sync import _status, _targets_of
 from tracking_core.delivery import described
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.ending import broke_off, closing, is_written_to, lacks
 from tracking_core.delivery.following import Follower
+from tracking_core.journal import finding
 from tracking_core.journal.writer import process_start
-from tracking_core.layout import ORIGIN_FILE
-from tracking_core.store import finding, open_store
+from tracking_core.layout.runs import ORIGIN_FILE
+from tracking_core.store import open_store
 from tracking_core.store.records import RunRecord
-from tracking_core.targets import parse_target
 
 
 @pytest.fixture
@@ -477,7 +478,7 @@ def test_a_store_without_troubles_of_its_own_has_none_to_report(rec, troubles):
 
 
 def test_the_last_of_several_troubles_of_a_kind_is_told(troubles):
-    from tracking_core.troubles import Troubles
+    from tracking_core.base.problems import Troubles
 
     seen = Troubles("a run")
     for reason, message in [("invalid", "one"), ("rec: retry", "two"), ("journal", "three"), ("invalid", "four")]:

@@ -22,11 +22,11 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.pages import PAGES, ROOT, anchors, blocks, links, prose, shell_lines
+from tracking_core.backends.destinations import with_options
+from tracking_core.backends.plugins import FIRST_PARTY, find_adapter, forget_adapters
+from tracking_core.backends.targets import parse_targets
 from tracking_core.cli.app import app
-from tracking_core.destinations import with_options
-from tracking_core.plugins import FIRST_PARTY, find_adapter, forget_adapters
-from tracking_core.settings import OPTION_PREFIX, VARIABLES, load_settings
-from tracking_core.targets import parse_targets
+from tracking_core.environment.settings import OPTION_PREFIX, VARIABLES, load_settings
 
 SHELL = {"", "console", "bash", "sh", "shell"}
 #: Verbs that the documentation says are not there yet.

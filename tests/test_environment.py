@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tracking_core.environment import accelerators, capture, identity
-from tracking_core.git import MAX_DIFF_BYTES, git_state
-from tracking_core.redaction import REDACTED
+from tracking_core.base.redaction import REDACTED
+from tracking_core.environment.git import MAX_DIFF_BYTES, git_state
+from tracking_core.environment.machine import accelerators, capture, identity
 
 TOKEN = "ghp_" + "aB3d" * 9
 
@@ -78,7 +78,7 @@ class TestIdentity:
     def test_program_and_redacted_arguments(self, tmp_path):
         script = tmp_path / "train.py"
         script.write_text(
-            "import json\nfrom tracking_core.environment import identity\nprint(json.dumps(identity()))\n"
+            "import json\nfrom tracking_core.environment.machine import identity\nprint(json.dumps(identity()))\n"
         )
         done = subprocess.run(
             [
@@ -113,7 +113,7 @@ class TestIdentity:
         assert TOKEN not in done.stdout
 
     def test_without_a_script_there_is_no_program(self):
-        code = "from tracking_core.environment import identity; print(identity()['program'])"
+        code = "from tracking_core.environment.machine import identity; print(identity()['program'])"
         assert run_python(code) == "None\n"
 
     def test_survives_a_removed_directory_and_an_unknown_user(self, tmp_path):
@@ -121,7 +121,7 @@ class TestIdentity:
         gone.mkdir()
         code = """
 import os, sys
-from tracking_core.environment import capture, identity
+from tracking_core.environment.machine import capture, identity
 os.rmdir(os.getcwd())
 for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
     os.environ.pop(name, None)
@@ -136,7 +136,7 @@ print(found["cwd"], found["user"], found["argv"], capture(".")["git"])
         code = """
 import sys
 sys.addaudithook(lambda event, _: event.startswith(("subprocess", "os.fork", "os.posix_spawn", "os.exec")) and sys.exit(event))
-from tracking_core.environment import accelerators, identity
+from tracking_core.environment.machine import accelerators, identity
 identity(), accelerators()
 print(*sorted({"jax", "numpy", "subprocess", "importlib.metadata", "wandb"} & set(sys.modules)))
 """
@@ -362,7 +362,7 @@ class TestCapture:
         code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from tracking_core.environment import capture
+from tracking_core.environment.machine import capture
 packages = capture(sys.argv[1])["packages"]
 print([p for p in packages if p.lower().startswith(("fine", "broken", "empty", "none"))], "pytest" in str(packages))
 """
@@ -378,7 +378,7 @@ print([p for p in packages if p.lower().startswith(("fine", "broken", "empty", "
 
 class TestAccelerators:
     def test_none_without_jax(self):
-        code = "import sys; from tracking_core.environment import accelerators; print(accelerators(), 'jax' in sys.modules)"
+        code = "import sys; from tracking_core.environment.machine import accelerators; print(accelerators(), 'jax' in sys.modules)"
         assert run_python(code) == "None False\n"
 
     def test_initialises_nothing_and_leaves_distributed_jax_possible(self):
@@ -389,7 +389,7 @@ class TestAccelerators:
 import sys
 import jax
 from jax._src import xla_bridge
-from tracking_core.environment import accelerators, capture, identity
+from tracking_core.environment.machine import accelerators, capture, identity
 identity(); capture(".")
 assert accelerators() is None
 assert not xla_bridge._backends, xla_bridge._backends
@@ -406,7 +406,7 @@ print("fine")
     def test_describes_the_devices_once_they_are_in_use(self):
         code = """
 import json, jax
-from tracking_core.environment import accelerators
+from tracking_core.environment.machine import accelerators
 jax.devices()
 print(json.dumps([accelerators(), jax.__version__]))
 """

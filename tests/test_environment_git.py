@@ -8,7 +8,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.test_environment import git
-from tracking_core.git import git_state
+from tracking_core.environment.git import git_state
 
 
 @pytest.fixture(autouse=True)

@@ -221,7 +221,7 @@ def test_the_artifact_holds_the_final_parameters(short):
 def test_tensorboard_and_wandb_have_the_same_losses(short):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from tracking_wandb.offline_log import read_offline_run
+    from tracking_wandb.offline.run import read_offline_run
 
     expected = [(step, value) for _, step, value in series(short.events, "train/loss")]
     (folder,) = (short.cwd / "tb").iterdir()

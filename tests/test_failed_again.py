@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 import tracking_core as tracking
 from tests.support.wandb_client import wandb_client
 from tests.support.wandb_server import WandbServer
+from tracking_core.backends.targets import parse_target
 from tracking_core.cli.app import app
 from tracking_core.delivery import failed as failed_module
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.failed import Failed
 from tracking_core.delivery.worker import Destination, TargetWorker
-from tracking_core.targets import parse_target
 from tracking_core.testing import FakeTracker
 from tracking_tensorboard.testing import find_run, read_run
 from tracking_tensorboard.tracker import TensorBoardTracker
-from tracking_wandb.offline_log import read_offline_run
+from tracking_wandb.offline.run import read_offline_run
 from tracking_wandb.tracker import WandbTracker
 
 # ---------------------------------------------------------------- the numbers
@@ -333,7 +333,7 @@ def test_rows_that_are_superseded_when_they_are_sent_again():
 
 
 def test_what_failed_is_compacted_and_still_sent_again():
-    from tracking_core.store.compaction import compact
+    from tracking_core.compaction.compaction import compact
 
     directory = recorded(50)
     backend = Backend({7, 8, 30})
@@ -353,8 +353,8 @@ def test_filters_that_let_more_through_bring_what_failed_as_well():
 
     def opened(target, **keywords):
         # As an adapter is opened: an object has no filters.
-        from tracking_core.hookspecs import AdapterInfo, hookimpl
-        from tracking_core.plugins import Adapter
+        from tracking_core.backends.hooks import AdapterInfo, hookimpl
+        from tracking_core.backends.plugins import Adapter
 
         class Hooks:
             @hookimpl

@@ -68,7 +68,7 @@ def test_a_run_that_ends_before_its_values_came_says_that_they_wait(gate, troubl
 
 
 def test_a_flush_without_a_timeout_that_gives_up_is_said(gate, troubles, monkeypatch):
-    monkeypatch.setattr("tracking_core.run.FLUSH_PATIENCE", 0.01)
+    monkeypatch.setattr("tracking_core.runs.run.FLUSH_PATIENCE", 0.01)
     run = started()
     run.log_images({"i": PIXELS}, step=0)
     assert run.flush()["local"].pending == 1

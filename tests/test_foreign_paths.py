@@ -14,12 +14,12 @@ from click.testing import CliRunner
 
 import tracking_core as tracking
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs, pack_run
 from tracking_core.journal import Event, encode_line, read_events
 from tracking_core.journal.events import to_record
+from tracking_core.layout.staging import FOLDER, staging
 from tracking_core.mirror import cache
-from tracking_core.staging import FOLDER, staging
 from tracking_core.store import index
+from tracking_core.transfer import import_runs, pack_run
 
 OLD = (1e9, 1e9)
 GONE = {"pid": 2**22 + 5, "started": "1", "boot": "no boot", "host": socket.gethostname()}

@@ -14,13 +14,13 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import REPO
 from tests.test_compaction import everything
+from tracking_core.backends.targets import parse_target
 from tracking_core.cli.delivered import deliveries, is_delivered
+from tracking_core.compaction.compaction import compact
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
-from tracking_core.importing import import_runs
-from tracking_core.store.compaction import compact
 from tracking_core.store.verify import verify
-from tracking_core.targets import parse_target
+from tracking_core.transfer import import_runs
 
 FILES = REPO / "tests" / "fixtures" / "format-1"
 T0 = 1_764_000_000.0

@@ -19,9 +19,9 @@ from click.testing import CliRunner
 import tracking_core as tracking
 from tests.support.programs import journal_events
 from tests.support.programs import run as run_program
+from tracking_core.backends.plugins import find_adapter
 from tracking_core.cli.app import app
-from tracking_core.plugins import find_adapter
-from tracking_core.store.compaction import compact
+from tracking_core.compaction.compaction import compact
 
 RED, BLUE = (np.full((4, 4, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
 
@@ -490,8 +490,8 @@ def test_a_target_that_cannot_take_back_says_so(tmp_path, monkeypatch, troubles)
 
 def test_a_tracker_that_is_followed_live_is_begun_anew(tmp_path, troubles):
     """A login node that follows sees the run go back while its target is open."""
+    from tracking_core.backends.targets import parse_target
     from tracking_core.delivery.worker import Destination, TargetWorker
-    from tracking_core.targets import parse_target
 
     def log(run, *steps):
         for step in steps:
@@ -562,8 +562,8 @@ def store_run(root, steps, shift=0.0, names=("loss",), **how):
 
 
 def worker_of(run_dir, target):
+    from tracking_core.backends.targets import parse_target
     from tracking_core.delivery.worker import Destination, TargetWorker
-    from tracking_core.targets import parse_target
 
     parsed = parse_target(target)
     return TargetWorker(run_dir, Destination(target, parsed), pause=lambda _: True, note=lambda *_: None)

@@ -12,11 +12,11 @@ from PIL.PngImagePlugin import PngInfo
 
 import tracking_core as tracking
 from tests.support.programs import journal_events, only_run
-from tracking_core.hookspecs import ForeignRun
-from tracking_core.importing.runs import import_run
-from tracking_core.importing.sources import import_runs
+from tracking_core.backends.hooks import ForeignRun
 from tracking_core.intake import hiding
 from tracking_core.intake.hiding import Names, hide_medium, hide_png
+from tracking_core.transfer.foreign import import_run
+from tracking_core.transfer.sources import import_runs
 from tracking_core.values import Figure, Record, Table
 
 SECRET, OTHER = "horse-battery", "correct-staple"

@@ -15,9 +15,9 @@ from tensorboardX import SummaryWriter
 import tracking_core as tracking
 from tests.support.distributions import install
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs
-from tracking_core.importing.runs import imported_id
 from tracking_core.store.verify import verify
+from tracking_core.transfer import import_runs
+from tracking_core.transfer.foreign import imported_id
 
 ADAPTER = """
 import tracking_core as tracking
@@ -256,7 +256,7 @@ def test_a_long_run_is_compacted_before_it_appears(tmp_path):
 
 
 def test_without_pyarrow_it_stays_a_journal(tmp_path, monkeypatch):
-    from tracking_core.importing import runs
+    from tracking_core.transfer import foreign as runs
 
     monkeypatch.setattr(runs, "is_possible", lambda: False)
     (tmp_path / "long.csv").write_text("step,a\n" + "".join(f"{step},{step}\n" for step in range(9000)))
@@ -267,7 +267,7 @@ def test_without_pyarrow_it_stays_a_journal(tmp_path, monkeypatch):
 
 def test_a_very_long_run_is_no_file_of_any_size(tmp_path, monkeypatch):
     """What is compacted at once has to fit into memory."""
-    from tracking_core.importing import runs
+    from tracking_core.transfer import foreign as runs
 
     monkeypatch.setattr(runs, "SEGMENT", 20_000)
     monkeypatch.setattr(runs, "_TURN", 10)
@@ -306,7 +306,7 @@ def read(file):
 
 def test_repeating_an_import_makes_no_new_versions(tmp_path, monkeypatch):
     """Neither when it was interrupted just before its end, nor when the run was removed since."""
-    from tracking_core.importing import runs
+    from tracking_core.transfer import foreign as runs
 
     site = tmp_path / "site"
     install(

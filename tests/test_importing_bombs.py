@@ -20,9 +20,9 @@ import tracking_core as tracking
 from tests.support.commands import environment
 from tests.support.programs import REPO
 from tests.test_wandb_offline_log import _write_log as write_log
-from tracking_core.importing import import_runs, pack_run
 from tracking_core.journal import encode_line
 from tracking_core.journal import part_reader as parts_module
+from tracking_core.transfer import import_runs, pack_run
 from tracking_core.values import to_images
 
 MB = 1 << 20
@@ -65,7 +65,7 @@ def cli_and_api(source, cwd, expected=0):
     """What an import says, by the command and from Python, in a process that is measured."""
     program = f"""
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs
+from tracking_core.transfer import import_runs
 try:
     app(["import", {str(source)!r}, "--root", "store"])
 except SystemExit as end:
@@ -406,7 +406,7 @@ except tracking.TrackingError as error:
 def test_columns_of_many_rows(run, monkeypatch):
     """A Parquet file holds a billion equal rows in some kilobytes."""
     pytest.importorskip("pyarrow")
-    from tracking_core.store.compaction import compact
+    from tracking_core.compaction.compaction import compact
 
     compact(run.dir, over=True)
     assert tracking.open_store("runs").run("a").scalars("loss").value.tolist() == [0.5]

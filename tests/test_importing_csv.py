@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import tracking_core as tracking
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs
+from tracking_core.transfer import import_runs
 
 
 def one(path, **options):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import tracking_core as tracking
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs
+from tracking_core.transfer import import_runs
 
 NAMES = [
     "loss",

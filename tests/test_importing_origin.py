@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 import tracking_core as tracking
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs, pack_run
-from tracking_core.importing import runs as runs_module
-from tracking_core.importing import unpacking as unpacking_module
-from tracking_core.layout import is_from_elsewhere
+from tracking_core.layout.runs import is_from_elsewhere
+from tracking_core.transfer import foreign as runs_module
+from tracking_core.transfer import import_runs, pack_run
+from tracking_core.transfer import unpack as unpacking_module
 
 
 def recorded(root="runs", **more):
@@ -170,7 +170,7 @@ def test_whatever_is_in_its_place_counts(tmp_path, what):
 
 
 def test_no_secret_of_an_address_is_kept(tmp_path):
-    from tracking_core.layout import write_origin
+    from tracking_core.layout.runs import write_origin
 
     tmp_path.joinpath("run").mkdir()
     write_origin(tmp_path / "run", "pack", "https://me:hunter2@host/a.zip?api_key=hunter3&x=1", "00")

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 import tracking_core as tracking
 from tests.support.programs import start
 from tests.test_importing_tensorboard import log_everything
-from tracking_core import staging as staging_module
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs, pack_run
+from tracking_core.layout import staging as staging_module
+from tracking_core.transfer import import_runs, pack_run
 
 
 def tree(directory):
@@ -294,7 +294,7 @@ def test_an_import_that_is_killed_leaves_no_run(tmp_path):
     rows = "".join(f"{step},{step}\n" for step in range(60_000))
     (tmp_path / "big.csv").write_text(f"step,a\n{rows}")
     program = """
-    from tracking_core.importing import import_runs
+    from tracking_core.transfer import import_runs
     list(import_runs("big.csv", root="store"))
     """
     process = start(program, tmp_path)
@@ -377,7 +377,7 @@ def test_a_way_of_compressing_that_packs_do_not_use_is_refused(run):
 
 
 def test_text_that_would_fill_the_memory_is_refused(run, monkeypatch):
-    from tracking_core.importing import unpacking
+    from tracking_core.transfer import unpack as unpacking
 
     file = pack_run(run.id, root="runs").file.absolute()
     monkeypatch.setattr(unpacking, "_LARGEST_MANIFEST", 1 << 20)
@@ -459,8 +459,8 @@ def test_a_damaged_content_does_not_spoil_the_pack(run):
 def test_a_run_that_is_compacted_while_it_is_packed(tmp_path, monkeypatch):
     """Between the looks into its directories segments become a part: they must be in the pack in one form or the other."""
     from tests.test_compaction import everything, record
-    from tracking_core.importing import packing
-    from tracking_core.store.compaction import compact
+    from tracking_core.compaction.compaction import compact
+    from tracking_core.transfer import pack as packing
 
     directory = record(tmp_path / "runs")
     before = everything(directory)
@@ -479,7 +479,7 @@ def test_a_run_that_is_compacted_while_it_is_packed(tmp_path, monkeypatch):
 
 def test_an_unpacking_that_was_killed_can_be_repeated(run, monkeypatch):
     """Versions that it had placed under other numbers are not placed again."""
-    from tracking_core.importing import unpacking
+    from tracking_core.transfer import unpack as unpacking
 
     packed = pack_run(run.id, root="runs")
     with tracking.start_run("a/proj", root="elsewhere") as other:

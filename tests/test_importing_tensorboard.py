@@ -19,7 +19,7 @@ from tensorboardX import SummaryWriter
 
 import tracking_core as tracking
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs
+from tracking_core.transfer import import_runs
 
 T0 = 1_600_000_000.0
 

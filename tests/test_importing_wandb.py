@@ -20,8 +20,8 @@ from tests.support.wandb_adapter import LEAN
 from tests.support.wandb_client import client_env, lean_settings, wandb_client
 from tests.test_importing_tensorboard import log_everything, pixels
 from tracking_core.cli.app import app
-from tracking_core.importing import import_runs
-from tracking_wandb.transaction_log import BLOCK, MAGIC
+from tracking_core.transfer import import_runs
+from tracking_wandb.offline.transaction_log import BLOCK, MAGIC
 
 T0 = 1_600_000_000.0
 
@@ -218,9 +218,9 @@ def test_a_link_out_of_the_directory_is_not_followed(recorded, tmp_path):
 
 def test_a_file_that_is_not_the_artifacts_is_not_taken(recorded, tmp_path):
     """A log may come from anybody: it must not make us copy any file of this machine."""
-    from tracking_wandb import importing
-    from tracking_wandb.importing import runs
-    from tracking_wandb.offline_log import OfflineArtifact, OfflineArtifactEntry
+    from tracking_wandb.offline import importing
+    from tracking_wandb.offline.importing import runs
+    from tracking_wandb.offline.run import OfflineArtifact, OfflineArtifactEntry
 
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")

@@ -14,8 +14,8 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import journal_events, only_run, scalar_rows
 from tests.support.programs import run as run_program
-from tracking_core.intake import device
 from tracking_core.intake.resolver import resolver
+from tracking_core.on_device import arrays as device
 
 
 def started(**keywords):

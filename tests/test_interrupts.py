@@ -19,8 +19,8 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import scalar_rows
-from tracking_core import starting
-from tracking_core.latch import Latch
+from tracking_core.base.latch import Latch
+from tracking_core.runs import start as starting
 from tracking_core.testing import FakeTracker
 
 #: A file that was opened, and not yet handed to the one who asked for it, is closed by the garbage collector.

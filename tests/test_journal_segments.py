@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tracking_core.backends.targets import parse_target
 from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.journal import JournalReader, JournalWriter, encode_line, read_events
-from tracking_core.targets import parse_target
 
 
 def segments(directory):
@@ -328,8 +328,8 @@ def test_appends_on_a_thread_of_their_own_go_on(tmp_path):
 
 def test_a_run_rotates_by_itself(tmp_path, monkeypatch):
     import tracking_core as tracking
-    from tracking_core import housekeeping
-    from tracking_core.store import background
+    from tracking_core.compaction import background
+    from tracking_core.runs import housekeeping
 
     monkeypatch.setattr(housekeeping, "SEGMENT", 2000)
     monkeypatch.setattr(housekeeping, "TICK", 0.01)

@@ -20,12 +20,13 @@ import pytest
 import tracking_core as tracking
 from tests.support.bucket_server import BucketServer, GoogleServer, free_port
 from tests.support.programs import journal_events, run, scalar_rows, start
-from tracking_core import housekeeping
 from tracking_core.cli import doctor
-from tracking_core.mirror import files, training, uploader
-from tracking_core.mirror.address import Address, Mirroring
-from tracking_core.mirror.objects import FolderObjects
-from tracking_core.store import background
+from tracking_core.compaction import background
+from tracking_core.mirror import client as training
+from tracking_core.mirror import files, uploader
+from tracking_core.remote.address import Address, Mirroring
+from tracking_core.remote.objects import FolderObjects
+from tracking_core.runs import housekeeping
 
 PREFIX = "team/a"
 TRAINING = """
@@ -86,7 +87,7 @@ def mirrors_of(pid):
             parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
             continue
-        if b"tracking_core.mirror.process" in line and int(parent) == pid:
+        if b"tracking_core.mirror.server" in line and int(parent) == pid:
             found.append(int(entry.name))
     return found
 
@@ -818,7 +819,7 @@ def test_intervals_that_are_none(text, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
 def test_a_missing_package_is_named(scheme, package, monkeypatch):
-    from tracking_core.mirror import address as module
+    from tracking_core.remote import address as module
 
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setenv("TRACKING_MIRROR", f"{scheme}://bucket/runs")

@@ -9,8 +9,8 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import journal_events, run, scalar_rows, start
-from tracking_core.multihost import Peers, launcher_rank
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.environment.hosts import Peers, launcher_rank
 
 PROGRAM = """
 import faulthandler, json, os, sys
@@ -171,6 +171,6 @@ def test_the_argument_wins():
 
 def test_nothing_of_jax_is_imported(tmp_path):
     run(
-        "import sys; from tracking_core.multihost import Peers; Peers().announce('x'); assert 'jax' not in sys.modules",
+        "import sys; from tracking_core.environment.hosts import Peers; Peers().announce('x'); assert 'jax' not in sys.modules",
         tmp_path,
     )

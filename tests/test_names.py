@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracking_core.errors import SettingsError
-from tracking_core.names import ADJECTIVES, NOUNS, check_run_id, new_run_id, readable_name
+from tracking_core.layout.run_ids import ADJECTIVES, NOUNS, check_run_id, new_run_id, readable_name
 
 
 class TestRunId:
@@ -38,7 +38,7 @@ class TestRunId:
             assert len({suffix[position] for suffix in suffixes}) == 32
 
     def test_equally_seeded_processes_get_different_ids(self):
-        code = "import random; random.seed(0); from tracking_core.names import new_run_id as i, readable_name as n; print(i(), n())"
+        code = "import random; random.seed(0); from tracking_core.layout.run_ids import new_run_id as i, readable_name as n; print(i(), n())"
         answers = [
             subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).split() for _ in range(2)
         ]

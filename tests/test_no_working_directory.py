@@ -7,7 +7,7 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import run as run_program
 from tests.support.programs import scalar_rows
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
 
 GONE = """
 import os

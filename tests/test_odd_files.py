@@ -30,7 +30,10 @@ from tests.support.hurt_stores import (
     said,
 )
 from tests.support.programs import REPO
-from tracking_core import regular
+from tracking_core.backends.targets import parse_target
+from tracking_core.base import regular
+from tracking_core.base.regular import bounded_lines, open_regular, read_regular
+from tracking_core.compaction.compaction import compact
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.ending import broke_off
 from tracking_core.delivery.inbox import Inbox
@@ -38,13 +41,10 @@ from tracking_core.delivery.lease import Lease
 from tracking_core.journal import read_events
 from tracking_core.journal.liveness import is_alive, owner_of
 from tracking_core.mirror import cache
-from tracking_core.mirror.address import Address, Mirroring
-from tracking_core.mirror.objects import FolderObjects
 from tracking_core.mirror.uploader import RunUploader
-from tracking_core.regular import bounded_lines, open_regular, read_regular
-from tracking_core.store.compaction import compact
+from tracking_core.remote.address import Address, Mirroring
+from tracking_core.remote.objects import FolderObjects
 from tracking_core.store.verify import verify
-from tracking_core.targets import parse_target
 
 KINDS = ["fifo", "directory", "socket", "device", "loop", "nowhere"]
 
@@ -422,8 +422,8 @@ def test_a_line_that_is_too_long_is_damage(root, tmp_path, monkeypatch):
     """Small, with the bound moved down: every reader goes past it, and none keeps it."""
     monkeypatch.setattr(regular, "LONGEST", 20_000)
     monkeypatch.setattr("tracking_core.journal.segment_reader._CHUNK", 1000)
-    monkeypatch.setattr("tracking_core.store.finding.LONGEST", 20_000)
-    monkeypatch.setattr("tracking_core.store.finding.CHUNK", 1000)
+    monkeypatch.setattr("tracking_core.journal.finding.LONGEST", 20_000)
+    monkeypatch.setattr("tracking_core.journal.finding.CHUNK", 1000)
     monkeypatch.setattr("tracking_core.delivery.inbox._COUNT", 1000)
     long = b'{"seq":3,"low":1,"kind":"summary",' + b'{"seq":1,"low":2,"kind":"finish"' * 500 + b"x" * 9000 + b"\n"
     finish = line_of({"seq": 5, "low": 6, "kind": "finish", "t": 2.0, "status": "failed", "error": None})

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import tracking_core as tracking
-from tracking_core.plugins import find_adapter
-from tracking_core.testing.local import LocalHarness, read_run_directory
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.testing.contract.local import LocalHarness, read_run_directory
 
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 VALUES = [1 / 3, -2.5, float("nan"), float("inf"), 1e-30, 12345.678901234]

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import tracking_core as tracking
+from tracking_core.backends.hooks import AdapterInfo, hookimpl
+from tracking_core.backends.plugins import Adapter
+from tracking_core.backends.targets import parse_target
 from tracking_core.delivery import worker as worker_module
 from tracking_core.delivery.threads import InlineDelivery
 from tracking_core.delivery.worker import BREAKER, STUCK, Destination, TargetWorker
 from tracking_core.errors import JournalError
-from tracking_core.hookspecs import AdapterInfo, hookimpl
-from tracking_core.plugins import Adapter
-from tracking_core.targets import parse_target
 
 
 class Clock:

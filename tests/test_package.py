@@ -97,8 +97,8 @@ def test_importing_the_package_loads_nothing_heavy(tmp_path):
     [
         ("from tracking_core import errors, Tracker, SupportsTables, Target, NullTracker, scope, naming", set()),
         ("from tracking_core import NullTracker; NullTracker().log_scalars({'a': 1}, step=0)", set()),
-        ("import tracking_core.settings, tracking_core.protocol, tracking_core.wrappers, tracking_core.fallbacks", set()),
-        ("import tracking_core.hookspecs", {"pluggy"}),
+        ("import tracking_core.environment.settings, tracking_core.protocol, tracking_core.wrappers, tracking_core.fallbacks", set()),
+        ("import tracking_core.backends.hooks", {"pluggy"}),
         ("import tracking_core.values", {"numpy"}),
         ("import tracking_core.journal", {"numpy", "msgspec"}),
         ("import tracking_tensorboard", {"numpy", "pluggy", "tracking_tensorboard"}),

@@ -14,11 +14,11 @@ import tracking_core as tracking
 from tests.support.distributions import good, install
 from tests.support.programs import run
 from tracking_core import AdapterInfo, BrokenAdapterError, Finding, SettingsError, Target, UnknownAdapterError
-from tracking_core.plugins import Adapter, candidates, find_adapter
+from tracking_core.backends.plugins import Adapter, candidates, find_adapter
 
 ASK = """
 import json
-from tracking_core.plugins import candidates, find_adapter
+from tracking_core.backends.plugins import candidates, find_adapter
 
 found = {}
 for name in NAMES:
@@ -235,7 +235,7 @@ def test_asking_for_one_backend_imports_no_other(tmp_path, wanted, own, others):
 def test_looking_at_an_adapter_does_not_import_its_backend(tmp_path):
     code = """
     import sys
-    from tracking_core.plugins import candidates, find_adapter
+    from tracking_core.backends.plugins import candidates, find_adapter
     for name in ("local", "none", "tensorboard", "wandb"):
         adapter = find_adapter(name)
         assert adapter.name == name

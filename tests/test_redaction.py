@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracking_core.redaction import (
+from tracking_core.base.redaction import (
     REDACTED,
     is_secret_name,
     redact_argv,
@@ -204,7 +204,7 @@ class TestText:
     def test_hostile_text_takes_no_quadratic_time(self):
         # Together a few seconds; each took minutes when a pattern could look on to the end from every beginning.
         code = """
-from tracking_core.redaction import redact_text
+from tracking_core.base.redaction import redact_text
 for text in (
     "TOKEN=", "token='", "wandb login -a ", "--token ", chr(92), "sk-a-", "TOKEN=x;", "-eyJaaaaaaaaa", "a=",
     "curl ", "curl -u", "curl -u a:", "name:", "name: token ", '"--token",', "value: ",
@@ -416,7 +416,7 @@ def str_without_recursion(tree):
 
 
 def test_imports_nothing_heavy():
-    code = "import tracking_core.redaction, sys; print(*sorted(sys.modules))"
+    code = "import tracking_core.base.redaction, sys; print(*sorted(sys.modules))"
     modules = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()

@@ -9,7 +9,7 @@ import pytest
 import tracking_core as tracking
 from tests.support.processes import MARK, marked, wait_until_gone
 from tests.support.programs import journal_events, only_run, run, scalar_rows, start
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
 
 STEPS = 200
 BEGIN = """

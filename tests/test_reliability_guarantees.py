@@ -14,7 +14,7 @@ import tracking_core as tracking
 from tests.support.programs import only_run, scalar_rows, start
 from tests.support.programs import run as run_program
 from tests.support.wandb_server import WandbServer
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
 from tracking_tensorboard.testing import find_run, read_run
 
 #: Delivers in small batches, each with a cursor of its own, and dies before or after writing one of them. What logs

@@ -420,7 +420,7 @@ def test_forks_with_host_values(tmp_path, delivery):
     directory = only_run(tmp_path / "runs")
     rows = check_forks(directory, int(out.split()[-1]))
     # The target got every row of every writer once.
-    from tracking_core.plugins import find_adapter
+    from tracking_core.backends.plugins import find_adapter
 
     run_id = directory.name
     info = tracking.RunInfo(id=run_id, name="n", project="p", dir=directory)
@@ -471,7 +471,7 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_deliverer(tmp_path):
     code = """
     import json, os, time
     import tracking_core as tracking
-    from tracking_core.delivery.deliverer import deliverer
+    from tracking_core.delivery.process.client import deliverer
     run = tracking.start_run("p", root="runs", backends="tensorboard:./tb")
     run.flush()
     pid = os.fork()

@@ -216,9 +216,11 @@ def short_run(monkeypatch, fails):
     monkeypatch.setattr(writer_module, "os", faulty)
     # Nothing but the run itself writes: what surrounds it is recorded by another thread.
     monkeypatch.setattr(
-        "tracking_core.housekeeping.Housekeeper._look_after", lambda self, charge: charge.captured.set()
+        "tracking_core.runs.housekeeping.Housekeeper._look_after", lambda self, charge: charge.captured.set()
     )
-    monkeypatch.setattr("tracking_core.housekeeping.Housekeeper._note_accelerators", staticmethod(lambda charge: None))
+    monkeypatch.setattr(
+        "tracking_core.runs.housekeeping.Housekeeper._note_accelerators", staticmethod(lambda charge: None)
+    )
     run = tracking.start_run("p", root="runs", delivery="inline")
     faulty._fails, faulty.writes = fails, 0
     for step in range(CALLS):
@@ -382,7 +384,7 @@ def test_a_root_that_cannot_be_written(open_place):
     os.chmod("closed", 0o555)
     if os.geteuid() == 0:
         # What is imported later may lie where only root can read it.
-        import tracking_core.cli, tracking_core.environment, tracking_core.journal.deferral
+        import tracking_core.cli, tracking_core.environment.machine, tracking_core.journal.deferral
         with tracking.start_run("warm", root="warm") as run:
             run.log_scalars({"x": 1.0}, step=0)
         os.seteuid(65534)
@@ -414,7 +416,7 @@ def test_a_root_that_is_a_file(tmp_path, troubles):
 def test_media_that_cannot_be_written_are_counted_and_scalars_go_on(monkeypatch, troubles):
     import numpy as np
 
-    from tracking_core import layout
+    from tracking_core.layout import runs as layout
 
     with tracking.start_run("p", root="runs") as run:
         broken = True

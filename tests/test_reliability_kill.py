@@ -13,7 +13,7 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import journal_events, scalar_rows
 from tests.support.programs import run as run_program
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
 
 #: Forks trainings, kills each at a moment of its own, and prints what each had acknowledged. A training logs a row, and
 #: only then says so through a pipe; `LOG` is what it does at every step.
@@ -21,7 +21,7 @@ KILLER = """
 import json, os, random, select, signal, struct, sys, time
 import tracking_core as tracking
 {imports}
-import tracking_core.delivery.remote, tracking_core.journal, tracking_core.environment, tracking_core.intake.deferred
+import tracking_core.delivery.process.delivery, tracking_core.journal, tracking_core.environment.machine, tracking_core.intake.deferred
 dice = random.Random({seed})
 found = []
 for number in range({kills}):
@@ -158,7 +158,7 @@ def stored(place: Path, run_id: str, run_dir: Path):
 def complete(tmp_path, kills, seed):
     """Kill trainings whose target lags, then open each run again: its target ends with every row of it, once."""
     before = (
-        "from tracking_core.delivery.deliverer import deliverer;"
+        "from tracking_core.delivery.process.client import deliverer;"
         ' open(f"deliverer-r{number}", "w").write(str(deliverer().process.pid))'
     )
     target = f"tensorboard:{tmp_path}/tb"

@@ -10,7 +10,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import journal_events
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
 
 HOSTILE = {
     "empty": "",
@@ -90,7 +90,7 @@ def read_back(name, place, record):
 def test_names_of_values(place, delivery):
     base, absolute = place
     names = [*NAMES, absolute]
-    # In a configuration lone surrogates are written as escapes: see tracking_core.config.
+    # In a configuration lone surrogates are written as escapes: see tracking_core.values.config.
     text = {name: index for index, name in enumerate(names) if name.isascii() or "\ud800" not in name}
     pixels = {name: np.full((2, 2), index, np.uint8) for index, name in enumerate(names)}
     with tracking.start_run(

@@ -23,7 +23,7 @@ MEASURE = """
 import json, os, time
 from pathlib import Path
 import tracking_core as tracking
-from tracking_core.delivery.deliverer import deliverer
+from tracking_core.delivery.process.client import deliverer
 
 def private(pid):
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

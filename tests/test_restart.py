@@ -10,7 +10,7 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import only_run, scalar_rows, start
 from tests.support.programs import run as run_program
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
 
 TRAIN = """
 import sys

@@ -7,8 +7,8 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import only_run
 from tracking_core import NullTracker, SettingsError, Target
-from tracking_core.destinations import destinations, local_root, requested_targets
-from tracking_core.settings import (
+from tracking_core.backends.destinations import destinations, local_root, requested_targets
+from tracking_core.environment.settings import (
     OPTION_PREFIX,
     VARIABLES,
     find_file,

@@ -28,7 +28,7 @@ from tests.support.programs import start as start_program
 from tracking_core.errors import JournalError, NameNotFoundError, RunExistsError, RunNotFoundError, StoreError
 from tracking_core.journal import JournalWriter, encode_line
 from tracking_core.journal.liveness import is_alive
-from tracking_core.layout import (
+from tracking_core.layout.runs import (
     create_run,
     dump_json,
     find_run,
@@ -597,7 +597,7 @@ def test_exclusive_creation_has_one_winner(tmp_path):
         """
         import os
         from pathlib import Path
-        from tracking_core.layout import write_exclusively
+        from tracking_core.layout.runs import write_exclusively
 
         children = []
         begin, go = os.pipe()
@@ -644,7 +644,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
         """
         import os, resource
         from pathlib import Path
-        from tracking_core.layout import create_run, put_media, replace_file, write_exclusively
+        from tracking_core.layout.runs import create_run, put_media, replace_file, write_exclusively
 
         Path("whole").write_bytes(b"old")
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))

@@ -16,7 +16,7 @@ pytest.importorskip("pyarrow", reason="needs the extra store")
 @pytest.fixture
 def root(tmp_path):
     """A store of two runs, of which one is compacted."""
-    from tracking_core.store.compaction import compact
+    from tracking_core.compaction.compaction import compact
 
     place = tmp_path / "tracking_runs"
     for name in ("good", "hurt"):

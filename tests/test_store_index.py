@@ -18,9 +18,9 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import REPO
 from tests.support.programs import run as run_program
+from tracking_core.compaction.compaction import compact
 from tracking_core.errors import NameNotFoundError
 from tracking_core.store import RunRecord, index
-from tracking_core.store.compaction import compact
 
 ENDED = ("finished", "failed", "compacted", "crashed", "odd", "resumed", "forked", "large", "parallel")
 

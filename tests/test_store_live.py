@@ -16,9 +16,9 @@ from tests.support.programs import run as run_program
 from tests.support.programs import start as start_program
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal import JournalWriter, decode_line, encode_line, read_events
+from tracking_core.journal.finding import TAIL, EventFinder
 from tracking_core.journal.liveness import is_alive
-from tracking_core.layout import create_run
-from tracking_core.store.finding import TAIL, EventFinder
+from tracking_core.layout.runs import create_run
 
 #: Logs a step for every line it is told, and ends as the last one says.
 TRAINING = """
@@ -313,7 +313,7 @@ def test_a_record_that_is_kept_sees_what_is_added(tmp_path):
 @pytest.mark.parametrize("parent", [None, "0-00000000"])
 def test_events_are_found_where_compaction_put_them(busy, monkeypatch, parent):
     """Also when it does so between the listing of the files and the reading of them."""
-    import tracking_core.store.finding as finding
+    import tracking_core.journal.finding as finding
 
     (journal,) = (busy / "journal").glob("*.jsonl")
     writer = journal.name.rpartition("-")[0]
@@ -385,7 +385,7 @@ def test_a_newer_format_is_not_misread(busy):
 
 def test_what_a_run_is_costs_no_decoding_of_its_scalars(busy, monkeypatch):
     """Listing, status, configuration and tags look past the scalars; the journal is opened for no more than that."""
-    import tracking_core.store.finding as finding
+    import tracking_core.journal.finding as finding
 
     decoded = []
 

@@ -18,7 +18,7 @@ from tests.support.programs import run as run_program
 from tracking_core import Series
 from tracking_core.errors import InvalidValueError, MissingDependencyError
 from tracking_core.journal import JournalWriter, encode_line
-from tracking_core.layout import create_run
+from tracking_core.layout.runs import create_run
 
 
 def series(values, step=None, name="val/loss", axis="step"):

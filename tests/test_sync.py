@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 import tracking_core as tracking
 from tests.support.programs import only_run, scalar_rows, start
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import parse_target
 from tracking_core.cli.app import app
 from tracking_core.delivery.lease import Lease
-from tracking_core.plugins import find_adapter
-from tracking_core.targets import parse_target
 
 
 def stored(place, run_dir):

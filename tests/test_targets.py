@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracking_core import SettingsError, Target
-from tracking_core.targets import COMMON_OPTIONS, parse_target, parse_targets, redact_targets
+from tracking_core.backends.targets import COMMON_OPTIONS, parse_target, parse_targets, redact_targets
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 

@@ -12,9 +12,9 @@ import tracking_core as tracking
 from tests.support.distributions import good, install
 from tests.support.programs import REPO
 from tracking_core import SettingsError
-from tracking_core.destinations import destinations, requested_targets
-from tracking_core.plugins import forget_adapters
-from tracking_core.settings import load_settings
+from tracking_core.backends.destinations import destinations, requested_targets
+from tracking_core.backends.plugins import forget_adapters
+from tracking_core.environment.settings import load_settings
 
 COMMAS = "targets are joined by commas"
 

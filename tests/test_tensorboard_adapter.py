@@ -12,10 +12,10 @@ import pytest
 from tensorboardX import record_writer
 
 from tracking_core import RetryLater, RunInfo, SettingsError, Tracker, open_tracker
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import Target, parse_target
 from tracking_core.errors import MissingDependencyError
-from tracking_core.plugins import find_adapter
 from tracking_core.protocol import OPTIONAL_CAPABILITIES
-from tracking_core.targets import Target, parse_target
 from tracking_tensorboard.events import LocalEventFile
 from tracking_tensorboard.remote_events import RemoteEventFile
 from tracking_tensorboard.testing import TensorBoardHarness, find_run, read_run
@@ -24,7 +24,7 @@ from tracking_tensorboard.testing import TensorBoardHarness, find_run, read_run
 def test_asking_what_it_is_imports_no_backend():
     code = """
 import sys
-from tracking_core.plugins import find_adapter
+from tracking_core.backends.plugins import find_adapter
 adapter = find_adapter("tensorboard")
 assert adapter.info.name == "tensorboard" and adapter.missing() == []
 print([name for name in ("tensorboardX", "tensorboard", "crc32c", "numpy", "PIL", "wandb") if name in sys.modules])

@@ -17,7 +17,7 @@ from tensorboard.compat.proto import event_pb2
 
 import tracking_core as tracking
 from tracking_core import RunInfo, SettingsError, open_tracker
-from tracking_core.targets import parse_target
+from tracking_core.backends.targets import parse_target
 from tracking_tensorboard.kept import kept
 from tracking_tensorboard.testing import read_run
 

@@ -10,8 +10,8 @@ import pytest
 
 import tracking_core as tracking
 from tracking_core import MissingDependencyError, RunInfo, SettingsError
-from tracking_core.plugins import find_adapter
-from tracking_core.targets import parse_target
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import parse_target
 
 
 def place(target, run=None):
@@ -72,8 +72,8 @@ def test_asking_imports_no_backend(tmp_path):
     code = """
 import sys
 from tracking_core import RunInfo
-from tracking_core.plugins import find_adapter
-from tracking_core.targets import parse_target
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import parse_target
 adapter = find_adapter("tensorboard")
 for text in ("tensorboard:tb", "tensorboard:s3://bucket/tb", "tensorboard"):
     target = parse_target(text)
@@ -138,7 +138,7 @@ def test_a_link_that_leads_to_nothing(tmp_path):
 
 
 def test_where_the_system_does_not_say_what_is_mounted_nothing_is_refused(tmp_path, monkeypatch):
-    from tracking_core import directories
+    from tracking_core.base import directories
 
     for content in (None, b"", b"x", b"1 2 0:1 / / rw - \n", b"\xff - \n"):
         if content is not None:

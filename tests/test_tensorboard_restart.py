@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from tracking_core import Rejected, RetryLater, RunInfo, SettingsError, open_tracker
-from tracking_core.plugins import find_adapter
-from tracking_core.targets import parse_target
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import parse_target
 from tracking_tensorboard.testing import find_run, read_run
 
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tracking_core as tracking
 from tracking_core import RunInfo, open_tracker
-from tracking_core.importing import import_runs
+from tracking_core.transfer import import_runs
 
 FIXTURE = Path(__file__).parent / "fixtures" / "tensorboard-1"
 NAMES = ["plain", "", "~7e", "\ud800", "späß <b>\n", "x" * 700, "train/loss (epoch)", "notes/text_summary"]
@@ -214,7 +214,7 @@ def test_what_was_imported_before_ids_came_back_is_still_known(tmp_path, monkeyp
         raise tracking.errors.SettingsError("as before")
 
     with monkeypatch.context() as before:
-        before.setattr("tracking_core.importing.runs.check_run_id", refuse)
+        before.setattr("tracking_core.transfer.foreign.check_run_id", refuse)
         first, _ = imported()
     again, _ = imported()
     assert first.run.startswith("tensorboard-")

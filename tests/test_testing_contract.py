@@ -21,8 +21,8 @@ from tracking_core.testing import (
     check_adapter,
     faults,
 )
-from tracking_core.testing.contract import CORE_GROUPS, GROUPS, all_checks
-from tracking_core.testing.runner import run_check
+from tracking_core.testing.contract.registry import CORE_GROUPS, GROUPS, all_checks
+from tracking_core.testing.contract.runner import run_check
 
 
 class TestHonest(ContractSuite):

@@ -323,7 +323,7 @@ def test_the_pytest_plugin_brings_a_fixture_and_explains_differences(tmp_path):
 
 def test_pytest_does_not_rewrite_the_package():
     """It would take it apart in threads of runs, which some versions of CPython cannot."""
-    from tracking_core import starting
+    from tracking_core.runs import start as starting
 
     assert type(starting.__loader__).__name__ == "SourceFileLoader"
     assert type(sys.modules[__name__].__loader__).__name__ == "AssertionRewritingHook"
@@ -339,7 +339,7 @@ print(sorted({name.partition('.')[0] for name in set(sys.modules) - before}), so
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split("] [")[0] == "['tracking_core'", done.stdout
-    assert "tracking_core.testing.fake" not in done.stdout
+    assert "tracking_core.testing.fake.tracker" not in done.stdout
 
 
 def test_importing_the_package_imports_no_pytest():

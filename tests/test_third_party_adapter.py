@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import tracking_core
-from tracking_core.plugins import Adapter
-from tracking_core.targets import parse_target
+from tracking_core.backends.plugins import Adapter
+from tracking_core.backends.targets import parse_target
 from tracking_core.testing import ContractSuite
 
 ROOT = Path(__file__).resolve().parents[1] / "examples" / "third_party_adapter"

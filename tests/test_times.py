@@ -11,10 +11,10 @@ import pytest
 import tracking_core as tracking
 from tests.support.hurt_stores import STEPPED, bad_run, line_of, said
 from tests.support.programs import journal_events
+from tracking_core.compaction.compaction import compact
 from tracking_core.errors import InvalidValueError
 from tracking_core.journal.times import LATEST, to_seconds
 from tracking_core.store import RunRecord
-from tracking_core.store.compaction import compact
 from tracking_core.values import Image
 
 REFUSED = [1e308, -1e308, 1e10, 1.764e12, 2**70, 10**400, math.inf, -math.inf, math.nan, "soon", None, [1.0]]

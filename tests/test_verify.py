@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import tracking_core as tracking
 from tests.test_compaction import everything, journals, record
 from tracking_core.cli.app import app
-from tracking_core.store.compaction import compact
+from tracking_core.compaction.compaction import compact
 from tracking_core.store.verify import verify
 
 
@@ -123,7 +123,7 @@ def test_the_command(run):
 
 
 def test_the_command_compact(runs, tmp_path, monkeypatch):
-    from tracking_core.store import compaction
+    from tracking_core.compaction import compaction
 
     shutil.copytree(runs / "segments", tmp_path / "s")
     monkeypatch.setattr(compaction, "SETTLED", -1.0)

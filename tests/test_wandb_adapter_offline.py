@@ -21,7 +21,7 @@ from tests.support.wandb_adapter import open_run, open_target, scalar
 from tests.support.wandb_client import client_env, wandb_client
 from tracking_core.values import Figure, Histogram, Image, Record, Table
 from tracking_wandb import names
-from tracking_wandb.offline_log import read_offline_run
+from tracking_wandb.offline.run import read_offline_run
 
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 ENVIRONMENT = {

@@ -19,10 +19,10 @@ import tracking_core as tracking
 from tests.support.wandb_adapter import open_run, scalar
 from tests.support.wandb_client import wandb_client
 from tests.support.wandb_server import WandbServer
-from tracking_core.plugins import find_adapter
-from tracking_core.targets import parse_target
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import parse_target
 from tracking_core.values import Image, Record
-from tracking_wandb.offline_log import read_offline_run
+from tracking_wandb.offline.run import read_offline_run
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ import tracking_core as tracking
 from tests.support.wandb_adapter import open_run, scalar
 from tests.support.wandb_client import wandb_client
 from tests.support.wandb_server import WandbServer
+from tracking_core.backends.targets import parse_target
 from tracking_core.delivery.sync import sync_run
-from tracking_core.targets import parse_target
 from tracking_wandb.folders import MARK, Folders
-from tracking_wandb.offline_log import read_offline_run
+from tracking_wandb.offline.run import read_offline_run
 
 
 @pytest.fixture(scope="module")

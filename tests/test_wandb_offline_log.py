@@ -21,7 +21,7 @@ from PIL import Image
 
 from tests.support.wandb_client import client_env, lean_settings, wandb_client
 from tracking_core.errors import MissingDependencyError
-from tracking_wandb.offline_log import LogFormatError, OfflineRun, TransactionLog, read_offline_run
+from tracking_wandb.offline.run import LogFormatError, OfflineRun, TransactionLog, read_offline_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -550,5 +550,5 @@ def test_without_wandb_the_message_says_what_to_install(recorded: Recorded, monk
 
 
 def test_importing_the_reader_does_not_import_wandb():
-    code = "import sys, tracking_wandb.offline_log; sys.exit('wandb' in sys.modules)"
+    code = "import sys, tracking_wandb.offline.run; sys.exit('wandb' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -17,12 +17,12 @@ from tests.support.commands import spawned
 from tests.support.commands import tracking as command
 from tests.support.wandb_client import client_env, wandb_client
 from tests.support.wandb_server import WandbServer
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import parse_target
 from tracking_core.cli.app import app
 from tracking_core.delivery.sync import sync_run
-from tracking_core.plugins import find_adapter
-from tracking_core.targets import parse_target
 from tracking_wandb import places
-from tracking_wandb.offline_log import read_offline_run
+from tracking_wandb.offline.run import read_offline_run
 
 KEY = "0123456789" * 4
 
@@ -411,7 +411,7 @@ def test_what_cannot_work_is_refused_before_a_run_is_there(tmp_path, monkeypatch
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "wandb", None)  # whoever imports it fails
-    monkeypatch.setattr("tracking_core.plugins._is_installed", lambda name: True)
+    monkeypatch.setattr("tracking_core.backends.plugins._is_installed", lambda name: True)
     with pytest.raises(tracking.SettingsError, match=message):
         tracking.start_run("p", root="runs", backends=target)
     assert not Path("runs").exists()
@@ -429,7 +429,7 @@ def test_a_key_is_found_where_the_client_finds_it(tmp_path, monkeypatch):
     monkeypatch.delenv("NETRC", raising=False)
     # Nor does the program use the client already, and is logged in with it.
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.setattr("tracking_core.plugins._is_installed", lambda name: True)
+    monkeypatch.setattr("tracking_core.backends.plugins._is_installed", lambda name: True)
     adapter = find_adapter("wandb")
 
     def check(text="wandb"):

@@ -25,12 +25,12 @@ from tests.support.hurt_stores import (
     make_store,
     said,
 )
+from tracking_core.compaction.compaction import compact
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.errors import JournalError
 from tracking_core.journal import decode_line, read_events
 from tracking_core.store import RunRecord
-from tracking_core.store.compaction import compact
 from tracking_core.store.verify import verify
 from tracking_core.values import ArtifactRef, Audio, Histogram, Image
 

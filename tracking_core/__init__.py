@@ -11,8 +11,13 @@ from tracking_core._version import __version__
 
 if TYPE_CHECKING:
     from tracking_core import errors, fallbacks, naming, testing, values
+    from tracking_core.backends.hooks import AdapterInfo, Finding, ForeignRun, RunInfo, hookimpl
+    from tracking_core.backends.open_tracker import open_tracker
+    from tracking_core.backends.targets import Target
+    from tracking_core.base.directories import directory_problem, is_url
+    from tracking_core.base.redaction import redact_text
     from tracking_core.delivery.report import DeliveryReport, TargetReport
-    from tracking_core.directories import directory_problem, is_url
+    from tracking_core.environment.known_servers import knows_server, remember_server
     from tracking_core.errors import (
         AdapterConflictError,
         AdapterError,
@@ -36,9 +41,6 @@ if TYPE_CHECKING:
         UnknownAdapterError,
     )
     from tracking_core.fallbacks import log_mixed, replay
-    from tracking_core.hookspecs import AdapterInfo, Finding, ForeignRun, RunInfo, hookimpl
-    from tracking_core.known_servers import knows_server, remember_server
-    from tracking_core.opening import open_tracker
     from tracking_core.protocol import (
         API_VERSION,
         ArrayLike,
@@ -58,18 +60,22 @@ if TYPE_CHECKING:
         SupportsVideo,
         Tracker,
     )
-    from tracking_core.redaction import redact_text
-    from tracking_core.run import Run
-    from tracking_core.starting import current_run, start_run
+    from tracking_core.runs.run import Run
+    from tracking_core.runs.start import current_run, start_run
     from tracking_core.store import Comparison, MetricSummary, RunRecord, Series, Store, open_store
-    from tracking_core.targets import Target
+    from tracking_core.transfer import import_runs, pack_run
     from tracking_core.values import ArtifactRef, Audio, Figure, Histogram, Image, Record, Stacked, Table, Text, Video
     from tracking_core.wrappers import NullTracker, every, multi, scope
 
 #: Where each public name lives; `__getattr__` loads it when it is first used.
 _HOMES: dict[str, tuple[str, ...]] = {
+    "backends.hooks": ("AdapterInfo", "Finding", "ForeignRun", "RunInfo", "hookimpl"),
+    "backends.open_tracker": ("open_tracker",),
+    "backends.targets": ("Target",),
+    "base.directories": ("directory_problem", "is_url"),
+    "base.redaction": ("redact_text",),
     "delivery.report": ("DeliveryReport", "TargetReport"),
-    "directories": ("directory_problem", "is_url"),
+    "environment.known_servers": ("knows_server", "remember_server"),
     "errors": (
         "AdapterConflictError",
         "AdapterError",
@@ -93,9 +99,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "UnknownAdapterError",
     ),
     "fallbacks": ("log_mixed", "replay"),
-    "hookspecs": ("AdapterInfo", "Finding", "ForeignRun", "RunInfo", "hookimpl"),
-    "known_servers": ("knows_server", "remember_server"),
-    "opening": ("open_tracker",),
     "protocol": (
         "API_VERSION",
         "ArrayLike",
@@ -115,11 +118,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "SupportsVideo",
         "Tracker",
     ),
-    "redaction": ("redact_text",),
-    "run": ("Run",),
-    "starting": ("current_run", "start_run"),
+    "runs.run": ("Run",),
+    "runs.start": ("current_run", "start_run"),
     "store": ("Comparison", "MetricSummary", "RunRecord", "Series", "Store", "open_store"),
-    "targets": ("Target",),
+    "transfer": ("import_runs", "pack_run"),
     "values": ("ArtifactRef", "Audio", "Figure", "Histogram", "Image", "Record", "Stacked", "Table", "Text", "Video"),
     "wrappers": ("NullTracker", "every", "multi", "scope"),
 }
@@ -195,6 +197,7 @@ __all__ = [
     "every",
     "fallbacks",
     "hookimpl",
+    "import_runs",
     "is_url",
     "knows_server",
     "log_mixed",
@@ -202,6 +205,7 @@ __all__ = [
     "naming",
     "open_store",
     "open_tracker",
+    "pack_run",
     "redact_text",
     "remember_server",
     "replay",

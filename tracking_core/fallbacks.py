@@ -341,7 +341,7 @@ def _facts(
         return
     if on_fallback:
         on_fallback(kind)
-    from tracking_core.config import to_plain
+    from tracking_core.values.config import to_plain
 
     _artifact(tracker, kind, kind, f"{kind}.json", _json(to_plain(facts)), {})
 

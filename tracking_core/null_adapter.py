@@ -1,30 +1,3 @@
-"""The `none` backend: records nothing."""
+"""The older name of `tracking_core.backends.null_adapter`: installations name it until they are renewed."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from tracking_core.hookspecs import AdapterInfo, RunInfo, hookimpl
-from tracking_core.wrappers import NullTracker
-
-if TYPE_CHECKING:
-    from tracking_core.targets import Target
-
-
-@hookimpl
-def tracking_adapter() -> AdapterInfo:
-    """What this adapter is."""
-    return AdapterInfo(
-        name="none",
-        api_version=1,
-        capabilities=frozenset(),
-        options={},
-        guarantee="records nothing",
-        description="record nothing at all",
-    )
-
-
-@hookimpl
-def open_tracker(target: Target, run: RunInfo) -> NullTracker:  # noqa: ARG001 - the hook's signature
-    """A tracker that does nothing."""
-    return NullTracker()
+from tracking_core.backends.null_adapter import *  # noqa: F403 - all of it

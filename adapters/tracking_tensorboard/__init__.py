@@ -98,6 +98,6 @@ def tracking_harness() -> Any:
 @hookimpl
 def tracking_import(path: Path) -> Iterable[ForeignRun] | None:
     """The runs in event files, whoever wrote them."""
-    from tracking_tensorboard.importing import runs
+    from tracking_tensorboard.reading.importing import runs
 
     return runs(path)

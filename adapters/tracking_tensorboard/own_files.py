@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking_core.naming import FILE_NAMES, printable
 from tracking_tensorboard.protos import Event
-from tracking_tensorboard.record_files import record_end, records_of
+from tracking_tensorboard.reading.record_files import record_end, records_of
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo
@@ -154,7 +154,8 @@ def _is_marked(descriptor: int, run_id: str, targets: Iterable[str]) -> bool:
 
 def _introduces(record: bytes, run_id: str) -> bool:
     """Whether an event is the text that says which run it is, with this id."""
-    from tracking_tensorboard import markdown, shown_text
+    from tracking_tensorboard import markdown
+    from tracking_tensorboard.reading import shown_text
 
     event = _event(record)
     for value in event.summary.value if event is not None else ():

@@ -101,6 +101,6 @@ def tracking_harness() -> Any:
 @hookimpl
 def tracking_import(path: Path) -> Iterable[ForeignRun] | None:
     """The runs in the client's transaction logs."""
-    from tracking_wandb.importing import runs
+    from tracking_wandb.offline.importing import runs
 
     return runs(path)

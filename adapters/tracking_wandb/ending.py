@@ -29,7 +29,7 @@ from tracking_wandb.opening import closed
 
 if TYPE_CHECKING:
     from tracking_wandb.artifacts import Uploads
-    from tracking_wandb.log_tail import LogTail
+    from tracking_wandb.offline.tail import LogTail
     from tracking_wandb.opening import Session
 
 _LOG = logging.getLogger("tracking_wandb")

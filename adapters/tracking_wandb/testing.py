@@ -29,7 +29,7 @@ from tracking_core.testing import (
     StoredValue,
 )
 from tracking_core.values import Histogram, Image, Table
-from tracking_wandb.offline_log import OfflineArtifact, OfflineRun, read_offline_run
+from tracking_wandb.offline.run import OfflineArtifact, OfflineRun, read_offline_run
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo, Tracker

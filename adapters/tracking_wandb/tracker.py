@@ -31,8 +31,8 @@ from tracking_wandb import ending, media, recovery
 from tracking_wandb.artifacts import ArtifactBuilder, Uploads, reference
 from tracking_wandb.client import quiet, writes_soon
 from tracking_wandb.failures import call_error, gone, is_gone, is_unreachable
-from tracking_wandb.log_tail import LogTail
 from tracking_wandb.names import MAX_TITLE, clean, metric_key, shortened
+from tracking_wandb.offline.tail import LogTail
 from tracking_wandb.opening import closed, remove_replaced
 from tracking_wandb.plain import OWN, merge, plain_config
 from tracking_wandb.rows import Rows, storable

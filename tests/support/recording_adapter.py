@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.distributions import install
-from tracking_core.delivery import deliverer
-from tracking_core.plugins import forget_adapters
+from tracking_core.backends.plugins import forget_adapters
+from tracking_core.delivery.process import client as deliverer
 
 _SOURCE = """
 import json

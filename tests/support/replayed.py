@@ -16,7 +16,7 @@ from tests.support.everything import Found, artifact, as_lines, cells, digest, n
 from tests.support.wandb_server import WandbServer
 from tracking_tensorboard import testing as tensorboard
 from tracking_wandb import testing as wandb
-from tracking_wandb.offline_log import (
+from tracking_wandb.offline.run import (
     OfflineAlert,
     OfflineArtifact,
     OfflineArtifactEntry,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import tracking_core as tracking
-from tracking_core.plugins import find_adapter
-from tracking_core.targets import parse_target
+from tracking_core.backends.plugins import find_adapter
+from tracking_core.backends.targets import parse_target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -150,7 +150,7 @@ class ServerRun:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The `define_metric` definitions, in the shape of `tracking_wandb.offline_log.metric_definition`.
+        """The `define_metric` definitions, in the shape of `tracking_wandb.offline.run.metric_definition`.
 
         The client sends them in the configuration, by the field numbers of its MetricRecord message; 5 is the
         one-based index of the definition of the axis. The client's order changes from run to run: sorted here.

@@ -116,7 +116,7 @@ def test_it_trains_with_wandb(wheel, tmp_path):
     python = environment(tmp_path / "env", f"{wheel}[wandb]")
     call(python, "-c", LOOP, cwd=tmp_path, env={"TRACKING_BACKEND": "wandb://?mode=offline", "HOME": str(tmp_path)})
     (log,) = tmp_path.glob("**/offline-run-*/*.wandb")
-    from tracking_wandb.offline_log import read_offline_run
+    from tracking_wandb.offline.run import read_offline_run
 
     run = read_offline_run(log)
     assert [row["train/loss"] for row in run.history if "train/loss" in row] == [1 / n for n in range(1, 21)]

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from tracking_core.environment.settings import did_you_mean, load_settings
 from tracking_core.errors import RunNotFoundError, StoreError
-from tracking_core.layout import is_run, project_directories, read_run, run_places, tombstone_of
-from tracking_core.mirror.address import refuse_address
+from tracking_core.layout.runs import is_run, project_directories, read_run, run_places, tombstone_of
 from tracking_core.naming import printable
-from tracking_core.settings import did_you_mean, load_settings
+from tracking_core.remote.address import refuse_address
 from tracking_core.store import RunRecord, Store, open_store
 
 _SHOWN = 5

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tracking_core.backends.targets import Target, parse_target
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.places import cursor_path, cursor_paths, owner
 from tracking_core.errors import MissingDependencyError, SettingsError, StoreError
 from tracking_core.journal.liveness import owner_of
 from tracking_core.journal.times import LATEST
-from tracking_core.layout import read_json
+from tracking_core.layout.runs import read_json
 from tracking_core.store import RunRecord
-from tracking_core.targets import Target, parse_target
 
 _LOCAL = frozenset({"local", "none"})
 

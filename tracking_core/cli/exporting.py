@@ -16,7 +16,7 @@ from tracking_core.cli.output import csv_writer, json_text, plain
 from tracking_core.cli.terminal import data
 from tracking_core.cli.values import matching
 from tracking_core.errors import MissingDependencyError, NameNotFoundError, StoreError
-from tracking_core.layout import check_identity
+from tracking_core.layout.runs import check_identity
 from tracking_core.store import RunRecord, Series
 
 COLUMNS = ("project", "run_id", "run", "name", "axis", "step", "time", "value")

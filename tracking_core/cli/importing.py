@@ -8,8 +8,8 @@ from typing import Any
 from tracking_core.cli.choosing import choose
 from tracking_core.cli.terminal import moving
 from tracking_core.errors import TrackingError
-from tracking_core.importing import Imported, Packed, import_runs, pack_run
 from tracking_core.naming import printable
+from tracking_core.transfer import Imported, Packed, import_runs, pack_run
 
 
 def import_all(

@@ -12,10 +12,10 @@ from rich.cells import cell_len
 
 from tracking_core.cli.delivered import deliveries
 from tracking_core.cli.output import STYLES, Output, duration, exactly, moment, number, shown, size, status_style
-from tracking_core.config import flatten
 from tracking_core.errors import JournalError, MissingDependencyError
-from tracking_core.layout import ORIGIN_FILE, read_origin
+from tracking_core.layout.runs import ORIGIN_FILE, read_origin
 from tracking_core.store import RunRecord
+from tracking_core.values.config import flatten
 
 MEDIA = ("histogram", "table", "video", "audio", "text", "figure")
 """Kinds with names of their own, besides scalars and images."""

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from tracking_core.backends.targets import Target, parse_target, parse_targets, redact_targets
 from tracking_core.cli.choosing import choose_all
 from tracking_core.cli.output import shown
 from tracking_core.delivery import scratch
 from tracking_core.delivery.ending import is_written_to
 from tracking_core.delivery.places import distinct
 from tracking_core.delivery.sync import sync_run
+from tracking_core.environment.settings import load_settings
 from tracking_core.errors import LeaseHeldError, SettingsError, TrackingError
-from tracking_core.layout import is_from_elsewhere
-from tracking_core.mirror.address import is_address
-from tracking_core.settings import load_settings
+from tracking_core.layout.runs import is_from_elsewhere
+from tracking_core.remote.address import is_address
 from tracking_core.store import RunRecord, open_store
-from tracking_core.targets import Target, parse_target, parse_targets, redact_targets
 
 if TYPE_CHECKING:
     from tracking_core.delivery.report import TargetReport
@@ -196,7 +196,7 @@ def _targets_of(record: RunRecord, to: tuple[str, ...]) -> tuple[list[Target], l
 
 def _named(to: tuple[str, ...]) -> list[Target]:
     """The targets of `--to`, as a run would take them: with options from environment and file, and absolute paths."""
-    from tracking_core.destinations import destinations, requested_targets
+    from tracking_core.backends.destinations import destinations, requested_targets
 
     wanted = [target for text in to for target in parse_targets(text, origin="--to")]
     return [place.target for place in destinations(requested_targets(wanted, load_settings()))] if wanted else []

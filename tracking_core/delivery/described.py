@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracking_core.config import merge_config
-from tracking_core.hookspecs import RunInfo
+from tracking_core.backends.hooks import RunInfo
 from tracking_core.journal import Superseded, unpack
-from tracking_core.layout import read_run
-from tracking_core.store.finding import EventFinder
+from tracking_core.journal.finding import EventFinder
+from tracking_core.layout.runs import read_run
+from tracking_core.values.config import merge_config
 
 
 def run_info(facts: Mapping[str, Any], directory: Path) -> RunInfo:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.regular import LONGEST, OddFileError, open_regular
 from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.delivery.failed import Failed
 from tracking_core.errors import StoreError
@@ -18,8 +19,7 @@ from tracking_core.journal import Event, JournalReader, Place, Superseded, Trunc
 from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.reader import WriterReader
-from tracking_core.layout import read_run
-from tracking_core.regular import LONGEST, OddFileError, open_regular
+from tracking_core.layout.runs import read_run
 
 AHEAD = 1 << 20
 """About how many bytes of a journal are read beyond what is done with."""

@@ -22,16 +22,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking_core.backends.targets import Target, key_of
+from tracking_core.base.regular import SMALL, own_folder
 from tracking_core.delivery.described import described, run_info
 from tracking_core.delivery.lease import Lease
 from tracking_core.errors import TrackingError
 from tracking_core.journal.liveness import owner_of
-from tracking_core.layout import dump_json, read_json, replace_file, write_exclusively
-from tracking_core.regular import SMALL, own_folder
-from tracking_core.targets import Target, key_of
+from tracking_core.layout.runs import dump_json, read_json, replace_file, write_exclusively
 
 if TYPE_CHECKING:
-    from tracking_core.plugins import Adapter
+    from tracking_core.backends.plugins import Adapter
 
 FOLDER, ENDING = "cursors", ".place"
 
@@ -177,7 +177,7 @@ def _kept(path: Path) -> str | None:
 
 
 def _asked(directory: Path, target: Target) -> str | None:
-    from tracking_core.plugins import find_adapter
+    from tracking_core.backends.plugins import find_adapter
 
     try:
         adapter = find_adapter(target.name)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tracking_core.backends.targets import Target, passes
 from tracking_core.delivery.failed import Failed
 from tracking_core.journal import Event
-from tracking_core.targets import Target, passes
 from tracking_core.values import Record
 
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tracking_core.backends.targets import Target
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.ending import closing, lacks
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.worker import Destination, TargetWorker
 from tracking_core.errors import LeaseHeldError
-from tracking_core.targets import Target
 
 PATIENCE = 60.0
 """Seconds that a backend which asks to retry later is waited for in all."""

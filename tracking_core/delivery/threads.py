@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.latch import Latch
+from tracking_core.base.redaction import redact_text
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.worker import Destination, Note, TargetWorker
-from tracking_core.latch import Latch
-from tracking_core.redaction import redact_text
 
 POLL, IDLE_POLL = 0.05, 1.0
 """Seconds between two looks into the journal: of a run that records, and of one that has not for a while."""

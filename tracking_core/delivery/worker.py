@@ -9,6 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from tracking_core.backends.hooks import RunInfo
+from tracking_core.backends.plugins import Adapter, find_adapter
+from tracking_core.backends.targets import Target
+from tracking_core.base.problems import brief
+from tracking_core.base.redaction import redact_text
+from tracking_core.base.regular import OddFileError
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.described import current_config, run_info
 from tracking_core.delivery.inbox import Inbox
@@ -28,17 +34,11 @@ from tracking_core.errors import (
     SettingsError,
 )
 from tracking_core.fallbacks import call, replay
-from tracking_core.hookspecs import RunInfo
 from tracking_core.journal import Event
 from tracking_core.journal.events import to_record
-from tracking_core.layout import read_run
-from tracking_core.plugins import Adapter, find_adapter
-from tracking_core.presence import Presence
+from tracking_core.layout.presence import Presence
+from tracking_core.layout.runs import read_run
 from tracking_core.protocol import PREEMPTED, Tracker
-from tracking_core.redaction import redact_text
-from tracking_core.regular import OddFileError
-from tracking_core.targets import Target
-from tracking_core.troubles import brief
 from tracking_core.values import Record
 
 BATCH = 256

@@ -10,7 +10,14 @@ import numpy as np
 
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.errors import InvalidStepError, InvalidValueError
-from tracking_core.intake.device import (
+from tracking_core.intake.hiding import hide_fields
+from tracking_core.intake.pixels import take
+from tracking_core.intake.recorder import Recorder
+from tracking_core.intake.resolver import Draft, resolver
+from tracking_core.journal import JournalWriter
+from tracking_core.journal.events import histogram_fields
+from tracking_core.journal.numbers import Ticket
+from tracking_core.on_device.arrays import (
     DEVICE_TYPES,
     Pack,
     histogram_words,
@@ -22,13 +29,6 @@ from tracking_core.intake.device import (
     read_histogram,
     tracing,
 )
-from tracking_core.intake.hiding import hide_fields
-from tracking_core.intake.pixels import take
-from tracking_core.intake.recorder import Recorder
-from tracking_core.intake.resolver import Draft, resolver
-from tracking_core.journal import JournalWriter
-from tracking_core.journal.events import histogram_fields
-from tracking_core.journal.numbers import Ticket
 from tracking_core.values import (
     Histogram,
     Stacked,

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, cast
 
-from tracking_core.redaction import REDACTED, redact_document, redact_name
+from tracking_core.base.redaction import REDACTED, redact_document, redact_name
 from tracking_core.values import Figure, Table
 
 _MOST_KNOWN = 100_000

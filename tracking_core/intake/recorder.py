@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.artifacts import ArtifactStore
-from tracking_core.config import to_plain
+from tracking_core.base.redaction import redact_text
 from tracking_core.errors import InvalidValueError, StoreError
 from tracking_core.intake.hiding import Names, hide_fields, hide_medium, hide_png
 from tracking_core.journal import JournalWriter, pack
 from tracking_core.journal.events import histogram_fields, media_fields, said
 from tracking_core.journal.times import to_seconds
-from tracking_core.layout import put_media
-from tracking_core.redaction import redact_text
+from tracking_core.layout.runs import put_media
 from tracking_core.values import (
     ArtifactFile,
     ArtifactRef,
@@ -38,6 +37,7 @@ from tracking_core.values import (
     to_text,
     to_video,
 )
+from tracking_core.values.config import to_plain
 from tracking_core.values.scalars import entries
 
 LEVELS = ("info", "warn", "error")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tracking_core.latch import Latch
+from tracking_core.base.latch import Latch
 
 GATHER = 0.03
 """Seconds that the resolver lets drafts gather, so that many cross from the device at once."""

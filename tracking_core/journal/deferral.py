@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tracking_core.base.latch import Latch
 from tracking_core.errors import JournalError
-from tracking_core.latch import Latch
 
 SLOW = 0.05
 """Seconds that the file system may hold up an append before the next ones are deferred."""

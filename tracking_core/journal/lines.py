@@ -22,9 +22,9 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from tracking_core.base.regular import LONGEST
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal.schema import HEADERS, NOT_FINITE, Count, Number, Real, Step, check
-from tracking_core.regular import LONGEST
 
 FORMAT = 1
 """Number of the format, in the header of every segment."""

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from tracking_core.base.regular import SMALL, OddFileError, read_regular
 from tracking_core.journal.writer import boot_id, process_start
-from tracking_core.regular import SMALL, OddFileError, read_regular
 
 STALE = 60.0
 """Seconds without a heartbeat after which a writer on another host counts as gone."""

@@ -7,12 +7,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from tracking_core.base.regular import OddFileError, bounded_lines, open_regular
 from tracking_core.errors import JournalError, MissingDependencyError, TrackingError
 from tracking_core.journal.lines import FORMAT, Event, decode_line
 from tracking_core.journal.schema import UNNUMBERED
 from tracking_core.journal.segment_reader import EVERYTHING, Damage
 from tracking_core.journal.segments import PartFiles
-from tracking_core.regular import OddFileError, bounded_lines, open_regular
 
 EVENT = 96
 """Bytes that an event of a part counts for, where bytes are counted."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracking_core.base.regular import size_of
 from tracking_core.journal.lines import Event
 from tracking_core.journal.part_reader import PartReader
 from tracking_core.journal.segment_reader import EVERYTHING, Damage, SegmentReader
 from tracking_core.journal.segments import Place, WriterFiles, find_files, split_segment_name
-from tracking_core.regular import size_of
 
 Found = tuple[tuple[int, int], Event]
 """((segment, offset), event)"""

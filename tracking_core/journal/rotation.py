@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.regular import open_regular
 from tracking_core.journal.segments import segment_path
-from tracking_core.regular import open_regular
 
 _CHUNK = 1 << 20
 

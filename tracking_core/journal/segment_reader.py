@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracking_core import regular
+from tracking_core.base import regular
+from tracking_core.base.regular import OddFileError, open_regular
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import FORMAT, Event, decode_line
 from tracking_core.journal.schema import OF_PARTS
-from tracking_core.regular import OddFileError, open_regular
 
 EVERYTHING = 1 << 62
 """As many bytes as there are."""

@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tracking_core.base.regular import bounded_lines, open_regular
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import Event, decode_line
 from tracking_core.journal.schema import UNNUMBERED, Truncating
 from tracking_core.journal.segments import WriterFiles
-from tracking_core.regular import bounded_lines, open_regular
 
 EXEMPT = "system/"
 """Names that start so are never superseded."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from tracking_core.base.regular import open_regular, own_folder
 from tracking_core.errors import JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
 from tracking_core.journal.lines import FORMAT, decode_line, encode_line
@@ -25,7 +26,6 @@ from tracking_core.journal.numbers import Numbers, Ticket
 from tracking_core.journal.rotation import Retired, Turning
 from tracking_core.journal.segments import LIMIT, by_start, find_files, newest_start, segment_path
 from tracking_core.journal.times import to_seconds as _seconds
-from tracking_core.regular import open_regular, own_folder
 
 
 def new_writer_id(after: int = 0, now: int | None = None) -> str:

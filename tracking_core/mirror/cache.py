@@ -20,15 +20,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from tracking_core import trees
+from tracking_core.base import trees
+from tracking_core.base.regular import LARGEST, LONGEST, SMALL, OddFileError, own_folder, read_regular
 from tracking_core.errors import StoreError, TrackingError
 from tracking_core.journal.liveness import STALE
-from tracking_core.layout import ORIGIN_FILE, RUN_FILE, replace_file
-from tracking_core.mirror.address import Address, check_packages, parse_address
-from tracking_core.mirror.fetching import MARK, fetch, objects_of
+from tracking_core.layout.runs import ORIGIN_FILE, RUN_FILE, replace_file
 from tracking_core.mirror.files import is_read_at_once, is_safe
-from tracking_core.mirror.objects import Listed
-from tracking_core.regular import LARGEST, LONGEST, SMALL, OddFileError, own_folder, read_regular
+from tracking_core.remote.address import Address, check_packages, parse_address
+from tracking_core.remote.fetching import MARK, fetch, objects_of
+from tracking_core.remote.objects import Listed
 
 FRESH, LISTED = 2.0, 5.0
 """Seconds for which a run, and all of them, count as up to date when they were looked at."""
@@ -372,7 +372,7 @@ def _cache(address: Address, root: Path) -> MirrorCache:
 
 
 def _place(address: Address) -> Path:
-    from tracking_core.settings import load_settings
+    from tracking_core.environment.settings import load_settings
 
     chosen = load_settings().get("cache")
     if chosen:

@@ -21,21 +21,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tracking_core import trees
+from tracking_core.base import trees
+from tracking_core.base.redaction import redact_text
+from tracking_core.base.regular import LONGEST, OddFileError, open_regular, read_regular
+from tracking_core.base.regular import SMALL as SMALLEST
 from tracking_core.delivery.lease import Lease
 from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
 from tracking_core.journal.events import blob_path, content_path
 from tracking_core.journal.part_reader import PartReader
 from tracking_core.journal.segments import PartFiles, segment_path
-from tracking_core.layout import ORIGIN_FILE, RUN_FILE, is_from_elsewhere, origin_content
+from tracking_core.layout.presence import Presence
+from tracking_core.layout.runs import ORIGIN_FILE, RUN_FILE, is_from_elsewhere, origin_content
 from tracking_core.mirror import files
-from tracking_core.mirror.address import Mirroring
-from tracking_core.mirror.objects import Listed, Objects
 from tracking_core.naming import FILE_NAMES
-from tracking_core.presence import Presence
-from tracking_core.redaction import redact_text
-from tracking_core.regular import LONGEST, OddFileError, open_regular, read_regular
-from tracking_core.regular import SMALL as SMALLEST
+from tracking_core.remote.address import Mirroring
+from tracking_core.remote.objects import Listed, Objects
 
 SMALL = 8 << 20
 """Bytes up to which a file is read before it is uploaded."""

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tracking_core.compaction.parts import ScalarPart, read_side_by_side
 from tracking_core.journal import Event, JournalReader, Superseded
 from tracking_core.journal.segments import by_start
-from tracking_core.store.parts import ScalarPart, read_side_by_side
 
 CHUNK = 1 << 22
 """About how many bytes are decoded at a time: events take ten times the memory of the numbers in them."""

@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from tracking_core.config import to_plain
 from tracking_core.errors import InvalidValueError, StoreError
 from tracking_core.protocol import STATUSES
 from tracking_core.store.records import RunRecord
+from tracking_core.values.config import to_plain
 
 ALL_STATUSES = ("running", *STATUSES, "crashed")
 ABSENT: Any = object()

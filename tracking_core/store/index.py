@@ -29,14 +29,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from tracking_core import trees
 from tracking_core._version import __version__
+from tracking_core.base import trees
+from tracking_core.base.regular import open_regular
 from tracking_core.journal import Event
+from tracking_core.journal.finding import EventFinder
 from tracking_core.journal.liveness import is_alive
-from tracking_core.layout import is_run, read_run, wrong_facts
+from tracking_core.layout.runs import is_run, read_run, wrong_facts
 from tracking_core.protocol import STATUSES
-from tracking_core.regular import open_regular
-from tracking_core.store.finding import EventFinder
 from tracking_core.store.records import RunRecord
 
 DIRECTORY = ".index"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tracking_core.journal.finding import EventFinder
 from tracking_core.mirror.cache import MirrorCache
 from tracking_core.store.columns import ScalarColumns
-from tracking_core.store.finding import EventFinder
 from tracking_core.store.records import RunRecord
 
 AGE = 30.0

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.artifacts import StoredVersion
-from tracking_core.config import merge_config
 from tracking_core.errors import InvalidValueError, NameNotFoundError
 from tracking_core.journal import Damage, Event, JournalReader, Superseded, read_events, unpack
 from tracking_core.journal.events import MEDIA_KINDS, RECORD_KINDS, blobs_of, to_record
+from tracking_core.journal.finding import EventFinder
 from tracking_core.journal.liveness import is_alive
-from tracking_core.layout import read_run
+from tracking_core.layout.runs import read_run
 from tracking_core.store.columns import ScalarColumns
-from tracking_core.store.finding import EventFinder
 from tracking_core.store.following import follow
 from tracking_core.store.series import Series
 from tracking_core.values import ArtifactRef, Histogram, Image, Record, Table
+from tracking_core.values.config import merge_config
 
 if TYPE_CHECKING:
     from tracking_core.store.index import Held

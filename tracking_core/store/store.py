@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.errors import InvalidValueError, RunNotFoundError, StoreError
-from tracking_core.layout import find_run, run_places, tombstone_of
-from tracking_core.mirror.address import is_address
+from tracking_core.layout.runs import find_run, run_places, tombstone_of
+from tracking_core.remote.address import is_address
 from tracking_core.store.comparing import Comparison, compare
 from tracking_core.store.filters import RunFilter
 from tracking_core.store.index import Listing, ProjectIndex
@@ -196,7 +196,7 @@ def open_store(root: str | os.PathLike[str] | None = None) -> Store:
         []
     """
     if root is None:
-        from tracking_core.settings import load_settings
+        from tracking_core.environment.settings import load_settings
 
         root = load_settings().get("dir") or "tracking_runs"
     if is_address(root):

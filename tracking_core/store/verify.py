@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tracking_core.base.regular import bounded_lines, open_regular
+from tracking_core.compaction.parts import COLUMNS, KINDS, content_digest
 from tracking_core.errors import JournalError, MissingDependencyError, StoreError
 from tracking_core.journal import Event, Truncation, decode_line
 from tracking_core.journal.events import RECORD_KINDS, blob_path, blobs_of
@@ -25,10 +27,8 @@ from tracking_core.journal.part_reader import (
 )
 from tracking_core.journal.segment_reader import SegmentReader
 from tracking_core.journal.segments import PartFiles, WriterFiles, find_files, split_segment_name
-from tracking_core.layout import RUN_FILE, orphans, read_run
-from tracking_core.regular import bounded_lines, open_regular
+from tracking_core.layout.runs import RUN_FILE, orphans, read_run
 from tracking_core.store.mirrored import fetch_everything
-from tracking_core.store.parts import COLUMNS, KINDS, content_digest
 
 if TYPE_CHECKING:
     from tracking_core.store.records import RunRecord

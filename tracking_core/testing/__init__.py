@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracking_core.testing import faults
-    from tracking_core.testing.contract import ContractFailure
-    from tracking_core.testing.fake import FakeTracker
-    from tracking_core.testing.fake_adapter import FakeHarness
-    from tracking_core.testing.fake_records import Alert, Call, StoredVersion
-    from tracking_core.testing.harness import (
+    from tracking_core.testing.contract.harness import (
         AdapterHarness,
         Stored,
         StoredArtifact,
@@ -23,17 +19,21 @@ if TYPE_CHECKING:
         StoredScalar,
         StoredValue,
     )
-    from tracking_core.testing.report import CheckResult, ContractReport
-    from tracking_core.testing.runner import check_adapter
-    from tracking_core.testing.suite import ContractSuite
+    from tracking_core.testing.contract.registry import ContractFailure
+    from tracking_core.testing.contract.report import CheckResult, ContractReport
+    from tracking_core.testing.contract.runner import check_adapter
+    from tracking_core.testing.contract.suite import ContractSuite
+    from tracking_core.testing.fake.adapter import FakeHarness
+    from tracking_core.testing.fake.records import Alert, Call, StoredVersion
+    from tracking_core.testing.fake.tracker import FakeTracker
 
 #: Where each public name lives. The pytest plugin is part of this package, and every pytest run pays for it.
 _HOMES: dict[str, tuple[str, ...]] = {
-    "contract": ("ContractFailure",),
-    "fake": ("FakeTracker",),
-    "fake_adapter": ("FakeHarness",),
-    "fake_records": ("Alert", "Call", "StoredVersion"),
-    "harness": (
+    "contract.registry": ("ContractFailure",),
+    "fake.tracker": ("FakeTracker",),
+    "fake.adapter": ("FakeHarness",),
+    "fake.records": ("Alert", "Call", "StoredVersion"),
+    "contract.harness": (
         "AdapterHarness",
         "Stored",
         "StoredArtifact",
@@ -42,9 +42,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "StoredScalar",
         "StoredValue",
     ),
-    "report": ("CheckResult", "ContractReport"),
-    "runner": ("check_adapter",),
-    "suite": ("ContractSuite",),
+    "contract.report": ("CheckResult", "ContractReport"),
+    "contract.runner": ("check_adapter",),
+    "contract.suite": ("ContractSuite",),
 }
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}
 

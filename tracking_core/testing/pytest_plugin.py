@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tracking_core.testing.fake import FakeTracker
+    from tracking_core.testing.fake.tracker import FakeTracker
 
 
 def pytest_addoption(pluginmanager: Any) -> None:
@@ -27,14 +27,14 @@ def pytest_addoption(pluginmanager: Any) -> None:
 @pytest.fixture
 def fake_tracker() -> FakeTracker:
     """A fresh `FakeTracker`."""
-    from tracking_core.testing.fake import FakeTracker
+    from tracking_core.testing.fake.tracker import FakeTracker
 
     return FakeTracker()
 
 
 def pytest_assertrepr_compare(op: str, left: Any, right: Any) -> list[str] | None:
     """Explain why two fakes are not equal."""
-    module = sys.modules.get("tracking_core.testing.fake")
+    module = sys.modules.get("tracking_core.testing.fake.tracker")
     if op != "==" or module is None:
         return None
     if not (isinstance(left, module.FakeTracker) and isinstance(right, module.FakeTracker)):

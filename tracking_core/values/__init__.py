@@ -4,10 +4,10 @@ Every coercion is idempotent: an adapter may be handed raw arrays (used directly
 already (behind a Run), and treats both alike.
 """
 
-from tracking_core.config import flatten as flatten_config
-from tracking_core.config import to_plain as to_config
 from tracking_core.values.arrays import to_host
 from tracking_core.values.artifacts import ArtifactFile, ArtifactRef, artifact_files
+from tracking_core.values.config import flatten as flatten_config
+from tracking_core.values.config import to_plain as to_config
 from tracking_core.values.histograms import Histogram, to_histogram
 from tracking_core.values.images import Image, image_grid, to_image_mapping, to_images
 from tracking_core.values.media import Audio, Figure, Text, Video, to_audio, to_figure, to_text, to_video

@@ -270,7 +270,7 @@ def _from_file(key: str, source: bytes | Path, caption: str | None) -> Image:
 
 
 def _read(path: Path) -> bytes:
-    from tracking_core.regular import OddFileError, read_regular
+    from tracking_core.base.regular import OddFileError, read_regular
 
     try:
         return read_regular(path, LARGEST_DECODED)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from tracking_core.backends.hooks import Finding
+from tracking_core.backends.targets import Target
 from tracking_core.cli.bounded import TIMEOUT, bounded
 from tracking_core.cli.doctor.report import Diagnosis, StoreLook
-from tracking_core.hookspecs import Finding
-from tracking_core.targets import Target
 
 __all__ = ["Diagnosis", "examine"]
 
@@ -79,7 +79,7 @@ def _of(work: Callable[[Sequence[T]], list[Finding]], rows: Sequence[T]) -> Call
 
 def _root(targets: Sequence[Target], configured: str | None, origin: str) -> tuple[Path, str]:
     """The root of the run store, and where it came from."""
-    from tracking_core.destinations import local_root
+    from tracking_core.backends.destinations import local_root
 
     named = local_root(targets)
     if named is not None:

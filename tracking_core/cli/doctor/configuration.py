@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tracking_core.backends.hooks import Finding
+from tracking_core.backends.targets import COMMON_OPTIONS, redact_option, redact_targets
+from tracking_core.base.redaction import redact_text
 from tracking_core.cli.backends import BackendRow
 from tracking_core.cli.doctor.report import SettingRow
-from tracking_core.errors import SettingsError
-from tracking_core.hookspecs import Finding
-from tracking_core.redaction import redact_text
-from tracking_core.settings import (
+from tracking_core.environment.settings import (
     OPTION_PREFIX,
     VARIABLES,
     Settings,
@@ -20,7 +20,7 @@ from tracking_core.settings import (
     option_variable,
     unknown_variables,
 )
-from tracking_core.targets import COMMON_OPTIONS, redact_option, redact_targets
+from tracking_core.errors import SettingsError
 
 
 def read_settings() -> tuple[Settings, list[Finding]]:
@@ -84,7 +84,7 @@ def check_settings(settings: Settings, backends: Iterable[BackendRow]) -> list[F
 
 
 def _check_run_id(settings: Settings) -> list[Finding]:
-    from tracking_core.names import check_run_id
+    from tracking_core.layout.run_ids import check_run_id
 
     run_id = settings.get("run_id")
     if run_id is None:

@@ -10,19 +10,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracking_core.backends.hooks import Finding
+from tracking_core.backends.targets import Target, parse_target
+from tracking_core.base.regular import open_regular
 from tracking_core.cli.doctor.report import DeliveryLook, RunLook
 from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.places import cursor_path
 from tracking_core.errors import JournalError, SettingsError, StoreError
-from tracking_core.hookspecs import Finding
 from tracking_core.journal import Event, JournalReader, Place, decode_line
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.segments import WriterFiles, by_start, find_files
-from tracking_core.layout import RUN_FILE, read_run, run_places
+from tracking_core.layout.runs import RUN_FILE, read_run, run_places
 from tracking_core.naming import printable
-from tracking_core.regular import open_regular
-from tracking_core.targets import Target, parse_target
 
 LIMIT = 10
 """How many runs are looked at."""

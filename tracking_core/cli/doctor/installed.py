@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 
+from tracking_core.backends.hooks import Finding
+from tracking_core.backends.plugins import FIRST_PARTY
 from tracking_core.cli.backends import BackendRow
-from tracking_core.hookspecs import Finding
-from tracking_core.plugins import FIRST_PARTY
 
 
 def check_backends(rows: Sequence[BackendRow]) -> list[Finding]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import time
 
+from tracking_core.backends.hooks import Finding
+from tracking_core.base.redaction import redact_text
+from tracking_core.environment.settings import Settings
 from tracking_core.errors import SettingsError
-from tracking_core.hookspecs import Finding
-from tracking_core.redaction import redact_text
-from tracking_core.settings import Settings
 
 
 def check_mirror(settings: Settings) -> list[Finding]:
@@ -17,8 +17,8 @@ def check_mirror(settings: Settings) -> list[Finding]:
     Args:
         settings: What environment and file say.
     """
-    from tracking_core.mirror.address import mirroring
-    from tracking_core.mirror.objects import open_objects
+    from tracking_core.remote.address import mirroring
+    from tracking_core.remote.objects import open_objects
 
     try:
         wanted = mirroring(settings)
@@ -57,7 +57,7 @@ def refused_root(configured: str | None, origin: str) -> list[Finding] | None:
         configured: The root.
         origin: Where it came from.
     """
-    from tracking_core.mirror.address import is_address
+    from tracking_core.remote.address import is_address
 
     if not is_address(configured):
         return None

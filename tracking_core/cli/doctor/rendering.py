@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tracking_core.backends.hooks import Finding
 from tracking_core.cli.doctor.report import SECTIONS, Diagnosis
 from tracking_core.cli.output import STYLES, Output
-from tracking_core.hookspecs import Finding
 
 _INDENT = 2
 _REMEDY = _INDENT + len("warning  ")

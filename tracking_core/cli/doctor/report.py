@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tracking_core._version import __version__
+from tracking_core.backends.hooks import Finding
+from tracking_core.base.redaction import redact_text
 from tracking_core.cli.backends import BackendRow
-from tracking_core.hookspecs import Finding
-from tracking_core.redaction import redact_text
 
 SECTIONS = ("settings", "run store", "backends", "targets", "recent runs")
 """Where findings belong, in the order in which they are shown."""

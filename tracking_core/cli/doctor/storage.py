@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from tracking_core.backends.hooks import Finding
 from tracking_core.cli.doctor.report import StoreLook
-from tracking_core.hookspecs import Finding
 
 # fmt: off
 _NETWORK = frozenset({

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tracking_core.backends.destinations import (
+    absolute_target,
+    destinations,
+    refuse_secrets,
+    requested_targets,
+    with_options,
+)
+from tracking_core.backends.hooks import Finding
+from tracking_core.backends.plugins import Adapter, find_adapter, refuse_joined
+from tracking_core.backends.targets import Target, parse_target, parse_targets, redact_option, redact_targets
 from tracking_core.cli.bounded import bounded
 from tracking_core.cli.doctor.report import OptionRow, TargetLook
-from tracking_core.destinations import absolute_target, destinations, refuse_secrets, requested_targets, with_options
+from tracking_core.environment.settings import Settings
 from tracking_core.errors import AdapterError, SettingsError
-from tracking_core.hookspecs import Finding
-from tracking_core.plugins import Adapter, find_adapter, refuse_joined
-from tracking_core.settings import Settings
-from tracking_core.targets import Target, parse_target, parse_targets, redact_option, redact_targets
 
 _ARGUMENT = "argument"
 

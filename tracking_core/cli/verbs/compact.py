@@ -25,10 +25,10 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
     """
     from tracking_core.cli.choosing import choose_all, own_root
     from tracking_core.cli.output import print_json, size
+    from tracking_core.compaction.compaction import compact
     from tracking_core.errors import MissingDependencyError, TrackingError
     from tracking_core.naming import printable
     from tracking_core.store import open_store
-    from tracking_core.store.compaction import compact
 
     if bool(runs) == every:
         raise click.UsageError("name runs, or give --all")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import numpy as np
 
-from tracking_core.hookspecs import AdapterInfo, RunInfo, hookimpl
+from tracking_core.backends.hooks import AdapterInfo, RunInfo, hookimpl
 from tracking_core.testing.faults.lines import Honest, LinesTracker
 from tracking_core.values import to_scalars
 

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tracking_core.errors import Rejected, RetryLater
-from tracking_core.testing.fake import FakeTracker
+from tracking_core.testing.fake.tracker import FakeTracker
 
 if TYPE_CHECKING:
-    from tracking_core.testing.fake_records import Call
+    from tracking_core.testing.fake.records import Call
 
 
 class Interruption(BaseException):

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
+from tracking_core.backends.hooks import AdapterInfo, RunInfo, hookimpl
 from tracking_core.errors import TrackingError
-from tracking_core.hookspecs import AdapterInfo, RunInfo, hookimpl
 from tracking_core.naming import FILE_NAMES
 from tracking_core.values import (
     ArtifactRef,
@@ -29,7 +29,7 @@ from tracking_core.values import (
 )
 
 if TYPE_CHECKING:
-    from tracking_core.targets import Target
+    from tracking_core.backends.targets import Target
 
 
 class LinesTracker:

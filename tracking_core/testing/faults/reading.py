@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracking_core.naming import FILE_NAMES
-from tracking_core.testing.harness import (
+from tracking_core.testing.contract.harness import (
     AdapterHarness,
     Stored,
     StoredArtifact,
@@ -21,7 +21,7 @@ from tracking_core.testing.harness import (
 from tracking_core.values import Histogram
 
 if TYPE_CHECKING:
-    from tracking_core.hookspecs import RunInfo
+    from tracking_core.backends.hooks import RunInfo
     from tracking_core.testing.faults.lines import Honest
 
 

@@ -1,0 +1,1 @@
+"""Event files that somebody wrote, read back for import."""

@@ -1,0 +1,1 @@
+"""W&B's offline directories: their log, the runs in it, and their import."""

@@ -1,0 +1,1 @@
+"""Which backends there are: hooks, discovery, the grammar of targets, and what opens one."""

@@ -1,0 +1,257 @@
+"""The hooks an adapter implements, and the few types they exchange.
+
+An adapter is a module (or any object) named by an entry point of the group `tracking_core.adapters`:
+
+```python
+import tracking_core as tracking
+
+@tracking.hookimpl
+def tracking_adapter():
+    return tracking.AdapterInfo(name="csv", api_version=1)
+
+@tracking.hookimpl
+def open_tracker(target, run):
+    from mypackage.csv_tracker import CsvTracker
+    return CsvTracker(target.path)
+```
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+if TYPE_CHECKING:
+    from tracking_core.backends.targets import Target
+    from tracking_core.protocol import Tracker
+    from tracking_core.values import Record
+
+GROUP = "tracking_core.adapters"
+"""The entry-point group; the name of the entry point is what TRACKING_BACKEND says."""
+
+hookspec = pluggy.HookspecMarker("tracking_core")
+hookimpl = pluggy.HookimplMarker("tracking_core")
+"""Marks a function of an adapter as one of the hooks."""
+LEVELS = ("ok", "warning", "error")
+"""Levels of a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """What an adapter says of itself, without importing its backend.
+
+    Args:
+        name: The name of the entry point.
+        api_version: The version of the adapter API it was built for.
+        capabilities: What it can show or keep: "scalars", "images", "histograms", "artifacts", "resume", and the
+            optional capabilities of the protocol ("tables", "video", …). None: whatever methods its tracker has.
+            A kind it lacks is not sent to it.
+        options: Its options, name to one line of help. None: any option is passed on unchecked.
+        extra: What installs what it needs, such as "tracking-core[wandb]".
+        requires: The modules it cannot work without; looked up without importing them.
+        precision: "float64" when scalars come back exactly; "float32" when they are rounded.
+        guarantee: How often a record arrives when delivery is interrupted and repeated: "exactly once",
+            "at least once", or what is true of it, in words.
+        local_path: Whether the path of a target is one of the file system, which is made absolute.
+        stores_wall_time: Whether the original time of a record is kept.
+        replaces: How it records a run anew when a part of what it has was superseded (see `RunInfo.generation`): "in
+            place" (what there was is gone) or "beside" (as another run of the backend); None when it cannot.
+        description: One line for `tracking backends`.
+    """
+
+    name: str
+    api_version: int
+    capabilities: frozenset[str] | None = None
+    options: Mapping[str, str] | None = None
+    extra: str | None = None
+    requires: tuple[str, ...] = ()
+    precision: Literal["float64", "float32"] = "float64"
+    guarantee: str = "at least once"
+    local_path: bool = True
+    stores_wall_time: bool = True
+    replaces: Literal["in place", "beside"] | None = None
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.capabilities is not None and not isinstance(self.capabilities, frozenset):
+            object.__setattr__(self, "capabilities", frozenset(self.capabilities))
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What an adapter is told of the run it records.
+
+    Args:
+        id: Identity of the run; safe as a file name and as an id of W&B.
+        name: The name people read.
+        project: The project it belongs to; any str.
+        config: The configuration as of now, plain JSON values: with all changes that were logged by then. What is
+            changed later comes through `log_config`; a change that is in it already may come as well.
+        tags: Labels.
+        group: Name of the group of runs it belongs to, if any.
+        job_type: Kind of job, such as "train" or "eval", if any.
+        notes: Longer description, if any.
+        resumed: Whether this run was opened before and is continued.
+        dir: Directory of the run, where an adapter may keep files of its own under its name; None when there is no
+            run around the tracker.
+        state: A small durable mapping of JSON values per target. What it holds when records are confirmed is what
+            it holds when the run is opened again.
+        environment: Where the run runs: program, host, git and so on, as the store recorded it; may be incomplete.
+        started: Seconds since the epoch.
+        generation: How often the run was begun anew at this target, because it went back to an earlier step. An
+            adapter that `replaces` puts aside what earlier generations have recorded; `state` begins empty.
+        replaced: What `state` held in earlier generations that may still be there, oldest first.
+        round: How often everything was gone through again in this generation, to give what newer filters of the target
+            let through; records of an earlier round have larger sequence numbers than those of this one may have.
+    """
+
+    id: str
+    name: str
+    project: str = "default"
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tags: tuple[str, ...] = ()
+    group: str | None = None
+    job_type: str | None = None
+    notes: str | None = None
+    resumed: bool = False
+    dir: Path | None = None
+    state: MutableMapping[str, Any] = field(default_factory=dict[str, Any])
+    environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    started: float = field(default_factory=time.time)
+    generation: int = 0
+    replaced: tuple[Mapping[str, Any], ...] = ()
+    round: int = 0
+
+    def directory(self, adapter: str) -> Path:
+        """Where an adapter keeps files when its target names no place: in the run directory, under its name."""
+        base = self.dir if self.dir is not None else Path("tracking_runs") / self.id
+        return base / adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a diagnosis found.
+
+    Args:
+        level: "ok", "warning" or "error".
+        message: What was found.
+        remedy: What to do about it.
+    """
+
+    level: Literal["ok", "warning", "error"]
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRun:
+    """A run that another program recorded, as an adapter found it in the files of its backend.
+
+    Args:
+        id: What the backend calls it; need not be unique.
+        records: What was logged, with the original times, steps and axes; read once, and read lazily: a run may be
+            larger than memory. `seq` and `writer` of the records are not looked at. What is learned on the way comes as
+            records too: "config" and "summary", and "finish" for the end; without one the run counts as crashed.
+        identity: What tells this run from all others, and stays the same when its files are moved, copied or
+            continued: a second import is known by it.
+        name: The name people read.
+        project: The project it belongs to, if the backend has such.
+        config: The configuration, as far as it is known at the start.
+        tags: Labels.
+        group: Name of the group of runs it belongs to, if any.
+        job_type: Kind of job, if any.
+        notes: Longer description, if any.
+        started: Seconds since the epoch; None where nobody knows.
+        environment: Where it ran: host, program, git and so on.
+        source: Its file or directory.
+        size: Bytes of its files; larger at the next import when it has gone on since.
+        problems: What could not be read, in words; filled while the records are read.
+        run_id: The id it had in the run store that it was recorded from, where its files say so: it comes back under
+            that id, unless the store has another run of that id.
+    """
+
+    id: str
+    records: Iterable[Record]
+    identity: str
+    name: str = ""
+    project: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tags: tuple[str, ...] = ()
+    group: str | None = None
+    job_type: str | None = None
+    notes: str | None = None
+    started: float | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    source: Path = Path()
+    size: int = 0
+    problems: list[str] = field(default_factory=list[str])
+    run_id: str | None = None
+
+
+class AdapterSpec:
+    """The hooks. The first two are required."""
+
+    @hookspec(firstresult=True)
+    def tracking_adapter(self) -> AdapterInfo | None:
+        """Say what this adapter is. Imports no backend."""
+
+    @hookspec(firstresult=True)
+    def open_tracker(self, target: Target, run: RunInfo) -> Tracker | None:
+        """Open the backend for one run. Heavy imports happen here.
+
+        Args:
+            target: What the user named: path, authority, options.
+            run: The run that is recorded.
+        """
+
+    @hookspec(firstresult=True)
+    def check_target(self, target: Target) -> None:
+        """Refuse a target that cannot work, before the run starts: an option's value, a path, an address.
+
+        Called for the targets that a user names, before anything of the run exists. Imports no backend, asks no
+        server, and returns at once.
+
+        Raises:
+            SettingsError: Something is wrong with it; the message says what is expected. A ValueError counts as one.
+        """
+
+    @hookspec(firstresult=True)
+    def target_place(self, target: Target, run: RunInfo) -> str | None:
+        """Say which place at the backend a target names, so that two spellings of one place share a cursor.
+
+        Asked before it is opened for the first time; the answer is kept with the run, and holds for it from then on.
+        Imports no backend, and asks no server.
+
+        Args:
+            target: What the user named.
+            run: The run that is recorded.
+
+        Returns:
+            The same text for every target that leads to the same place; None for the target in canonical form,
+            without its filters.
+        """
+
+    @hookspec(firstresult=True)
+    def diagnose(self, target: Target) -> Sequence[Finding] | None:
+        """Look whether the backend could be used: reachable, logged in, writable. Returns within 5 s."""
+
+    @hookspec(firstresult=True)
+    def tracking_harness(self) -> Any:
+        """Give the `tracking_core.testing.AdapterHarness` with which this adapter is checked."""
+
+    @hookspec(firstresult=True)
+    def tracking_import(self, path: Path) -> Iterable[ForeignRun] | None:
+        """Give the runs that this backend has stored in a file or below a directory.
+
+        Args:
+            path: It exists.
+
+        Returns:
+            None when there is nothing of this backend. That is found out by looking at names, without importing the
+            backend; it is imported when the first run is asked for.
+        """

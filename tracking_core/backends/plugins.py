@@ -1,0 +1,439 @@
+"""Adapters are found here: by entry point, by name, one at a time.
+
+Asking for `tensorboard` imports the module behind that entry point and no other. Every adapter has a plugin manager
+of its own, so that a broken one breaks only itself. First-party adapters come through the same door.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pluggy
+
+from tracking_core.backends.hooks import GROUP, LEVELS, AdapterInfo, AdapterSpec, Finding, ForeignRun, RunInfo
+from tracking_core.backends.targets import COMMON_OPTIONS, Target, redact_targets, refuse_control_characters
+from tracking_core.base.redaction import redact_text
+from tracking_core.environment.settings import did_you_mean
+from tracking_core.errors import (
+    AdapterConflictError,
+    AdapterVersionError,
+    BrokenAdapterError,
+    MissingDependencyError,
+    SettingsError,
+    UnknownAdapterError,
+)
+from tracking_core.protocol import API_VERSION, CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
+
+if TYPE_CHECKING:
+    from tracking_core.protocol import Tracker
+
+#: Adapters that this distribution brings, for the message when the entry point is not even there.
+FIRST_PARTY = ("local", "none", "tensorboard", "wandb")
+_ALWAYS_THERE = ("local", "none")
+#: A word that is a target by itself, quotation marks around it included.
+_TARGET = re.compile(r"""["'(\[]*(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?:["')\]]*|(?P<rest>[:?].*))""")
+_CAPABILITIES = frozenset(CORE_CAPABILITIES) | frozenset(OPTIONAL_CAPABILITIES) | {"resume"}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry point of the group, not loaded.
+
+    Args:
+        name: Name of the adapter.
+        value: The module or object it names.
+        distribution: Name of the distribution that installed it; "" when unknown.
+        version: Version of that distribution.
+    """
+
+    name: str
+    value: str
+    distribution: str
+    version: str
+    entry_point: importlib.metadata.EntryPoint
+
+
+class Adapter:
+    """An adapter whose module is loaded and whose hooks are checked; its backend is not imported yet."""
+
+    def __init__(self, plugin: Any, name: str, candidate: Candidate | None = None) -> None:
+        self.candidate = candidate
+        self._manager = pluggy.PluginManager("tracking_core")
+        self._manager.add_hookspecs(AdapterSpec)
+        where = _where(name, candidate)
+        try:
+            self._manager.register(plugin, name=name)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise BrokenAdapterError(f"the adapter {where} does not fit the hooks: {error}") from error
+        except Exception as error:
+            raise BrokenAdapterError(f"the adapter {where} cannot be registered: {_brief(error)}") from error
+        for hook in ("tracking_adapter", "open_tracker"):
+            if not getattr(self._manager.hook, hook).get_hookimpls():
+                raise BrokenAdapterError(
+                    f"the adapter {where} has no hook {hook!r}; mark the function with @tracking_core.hookimpl"
+                )
+        self.info = self._checked_info(name, where)
+
+    @property
+    def name(self) -> str:
+        """Name of the adapter."""
+        return self.info.name
+
+    def _checked_info(self, name: str, where: str) -> AdapterInfo:
+        try:
+            info = self._manager.hook.tracking_adapter()
+        except (Exception, SystemExit) as error:
+            raise BrokenAdapterError(f"the adapter {where} failed to say what it is: {_brief(error)}") from error
+        if not isinstance(info, AdapterInfo):
+            raise BrokenAdapterError(
+                f"the adapter {where} must return tracking_core.AdapterInfo, got {type(info).__name__}"
+            )
+        if info.api_version != API_VERSION:
+            newer = isinstance(info.api_version, int) and info.api_version > API_VERSION
+            remedy = "upgrade tracking-core" if newer else "upgrade the adapter"
+            raise AdapterVersionError(
+                f"the adapter {where} was built for adapter API {info.api_version}, this is adapter API {API_VERSION}; "
+                f"{remedy}"
+            )
+        if info.name != name:
+            raise BrokenAdapterError(f"the adapter {where} calls itself {info.name!r}")
+        if info.options is not None and not isinstance(info.options, Mapping):
+            raise BrokenAdapterError(
+                f"the adapter {where}: AdapterInfo.options must map each option to a line of help, "
+                f"got {type(info.options).__name__}"
+            )
+        if isinstance(info.requires, str) or not all(isinstance(module, str) for module in info.requires):
+            raise BrokenAdapterError(
+                f"the adapter {where}: AdapterInfo.requires must be a tuple of module names, got {info.requires!r:.80}"
+            )
+        unknown = sorted((info.capabilities or frozenset()) - _CAPABILITIES)
+        if unknown:
+            raise BrokenAdapterError(
+                f"the adapter {where} names the unknown capability {unknown[0]!r}"
+                + did_you_mean(unknown[0], _CAPABILITIES)
+                + f"; there are {', '.join(sorted(_CAPABILITIES))}"
+            )
+        return info
+
+    def missing(self) -> list[str]:
+        """The modules it needs that are not installed; found out without importing any."""
+        return [module for module in self.info.requires if not _is_installed(module)]
+
+    def check_target(self, target: Target, *, origin: str | None = None) -> None:
+        """Check a target as far as it can be told without the backend, and that what the adapter needs is installed.
+
+        Args:
+            target: The target.
+            origin: Where it was written, for the error message; None takes what the target says of itself.
+
+        Raises:
+            SettingsError: An option is unknown, or the adapter refuses the target.
+            BrokenAdapterError: The adapter failed to check it.
+            MissingDependencyError: A package is missing.
+        """
+        refuse_joined(target, origin=origin)
+        self.check_options(target, origin=origin)
+        # Before the adapter looks: without its packages nothing else that is wrong matters.
+        missing = self.missing()
+        if missing:
+            raise self.dependency_error(missing)
+        try:
+            self._manager.hook.check_target(target=target)
+        except SettingsError as error:
+            elsewhere = _other_origins(target, str(error)) if type(error) is SettingsError else ""
+            text = redact_text(f"{error} ({elsewhere})" if elsewhere else str(error))
+            if text == str(error):
+                raise
+            # What stands where a value should may be a key; without the original, which has it.
+            raise type(error)(text) from None
+        except ValueError as error:
+            source = origin or target.origin or "TRACKING_BACKEND"
+            elsewhere = _other_origins(target, str(error))
+            source += f" ({elsewhere})" if elsewhere else ""
+            # Not from the error: a traceback would say the same twice.
+            raise SettingsError(f"{source}: {redact_targets(str(target))!r}: {redact_text(str(error))}") from None
+        except (Exception, SystemExit) as error:
+            raise BrokenAdapterError(f"the adapter {self.name!r} failed to check a target: {_brief(error)}") from error
+
+    def check_options(self, target: Target, *, origin: str | None = None) -> None:
+        """Check the options of a target alone.
+
+        Raises:
+            SettingsError: An option is unknown.
+        """
+        known = self.info.options
+        if known is not None:
+            for option in target.options:
+                if option not in known:
+                    every = {**known, **COMMON_OPTIONS}
+                    source = target.origins.get(option) or origin or target.origin or "TRACKING_BACKEND"
+                    raise SettingsError(
+                        f"{source}: the backend {self.name!r} has no option {option!r}"
+                        f"{did_you_mean(option, every)}; its options are {', '.join(sorted(every))}"
+                    )
+
+    def dependency_error(self, missing: Sequence[str]) -> MissingDependencyError:
+        """The error that says what to install."""
+        install = self.info.extra or " ".join(missing)
+        return MissingDependencyError(
+            f"the backend {self.name!r} needs {', '.join(missing)}, which is not installed: pip install '{install}'"
+        )
+
+    def open(self, target: Target, run: RunInfo) -> Tracker:
+        """Open a tracker. The backend is imported here.
+
+        Raises:
+            MissingDependencyError: A package is missing.
+            BrokenAdapterError: The hook returned no tracker.
+        """
+        missing = self.missing()
+        if missing:
+            raise self.dependency_error(missing)
+        tracker = self._manager.hook.open_tracker(target=target, run=run)
+        lacking = [m for m in (*CORE_CAPABILITIES.values(), "finish") if not callable(getattr(tracker, m, None))]
+        if lacking:
+            raise BrokenAdapterError(
+                f"the adapter {self.name!r} opened a {type(tracker).__name__}, which has no method {lacking[0]!r}"
+            )
+        return tracker
+
+    @property
+    def names_places(self) -> bool:
+        """Whether it says of a target which place it leads to."""
+        return bool(self._manager.hook.target_place.get_hookimpls())
+
+    def place(self, target: Target, run: RunInfo) -> str:
+        """Which place at the backend a target names: the target in canonical form, where the adapter does not say."""
+        try:
+            place = self._manager.hook.target_place(target=target, run=run)
+        except (Exception, SystemExit) as error:
+            raise BrokenAdapterError(f"the adapter {self.name!r} failed to say where: {_brief(error)}") from error
+        if place is not None and not (isinstance(place, str) and place):
+            raise BrokenAdapterError(f"the adapter {self.name!r} named {place!r:.80} as a place, which is no text")
+        return place or str(target.bare)
+
+    def diagnose(self, target: Target) -> list[Finding]:
+        """What the adapter finds about a target; an adapter without the hook finds nothing."""
+        try:
+            found: list[Any] = list(self._manager.hook.diagnose(target=target) or ())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a diagnosis that fails is itself a finding
+            return [Finding("error", f"the diagnosis of {self.name!r} failed: {_brief(error)}")]
+        for finding in found:
+            if not isinstance(finding, Finding) or finding.level not in LEVELS:
+                message = f"the diagnosis of {self.name!r} returned {finding!r:.80}, which is no tracking_core.Finding"
+                return [Finding("error", message, f"its level must be one of {', '.join(LEVELS)}")]
+        return found
+
+    def harness(self) -> Any:
+        """The contract harness the adapter brings, or None."""
+        return self._manager.hook.tracking_harness()
+
+    def foreign_runs(self, path: Path) -> Iterable[ForeignRun] | None:
+        """The runs that the backend has stored below a path; None when there are none, or the adapter reads none.
+
+        Raises:
+            MissingDependencyError: There are some, and a package that reads them is missing.
+            BrokenAdapterError: The adapter failed.
+        """
+        try:
+            found: Iterable[ForeignRun] | None = self._manager.hook.tracking_import(path=path)
+        except (Exception, SystemExit) as error:
+            raise BrokenAdapterError(
+                f"the adapter {self.name!r} failed to look into {path}: {_brief(error)}"
+            ) from error
+        if found is not None and (missing := self.missing()):
+            raise self.dependency_error(missing)
+        return found
+
+    def supports(self, tracker: Tracker, capability: str) -> bool:
+        """Whether a capability is declared and there is a method for it."""
+        declared = self.info.capabilities
+        if declared is not None and capability not in declared:
+            return False
+        if capability in OPTIONAL_CAPABILITIES:
+            return callable(getattr(tracker, OPTIONAL_CAPABILITIES[capability][1], None))
+        return True
+
+
+def candidates() -> dict[str, list[Candidate]]:
+    """All entry points of the group by name; the same distribution found twice on the path counts once."""
+    found: dict[str, dict[tuple[str, str], Candidate]] = {}
+    for entry in _entry_points():
+        name, version = _distribution(entry)
+        key = (name.lower().replace("_", "-"), entry.value)
+        found.setdefault(entry.name.lower(), {})[key] = Candidate(entry.name, entry.value, name, version, entry)
+    return {name: list(entries.values()) for name, entries in sorted(found.items())}
+
+
+def _entry_points() -> Iterable[importlib.metadata.EntryPoint]:
+    try:
+        return importlib.metadata.entry_points(group=GROUP)
+    except Exception:  # noqa: BLE001 - one distribution with a damaged list must not hide the others
+        return _readable_entry_points()
+
+
+def _readable_entry_points() -> Iterator[importlib.metadata.EntryPoint]:
+    seen: set[str] = set()
+    for dist in importlib.metadata.distributions():
+        try:
+            entries = [entry for entry in dist.entry_points if entry.group == GROUP]
+        except Exception:  # noqa: BLE001, S112 - see above; what cannot be read cannot be offered
+            continue
+        # As importlib.metadata has it: of two of one name the first on the path counts.
+        name = _distribution(entries[0])[0].lower().replace("_", "-") if entries else ""
+        if name not in seen:
+            seen |= {name} - {""}
+            yield from entries
+
+
+def _distribution(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution that an entry point comes from; "" for what it does not say."""
+    try:
+        return (entry.dist.metadata["Name"] or "", entry.dist.version or "") if entry.dist is not None else ("", "")
+    except Exception:  # noqa: BLE001 - metadata that are missing or damaged; the entry point may work all the same
+        return "", ""
+
+
+_LOADED: dict[str, Adapter] = {}
+_LOCK = threading.Lock()
+
+
+def find_adapter(name: str, *, origin: str = "TRACKING_BACKEND") -> Adapter:
+    """Load the adapter of a name.
+
+    Args:
+        name: What TRACKING_BACKEND says.
+        origin: Where the name was written, for the error message.
+
+    Raises:
+        UnknownAdapterError: Nothing provides it.
+        AdapterConflictError: Two distributions do.
+        BrokenAdapterError: Its module cannot be imported, or does not hold the hooks.
+        AdapterVersionError: It was built for another version of the API.
+    """
+    loaded = _LOADED.get(name)
+    if loaded is not None:
+        return loaded
+    available = candidates()
+    entries = available.get(name, [])
+    if not entries:
+        raise UnknownAdapterError(_unknown(name, list(available), origin))
+    if len(entries) > 1:
+        raise AdapterConflictError(f"{origin}: {conflict(name, entries)}")
+    # Not under the lock: a module that never comes back from its import must not keep others from being found.
+    adapter = load(entries[0])
+    with _LOCK:
+        return _LOADED.setdefault(name, adapter)
+
+
+def load(candidate: Candidate) -> Adapter:
+    """Import what an entry point names, and check its hooks."""
+    where = _where(candidate.name, candidate)
+    try:
+        plugin = candidate.entry_point.load()
+    except BaseException as error:
+        # A module may do anything while it is imported, sys.exit included; only a user's interrupt is passed on.
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise BrokenAdapterError(f"the adapter {where} cannot be imported: {_brief(error)}") from error
+    return Adapter(plugin, candidate.name.lower(), candidate)
+
+
+def refuse_joined(target: Target, *, origin: str | None = None) -> None:
+    """Refuse a target that has another one behind anything but a comma: nothing would ever be delivered to that.
+
+    Raises:
+        SettingsError: It has; or it holds a control character.
+    """
+    source = origin or target.origin or "TRACKING_BACKEND"
+    refuse_control_characters(target, origin=source)
+    word, sign = next(_joined(target), ("", ""))
+    if word:
+        before = "blank" if sign == " " else repr(sign)
+        raise SettingsError(
+            f"{source}: {redact_targets(str(target))!r} has {redact_targets(word)!r} behind a {before}, and that is a "
+            f"backend: targets are joined by commas; if it belongs to {target.name!r}, write the {before} as "
+            f"{quote(sign)}"
+        )
+
+
+def _joined(target: Target) -> Iterator[tuple[str, str]]:
+    """Words of a target that are called like a backend, and what each stands behind."""
+    last = len(target.behind_blanks) - 1
+    for number, word in enumerate(target.behind_blanks):
+        found = _TARGET.fullmatch(word)
+        if found is not None and (found["rest"] or number == last):
+            if _is_backend(found["name"]):
+                yield word, " "
+        # Further words may be a name as people give them. Who leaves the store out loses nothing.
+        elif (name := re.split(r"[+|&]", word)[0]) not in _ALWAYS_THERE and _is_backend(name):
+            yield name, " "
+    for word in target.behind_signs:
+        found = _TARGET.fullmatch(word[1:])
+        if found is None or (found["name"].lower() in _ALWAYS_THERE and not found["rest"]):
+            continue
+        if _is_backend(found["name"]):
+            yield word[1:], word[0]
+
+
+def _is_backend(name: str) -> bool:
+    return name.lower() in FIRST_PARTY or name.lower() in candidates()
+
+
+def _other_origins(target: Target, said: str) -> str:
+    """Where options come from that were not written in the target itself, as far as a message does not say so."""
+    named = {option: place for option, place in target.origins.items() if option in said} or target.origins
+    return ", ".join(f"{option} is from {place}" for option, place in sorted(named.items()) if place not in said)
+
+
+def conflict(name: str, entries: Sequence[Candidate]) -> str:
+    """What to say of a name that several distributions provide."""
+    owners = " and ".join(
+        f"{entry.distribution} {entry.version}".strip() or f"the entry point {entry.value!r}" for entry in entries
+    )
+    return f"the backend {name!r} is provided by {owners}; uninstall one of them"
+
+
+def forget_adapters() -> None:
+    """Drop what was loaded, so that a package installed meanwhile is found."""
+    with _LOCK:
+        _LOADED.clear()
+
+
+def _unknown(name: str, installed: Sequence[str], origin: str) -> str:
+    # What stands where a name should may be a key that was pasted into the wrong variable.
+    text = f"{origin}: no backend {redact_text(name)!r} is installed"
+    text += did_you_mean(name, [*installed, *FIRST_PARTY])
+    text += f"; installed are {', '.join(sorted(installed)) or 'none'}"
+    if name in FIRST_PARTY or not installed:
+        text += ". The entry points of tracking-core itself are missing: reinstall it (pip install tracking-core)"
+    return text
+
+
+def _where(name: str, candidate: Candidate | None) -> str:
+    if candidate is None or not candidate.distribution:
+        return repr(name)
+    return f"{name!r} of {candidate.distribution} {candidate.version}".rstrip()
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def _is_installed(module: str) -> bool:
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except Exception:  # noqa: BLE001 - the parent of a dotted name is imported, and may do anything
+        return False

@@ -1,0 +1,1 @@
+"""Closed segments of journals become Parquet parts."""

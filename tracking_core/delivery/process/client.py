@@ -1,0 +1,272 @@
+"""The deliverer process as the training sees it: started once for all runs, and talked to over a socket."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import json
+import os
+import queue
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from tracking_core.base.latch import Latch
+from tracking_core.base.redaction import redact_text
+from tracking_core.environment.machine import import_path
+
+PATIENCE = 6.0
+"""Seconds that the deliverer may keep silent before it counts as hung: while it owes an answer, it says every second
+that it lives."""
+GLANCE = 1.0
+"""The same, for questions that a training asks on its way."""
+STARVED = 60.0
+"""Seconds that it may keep silent where it would run if a busy machine let it: its priority is the lowest."""
+
+
+class Listener(Protocol):
+    """A run that a deliverer serves."""
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take what the deliverer says on its own."""
+
+    def lost(self, process: Deliverer) -> None:
+        """The deliverer has died."""
+
+
+class Deliverer:
+    """The process, and what it has said."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._stderr = _scratch()
+        try:
+            self.process = self._start(theirs)
+        except OSError:
+            ours.close()
+            self._stderr.close()
+            raise
+        finally:
+            theirs.close()
+        # A deliverer that is stopped must not stop whoever talks to it. This counts for sending alone.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(PATIENCE), 0))
+        self._socket = ours
+        self._sending = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, queue.SimpleQueue[dict[str, Any] | None]] = {}
+        self._runs: dict[str, Listener] = {}
+        self.gone = False
+        """Whether the process has ended, or the socket was closed."""
+        self._closing = False
+        self.ended = Latch()
+        """Set when the process has ended, and `last_words` is known."""
+        self.last_words = ""
+        """What it said last on its standard error, once it has ended."""
+        self._heard = time.monotonic()
+        self._environ: dict[str, str] | None = None
+        self._owner = os.getpid()
+        threading.Thread(target=self._listen, name="tracking-deliverer", daemon=True).start()
+
+    def _start(self, connection: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            # Without -P the working directory would come first, and a json.py in it would be imported.
+            [sys.executable, "-P", "-m", "tracking_core.delivery.process.server", str(connection.fileno())],
+            pass_fds=[connection.fileno()],
+            stdin=subprocess.DEVNULL,
+            # Whoever reads the training's output must not have to wait for a deliverer that outlives it.
+            stdout=subprocess.DEVNULL,
+            stderr=self._stderr,
+            # Ctrl-C is for the training; the same session, since priorities are compared within one.
+            process_group=0,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
+        )
+
+    def attach(self, key: str, delivery: Listener) -> None:
+        """Pass what is said about a run on to it."""
+        self._runs[key] = delivery
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return not self.gone and self.process.poll() is None
+
+    @property
+    def runs(self) -> int:
+        """How many runs it serves."""
+        return len(self._runs)
+
+    def detach(self, key: str) -> None:
+        """A run has ended; the process ends with the last of them at exit."""
+        self._runs.pop(key, None)
+
+    def send(self, message: dict[str, Any]) -> bool:
+        """Send a message; False when the process is gone."""
+        try:
+            with self._sending:
+                self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            self.gone = True
+        return not self.gone
+
+    def open(self, key: str, directory: Path, targets: list[list[Any]]) -> None:
+        """Ask it to deliver a run to targets: label, canonical form, and whether this account named it, of each."""
+        environ = dict(os.environ)
+        self.send(
+            {
+                "do": "open",
+                "run": key,
+                "dir": str(directory),
+                # What may have changed since the process was started, and decides how a backend opens.
+                "path": import_path(),
+                "env": environ if environ != self._environ else None,
+                "targets": targets,
+            }
+        )
+        self._environ = environ
+
+    def ask(self, message: dict[str, Any], silence: float) -> dict[str, Any] | None:
+        """Send a request and wait for its answer.
+
+        Args:
+            message: The request.
+            silence: For how many seconds nothing may be heard.
+
+        Returns:
+            The answer; None when the process kept silent, or is gone.
+        """
+        number = next(self._numbers)
+        asked = time.monotonic()
+        self._waiting[number] = answer = queue.SimpleQueue[dict[str, Any] | None]()
+        try:
+            if not self.send({**message, "id": number}):
+                return None
+            while not self.gone or not answer.empty():
+                quiet = time.monotonic() - max(self._heard, asked)
+                if quiet >= silence and not (silence >= PATIENCE and quiet < STARVED and self._wants_to_run()):
+                    return None
+                with contextlib.suppress(queue.Empty):
+                    return answer.get(timeout=max(silence - quiet, GLANCE / 4))
+            return None
+        finally:
+            self._waiting.pop(number, None)
+
+    def _wants_to_run(self) -> bool:
+        """Whether a thread of the process waits for a processor, or has one; False where the system does not tell."""
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    if (task / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"R":
+                        return True
+        return False
+
+    def _read_last_words(self) -> str:
+        with contextlib.suppress(OSError, ValueError), self._stderr as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
+            lines = file.read().decode(errors="replace").split("\n")
+            return redact_text(next((line.strip() for line in reversed(lines) if line.strip()), ""))[:500]
+        return ""
+
+    def close(self) -> None:
+        """Let the process end, and wait for it a moment."""
+        if self._owner != os.getpid():
+            return
+        self._closing = True
+        self.send({"do": "bye"})
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        self._socket.close()
+
+    def let_go(self) -> None:
+        """In a forked child: the deliverer must see the end of the training, even if the child lives on."""
+        self.gone = True
+        # The reader of the thread that is not here keeps `close` from closing.
+        number = self._socket.detach()
+        if number >= 0:
+            os.close(number)
+
+    def _listen(self) -> None:
+        try:
+            with self._socket.makefile("r", encoding="utf-8") as lines:
+                for line in lines:
+                    message = json.loads(line)
+                    self._heard = time.monotonic()
+                    if "id" in message:
+                        if (answer := self._waiting.get(message["id"])) is not None:
+                            answer.put(message)
+                    elif message.get("run") in self._runs:
+                        self._runs[message["run"]].hear(message)
+        except (OSError, ValueError):
+            pass
+        finally:
+            self.gone = True
+            for answer in tuple(self._waiting.values()):
+                answer.put(None)
+            self._socket.close()
+            if not self._closing:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(PATIENCE)
+            self.last_words = self._read_last_words()
+            self.ended.set()
+            for delivery in tuple(self._runs.values()) if not self._closing else ():
+                delivery.lost(self)
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name; where none can be had, nothing is kept."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return Path(os.devnull).open("w+b")
+
+
+_shared: Deliverer | None = None
+_all: list[Deliverer] = []
+_starting = threading.Lock()
+
+
+def deliverer(*, alone: bool = False) -> Deliverer:
+    """The deliverer of this process; a new one when there is none, or it has died.
+
+    Args:
+        alone: Whether to start one that serves nobody else.
+    """
+    global _shared  # noqa: PLW0603 - one for the process
+    with _starting:
+        _all[:] = [one for one in _all if one.is_alive]
+        if not alone and _shared is not None and _shared.is_alive:
+            return _shared
+        made = Deliverer()
+        _all.append(made)
+        if not alone:
+            _shared = made
+        atexit.unregister(_close)
+        atexit.register(_close)
+        return made
+
+
+def _close() -> None:
+    for one in tuple(_all):
+        one.close()
+
+
+def _in_child() -> None:
+    """A forked child is not the one that the deliverers serve."""
+    global _shared, _starting
+    for one in _all:
+        one.let_go()
+    _all.clear()
+    _shared, _starting = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_child)

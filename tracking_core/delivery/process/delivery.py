@@ -1,0 +1,214 @@
+"""Delivery of a run from the deliverer process, and what happens when that dies."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.process import client as processes
+from tracking_core.delivery.process.client import Deliverer, deliverer
+from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.threads import STALLED
+from tracking_core.delivery.worker import Destination, Note
+
+RESTARTS, STEADY = 3, 600.0
+"""How often a deliverer that dies is started anew for a run; and after how many seconds that counts from zero again."""
+APART, FEW = 2, 8
+"""After how many deaths each target of a run gets a deliverer of its own, so that one which kills it does not keep the
+others waiting; if no more than that many runs are served."""
+_COUNTED = ("delivered", "failed", "skipped")
+
+
+class RemoteDelivery:
+    """Delivers a run from the deliverer process.
+
+    Args:
+        directory: The run directory.
+        destinations: Where to; targets only, no objects.
+        note: Called with (reason, message, error) for what goes wrong.
+        on_open: Called after a backend was opened.
+        alone: Whether to use a process that serves nobody else.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        destinations: Sequence[Destination],
+        note: Note,
+        on_open: Callable[[], None],
+        *,
+        alone: bool = False,
+    ) -> None:
+        self._directory = directory
+        self._destinations = tuple(destinations)
+        self._note = note
+        self._on_open = on_open
+        self._key = str(directory)
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._reports: list[TargetReport] | None = None
+        self._finished = False
+        self._alone = alone
+        self._parts: list[RemoteDelivery] = []
+        self._restarts = 0
+        self._lost = False
+        self._restarting = threading.Lock()
+        self._base = {d.label: self._counts(d) for d in self._destinations}
+        self._carried: dict[str, dict[str, int]] = {}
+        self._begin()
+
+    def _counts(self, destination: Destination) -> dict[str, int]:
+        """How many records the cursor says were done with, since the run began."""
+        return Cursor.load(self._directory, destination.target, ask=True).counts
+
+    def _since_start(self, destination: Destination) -> dict[str, int]:
+        """The same, since this session began."""
+        base = self._base[destination.label]
+        now = self._counts(destination)
+        return {key: now.get(key, 0) - base.get(key, 0) for key in _COUNTED}
+
+    def _begin(self) -> None:
+        self._process = deliverer(alone=self._alone)
+        self._process.attach(self._key, self)
+        self._process.open(
+            self._key, self._directory, [[d.label, str(d.target), d.target.named] for d in self._destinations]
+        )
+        self._begun = time.monotonic()
+
+    def lost(self, process: Deliverer) -> None:
+        """The deliverer has died: another goes on where its cursors stand."""
+        with self._restarting:
+            if self._process is not process or self._lost:
+                return
+            if time.monotonic() - self._begun > STEADY:
+                self._restarts = 0
+            again = self._restarts < RESTARTS
+            process.ended.wait(processes.GLANCE)
+            self._lost = not again
+            said = f" ({process.last_words})" if process.last_words else ""
+            then = "; another is started" if again else ""
+            self._note("deliverer", f"the deliverer process has ended{said}{then}", None)
+            if not again:
+                return
+            self._restarts += 1
+            # A deliverer counts what it did itself.
+            self._carried = {d.label: self._since_start(d) for d in self._destinations}
+            with contextlib.suppress(OSError, RuntimeError):
+                # Where no process or thread can be started, the journal keeps what is left.
+                if self._restarts >= APART and len(self._destinations) > 1 and process.runs <= FEW:
+                    self._part()
+                else:
+                    self._begin()
+
+    def _part(self) -> None:
+        """Give each target a process of its own."""
+        self._lost = True
+        for destination in self._destinations:
+            part = RemoteDelivery(self._directory, [destination], self._note, self._on_open, alone=True)
+            part._restarts = self._restarts
+            self._parts.append(part)
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take what the deliverer says on its own."""
+        if "note" in message:
+            reason, text, error = message["note"]
+            self._note(reason, text, None if error is None else RuntimeError(error))
+        if "facts" in message:
+            self._facts = message["facts"]
+        if message.get("opened"):
+            self._on_open()
+
+    def recorded(self) -> None:
+        """Nothing to do: the deliverer looks for itself."""
+
+    def await_open(self, timeout: float) -> list[str]:
+        """Wait until every target is open; returns why those that are not, are not."""
+        answer = self._ask({"do": "await_open", "timeout": timeout})
+        if answer is None:
+            return ["the deliverer did not answer"]
+        return answer.get("closed", [])
+
+    def tracker(self, label: str, timeout: float = 60.0) -> Any:  # noqa: ARG002 - as ThreadDelivery has it
+        """None: the backend's own object lives in the deliverer."""
+        return None
+
+    def open_trackers(self) -> list[tuple[str, Any]]:
+        """(label, facts) of the backends that are open, as far as the deliverer has said."""
+        if self._parts:
+            return [pair for part in self._parts for pair in part.open_trackers()]
+        return [(label, _Facts(**facts)) for label, facts in self._facts.items()]
+
+    def flush(self, timeout: float | None) -> None:
+        """Wait until everything recorded so far is delivered and confirmed, or `timeout` passes without progress."""
+        limit = STALLED if timeout is None else timeout
+        self._insist({"do": "flush", "timeout": limit})
+        for part in self._parts:
+            part.flush(timeout)
+
+    def finish(self, status: str, error: str | None, timeout: float) -> None:
+        """Deliver what is left and finish the targets; gives up on one after `timeout` seconds without progress."""
+        message = {"do": "finish", "status": status, "error": error, "timeout": timeout}
+        answer = self._insist(message)
+        self._finished = answer is not None and "reports" in answer
+        self._process.detach(self._key)
+        for part in self._parts:
+            part.finish(status, error, timeout)
+
+    def reports(self) -> list[TargetReport]:
+        """What became of the records, target by target."""
+        if self._parts:
+            return [self._in_all(report) for part in self._parts for report in part.reports()]
+        answered = self._finished
+        if not answered and not self._process.gone:
+            answered = self._ask({"do": "reports"}, processes.GLANCE) is not None
+        if answered and self._reports is not None:
+            return [self._in_all(report) for report in self._reports]
+        return [self._report_without(destination) for destination in self._destinations]
+
+    def _in_all(self, report: TargetReport) -> TargetReport:
+        """A report, with what deliverers did that have died since."""
+        before = self._carried.get(report.target, {})
+        return replace(report, **{key: getattr(report, key) + before.get(key, 0) for key in _COUNTED})
+
+    def _report_without(self, destination: Destination) -> TargetReport:
+        """What the journal and the cursor say, when the deliverer is not there to ask, or does not answer."""
+        waiting = Inbox(self._directory, Cursor.load(self._directory, destination.target, ask=True)).waiting()
+        what = "has ended" if self._process.gone else "does not answer"
+        error = f"the deliverer process {what}" if waiting else None
+        return replace(
+            TargetReport(destination.label, pending=waiting, last_error=error), **self._since_start(destination)
+        )
+
+    def _ask(self, message: dict[str, Any], silence: float | None = None) -> dict[str, Any] | None:
+        if silence is None:
+            silence = processes.PATIENCE
+        answer = self._process.ask({**message, "run": self._key}, silence)
+        if answer is not None and "reports" in answer:
+            self._reports = [TargetReport(**report) for report in answer["reports"]]
+            self._facts = answer["facts"]
+        return answer
+
+    def _insist(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """Ask, and ask the next one when a deliverer has died."""
+        while True:
+            process = self._process
+            answer = self._ask(message)
+            if answer is not None or not process.gone:
+                return answer
+            self.lost(process)
+            if self._lost or self._process is process:
+                return None
+
+
+class _Facts:
+    """What is known here of a backend that is open there."""
+
+    def __init__(self, url: str | None, should_stop: bool) -> None:
+        self.url = url
+        self.should_stop = should_stop

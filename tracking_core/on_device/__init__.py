@@ -1,0 +1,1 @@
+"""Arrays of JAX: what is reduced and packed on their device."""

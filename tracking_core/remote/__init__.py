@@ -1,0 +1,1 @@
+"""Buckets: their addresses, their objects, and what is fetched from them."""

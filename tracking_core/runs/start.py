@@ -1,0 +1,484 @@
+"""Starting runs, and ending those that nobody ended."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tracking_core.base.problems import Troubles
+from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
+from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
+from tracking_core.protocol import PREEMPTED
+from tracking_core.runs.housekeeping import Charge, Housekeeper
+from tracking_core.runs.run import NullRun, Run, outcome
+
+if TYPE_CHECKING:
+    from tracking_core.delivery.interface import Delivery
+    from tracking_core.delivery.worker import Destination
+    from tracking_core.journal import JournalWriter
+    from tracking_core.runs.resume import Origin
+
+OPENING_TIMEOUT = 120.0
+"""Seconds that a strict run waits for its backends to open."""
+
+_open_runs: list[Run] = []
+_ending: weakref.WeakSet[Run] = weakref.WeakSet()
+_charges: dict[int, Charge] = {}
+_housekeeper = Housekeeper()
+_terminated = False
+
+
+def start_run(
+    project: str | None = None,
+    name: str | None = None,
+    *,
+    run_id: str | None = None,
+    resume: str | None = None,
+    resume_step: int | tuple[str, int] | None = None,
+    fork_from: tuple[str, int] | tuple[str, str, int] | None = None,
+    config: Any = None,
+    tags: Sequence[str] | str = (),
+    group: str | None = None,
+    job_type: str | None = None,
+    notes: str | None = None,
+    backends: Any = None,
+    root: str | os.PathLike[str] | None = None,
+    delivery: str | None = None,
+    process: int | None = None,
+    strict: bool = False,
+) -> Run:
+    """Start a run, or continue one.
+
+    Args:
+        project: Project it belongs to; None takes TRACKING_PROJECT, the settings file, or "default".
+        name: Name that people read; None makes one up.
+        run_id: Identity; None makes one up. Letters, digits, ".", "_" and "-", at most 64.
+        resume: "never" (the id must be new; the default), "allow" (continue it if it is there) or "must".
+        resume_step: Continue after this step, as after restoring a checkpoint: what the run logged beyond it is
+            superseded, in the store and in its targets. Nothing is erased: `record.scalars(name, raw=True)` has it all.
+            A step of another axis than "step" is given as (axis, step). With `resume="allow"`, a run that is not there
+            yet begins as any other.
+        fork_from: (id of a run, last step of it) or (id, axis, step): begin with the history and the configuration of
+            another run of this root up to that step, and go on from there. The other run stays as it is. Where the
+            run that is started is there already, and `resume` allows it, it is continued, and forked no second time.
+        config: Hyperparameters: a (nested) mapping, dataclass, argparse namespace, ConfigDict, pydantic model, …
+        tags: Labels.
+        group: Group of runs it belongs to.
+        job_type: Kind of job, such as "train" or "eval".
+        notes: Longer description.
+        backends: Targets as TRACKING_BACKEND has them, or a list of targets and trackers; a tracker in it becomes the
+            run's own, and is finished with it. None takes TRACKING_BACKEND, the settings file, or "local".
+        root: Root of the run store; None takes TRACKING_DIR, the settings file, or "./tracking_runs".
+        delivery: "process" (the default), "thread" (for `native`, and for trackers passed as objects) or "inline".
+        process: Which JAX process this is; None finds out without initialising JAX.
+        strict: Whether errors raise: the backends are opened before this returns, and bad values, and what could
+            not be delivered at the end, raise as well.
+
+    Returns:
+        The run: a context manager, and a tracker with every capability.
+
+    Raises:
+        SettingsError: A setting is wrong, a backend or option unknown, or a package missing.
+        RunExistsError: The id is taken, and `resume` is "never".
+        RunNotFoundError: There is no such run, and `resume` is "must"; or there is none to fork from.
+
+    Example:
+        >>> with start_run("digits", backends="none", config={"learning_rate": 1e-3}) as run:
+        ...     run.log_scalars({"train/loss": 0.5}, step=0)
+    """
+    from tracking_core.backends.destinations import destinations, local_root, requested_targets
+    from tracking_core.environment.hosts import Peers, run_file_exists
+    from tracking_core.layout.runs import run_directory
+    from tracking_core.remote.address import check_mirroring
+    from tracking_core.runs.resume import Origin
+
+    settings = load_settings()
+    mode = settings.choice("resume", resume)
+    origin = Origin.check(resume_step, fork_from, mode, settings.get("run_id", run_id))
+    requested = requested_targets(backends, settings)
+    facts = _facts(
+        settings, project=project, name=name, run_id=run_id, config=config, tags=tags, group=group,
+        job_type=job_type, notes=notes,
+    )  # fmt: skip
+    base = root if root is not None else local_root(requested)
+    check_mirroring(settings, base)
+    folder = Path(settings.get("dir", base) or "tracking_runs").expanduser()
+    if folder.is_absolute() or working_directory() is not None:
+        folder = folder.absolute()
+    places = destinations(requested, facts=facts, directory=run_directory(folder, facts["project"], facts["id"]))
+    how = settings.choice("delivery", delivery)
+    peers = Peers(process)
+    records = settings.choice("process") == "all" or peers.index == 0
+    chosen = settings.get("run_id", run_id) is not None
+    facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
+    if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
+        peers.announce(facts["id"])
+        run: Run = NullRun({**facts, "dir": str(run_directory(folder, facts["project"], facts["id"]))}, _left)
+        _open_runs.append(run)
+        return run
+    if peers.index > 0:
+        # The first process creates the run and delivers for all of them; the others add their records to it.
+        if chosen:
+            peers.await_run(run_file_exists(run_directory(folder, facts["project"], facts["id"])))
+        mode, places = "allow", [place for place in places if place.tracker is not None]
+        origin = replace(origin, elsewhere=True)
+    run = _open(facts, folder, mode, how, places, settings, origin, strict=strict)
+    peers.announce(run.id)
+    _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
+    return run
+
+
+def current_run() -> Run | None:
+    """The run that was started last in this process and is not finished; None when there is none."""
+    return _open_runs[-1] if _open_runs else None
+
+
+def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
+    """What `run.json` will say, as far as it does not depend on where the run is stored."""
+    from tracking_core.base.redaction import redact_name, redact_text
+    from tracking_core.layout.run_ids import check_run_id, new_run_id, readable_name
+    from tracking_core.values.config import to_plain
+
+    def shown(text: str | None) -> str | None:
+        return redact_name(text) if text is not None else None
+
+    for key in ("project", "name", "run_id", "group", "job_type", "notes"):
+        if given[key] is not None and not isinstance(given[key], str):
+            raise SettingsError(f"start_run: {key} must be a str, got {type(given[key]).__name__}")
+    chosen = settings.get("run_id", given["run_id"])
+    tags = given["tags"]
+    labels = [tags] if isinstance(tags, str) else list(tags)
+    if not all(isinstance(tag, str) for tag in labels):
+        raise SettingsError(f"start_run: tags must be strs, got {labels!r:.200}")
+    if not labels:
+        labels = [tag.strip() for tag in (settings.get("tags") or "").split(",") if tag.strip()]
+    notes = settings.get("notes", given["notes"])
+    project = settings.get("project", given["project"]) or "default"
+    _refuse_secret("project", project, settings.origin("project", given["project"]))
+    _refuse_secret("run_id", chosen or "", settings.origin("run_id", given["run_id"]))
+    return {
+        "id": check_run_id(chosen) if chosen is not None else new_run_id(),
+        "name": shown(settings.get("name", given["name"])) or readable_name(),
+        "project": project,
+        "config": to_plain(given["config"]) if given["config"] is not None else {},
+        "tags": list(dict.fromkeys(map(redact_name, labels))),
+        "group": shown(settings.get("group", given["group"])),
+        "job_type": shown(given["job_type"]),
+        "notes": redact_text(notes) if notes is not None else None,
+        "started": round(time.time(), 6),
+    }
+
+
+def _refuse_secret(key: str, value: str, origin: str) -> None:
+    """Refuse what a run is found by, and what cannot be changed therefore, where it holds a secret."""
+    from tracking_core.base.redaction import redact_name
+
+    if redact_name(value) != value:
+        source = f"the argument {key}" if origin == "argument" else origin
+        raise SettingsError(
+            f"{source}: {key} {redact_name(value)!r:.200} holds the value of a secret environment variable, and names "
+            "directories and addresses; take another"
+        )
+
+
+def _open(
+    facts: dict[str, Any],
+    root: Path,
+    resume: str,
+    how: str,
+    places: Sequence[Destination],
+    settings: Settings,
+    origin: Origin,
+    *,
+    strict: bool,
+) -> Run:
+    from tracking_core.artifacts import ArtifactStore
+    from tracking_core.base.redaction import redact_text
+    from tracking_core.intake import DeferredRecorder, Recorder
+
+    troubles = Troubles(f"run {facts['name']}")
+    elsewhere = settings.get("artifacts")
+    blobs = absolute_path(elsewhere, settings.origin("artifacts")) if elsewhere else None
+    facts, root, directory, journal, added, created = _create(
+        facts, root, resume, places, troubles, origin, strict=strict
+    )
+    next_steps = _next_steps(origin, directory, journal.id, troubles, created=created)
+
+    def on_error(error: OSError) -> None:
+        troubles.note("journal", f"the journal could not be written: {error}", error=error)
+
+    journal.on_error = on_error
+    store = ArtifactStore(root, facts["project"], blobs)
+    recorder = Recorder(journal, directory, store) if how == "inline" else DeferredRecorder(journal, directory, store)
+
+    def note(reason: str, message: str, error: BaseException | None) -> None:
+        troubles.note(reason, redact_text(message), error=error)
+
+    if strict:
+        # What keeps a backend from opening is raised, and needs no warning beside that.
+        troubles.hold()
+    charge = _housekeeper.take(journal, troubles)
+    channel = _channel(how, places, directory, note)
+    if settings.get("mirror") is not None:
+        from tracking_core.mirror.client import mirrored
+
+        channel = mirrored(channel, directory, settings, note)
+
+    def say(message: str) -> None:
+        if not troubles.is_held:
+            _say(settings, message)
+
+    run = Run(
+        facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left, say=say,
+        next_steps=next_steps,
+    )  # fmt: skip
+    _charges[id(run)] = charge
+    _watch_directory(run, journal, charge, troubles)
+    _open_runs.append(run)
+    _watch_exit()
+    _watch_signals()
+    if added:
+        run.log_config(added)
+    if next_steps:
+        say(f"run {run.name} is continued at {_places(next_steps)}")
+    if strict:
+        closed = channel.await_open(OPENING_TIMEOUT)
+        if not closed:
+            troubles.release()
+        else:
+            # What the strict end has to say of records that wait is no news here.
+            with contextlib.suppress(TrackingError):
+                run.finish("failed", 5.0, error="; ".join(closed))
+            raise SettingsError(f"start_run: {'; '.join(closed)}")
+    return run
+
+
+def _watch_directory(run: Run, journal: JournalWriter, charge: Charge, troubles: Troubles) -> None:
+    """Begin the directory of a run anew when it is gone."""
+    from tracking_core.runs.restoring import Restorer
+
+    def note(message: str, error: OSError | None) -> None:
+        troubles.note("directory", message, error=error)
+
+    def on_restored(directory: Path, facts: Mapping[str, Any]) -> None:
+        run.moved(directory, facts)
+        for surroundings in charge.surroundings:
+            journal.append("environment", {"environment": surroundings})
+
+    try:
+        journal.on_astray = Restorer(journal, note, on_restored).look
+    except OSError as error:
+        note(f"run.json cannot be read: {error}", error)
+
+
+def _next_steps(origin: Origin, directory: Path, own: str, troubles: Troubles, *, created: bool) -> dict[str, int]:
+    """Axis → the step that comes next, where none is given."""
+
+    def note(error: Exception) -> None:
+        troubles.note("steps", f"not all of where the run had come to can be read, to count on: {error}", error=error)
+
+    try:
+        return origin.next_steps(directory, own, note, created=created)
+    except (OSError, StoreError) as error:
+        note(error)
+        return {}
+
+
+def _places(steps: Mapping[str, int]) -> str:
+    """Where a run goes on, for people: the axis "step" first, and not more than a few."""
+    from tracking_core.naming import printable
+
+    named = [f"{printable(axis, limit=40)} {steps[axis]}" for axis in sorted(steps, key=lambda axis: axis != "step")]
+    return ", ".join(named[:5]) + (", …" if len(named) > 5 else "")
+
+
+def _channel(
+    how: str, places: Sequence[Destination], directory: Path, note: Callable[[str, str, BaseException | None], None]
+) -> Delivery:
+    """What delivers: objects can only be served where they are, and with no targets there is nothing to start."""
+    from tracking_core.delivery.process.delivery import RemoteDelivery
+    from tracking_core.delivery.threads import InlineDelivery, ThreadDelivery
+
+    if how == "inline":
+        return InlineDelivery(directory, places, note, _watch_exit)
+    if how == "process" and places and all(place.tracker is None for place in places):
+        try:
+            return RemoteDelivery(directory, places, note, _watch_exit)
+        except OSError as error:
+            note("deliverer", f"no process can be started ({error}): threads deliver instead", error)
+    return ThreadDelivery(directory, places, note, _watch_exit)
+
+
+def _create(
+    facts: dict[str, Any],
+    root: Path,
+    resume: str,
+    places: Sequence[Destination],
+    troubles: Troubles,
+    origin: Origin,
+    *,
+    strict: bool,
+) -> tuple[dict[str, Any], Path, Path, Any, dict[str, Any], bool]:
+    """Create or find the run directory, and open its journal; a root that cannot be written is replaced.
+
+    Returns:
+        What `run.json` says, the root, the directory, the journal, what is added to the configuration, and whether the
+        run was created.
+    """
+    from tracking_core.base.regular import OddFileError
+    from tracking_core.environment.machine import identity
+    from tracking_core.journal import JournalWriter
+    from tracking_core.layout.runs import read_run, run_directory, tombstone_of
+    from tracking_core.store import RunRecord
+
+    full = {
+        **facts,
+        "environment": dict(identity()),
+        "targets": [str(place.target) if place.tracker is None else place.label for place in places],
+    }
+    for attempt in (root, None):
+        place = attempt
+        if place is None:
+            place = Path(tempfile.mkdtemp(prefix="tracking-"))
+            troubles.note("root", f"{root} cannot be written; this run is recorded under {place} instead")
+        directory = run_directory(place, facts["project"], facts["id"])
+        added: dict[str, Any] = {}
+        try:
+            if not place.is_absolute():
+                raise OSError(errno.ENOENT, "the working directory was removed", str(place))  # noqa: TRY301
+            if resume == "must" and not (directory / "run.json").is_file():
+                removed = tombstone_of(place, facts["id"], facts["project"])
+                what = f"was removed (see {removed})" if removed else f"is not in {directory.parent}"
+                raise RunNotFoundError(f"the run {facts['id']!r} to continue {what}; resume='allow' would start it")
+            try:
+                facts = {**facts, "config": origin.create(root, directory, full)["config"]}
+            except RunExistsError:
+                if resume == "never":
+                    raise
+                added = facts["config"]
+                facts = {**read_run(directory), "config": RunRecord(directory).config}
+                return facts, place, directory, origin.go_back(directory, facts["id"], troubles.note), added, False
+            return facts, place, directory, JournalWriter(directory, facts["id"]), added, True
+        except OddFileError as error:
+            # The run is there, and begun elsewhere it would be another.
+            raise StoreError(f"start_run: {error.filename} keeps the run from going on: {error.strerror}") from error
+        except OSError as error:
+            if strict or attempt is not root:
+                raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error
+    raise AssertionError("the loop returns or raises")
+
+
+def _left(run: Run) -> None:
+    """A run is about to end."""
+    if run in _open_runs:
+        _open_runs.remove(run)
+    _ending.add(run)
+    charge = _charges.pop(id(run), None)
+    if charge is not None:
+        _housekeeper.leave(charge)
+    if not _open_runs:
+        _unwatch_signals()
+
+
+# ---------------------------------------------------------------- the end of the process
+
+
+def _watch_exit() -> None:
+    """End open runs at exit, before what backends registered: handlers run in the reverse of their order."""
+    if not threading.main_thread().is_alive():
+        # The handlers are running: one that is registered anew now would not be called any more.
+        return
+    atexit.unregister(_at_exit)
+    atexit.register(_at_exit)
+
+
+def _at_exit() -> None:
+    error = getattr(sys, "last_value", None)
+    status, text = ("preempted", "SIGTERM") if _terminated else outcome(error)
+    for run in tuple(_open_runs):
+        run.finish(status, error=text)
+    # Another thread may be ending one, as where a finaliser does: it dies with the main thread.
+    for run in tuple(_ending):
+        run.await_end()
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's signature
+    global _terminated  # noqa: PLW0603 - what happened to the process belongs to the module
+    _terminated = True
+    # Let `finally` blocks and context managers run, as for Ctrl-C; then exit as SIGTERM would have.
+    raise SystemExit(PREEMPTED)
+
+
+def _watch_signals() -> None:
+    from tracking_core.environment.hosts import watches_preemption
+
+    if threading.current_thread() is not threading.main_thread() or watches_preemption():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _unwatch_signals() -> None:
+    from tracking_core.environment.hosts import watches_preemption
+
+    if threading.current_thread() is not threading.main_thread() or watches_preemption():
+        return
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Fork(threading.local):
+    """What the signal mask of this thread was before it forked; None when nothing was changed."""
+
+    mask: set[int] | None = None
+
+
+_fork = _Fork()
+
+
+def _before_fork() -> None:
+    # A signal that comes before the child has put the handler aside must wait, and is not lost.
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        _fork.mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})}
+
+
+def _after_fork() -> None:
+    mask, _fork.mask = _fork.mask, None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _in_child() -> None:
+    """A forked child ends as if it had never heard of us: the runs are its parent's.
+
+    With our handler, a worker of a pool that is terminated while it is about to wait for a lock would never end: the
+    handler runs only once the lock is had.
+    """
+    _housekeeper.forget()
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+
+
+def _say(settings: Settings, message: str) -> None:
+    where = settings.choice("console")
+    if where == "on" or (where == "auto" and sys.stderr is not None and sys.stderr.isatty()):
+        # What the user asked for; a terminal that is gone is no reason to fail.
+        with contextlib.suppress(OSError, ValueError):
+            print(f"tracking: {message}", file=sys.stderr)  # noqa: T201

@@ -1,1 +1,0 @@
-"""The checks of the contract: one module a group, loaded by `tracking_core.testing.contract.all_checks`."""

@@ -1,0 +1,1 @@
+"""The contract suite, which tells authors of adapters whether theirs is right."""

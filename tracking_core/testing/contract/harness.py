@@ -1,0 +1,166 @@
+"""What a contract check needs to know of an adapter: how to open it, and how to read back what it stored."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from tracking_core.backends.plugins import Adapter, find_adapter
+from tracking_core.backends.targets import Target, parse_target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tracking_core.backends.hooks import RunInfo
+    from tracking_core.protocol import Tracker
+    from tracking_core.values import Histogram
+
+
+class StoredScalar(NamedTuple):
+    """One number, as it was read back. `time` is in seconds since the epoch, None where it is not kept."""
+
+    name: str
+    axis: str
+    step: int
+    value: float
+    time: float | None = None
+
+
+class StoredImage(NamedTuple):
+    """One image; `pixels` is uint8 of shape `[H, W, C]` (or `[H, W]`). Images of one call come in order."""
+
+    name: str
+    axis: str
+    step: int
+    pixels: np.ndarray[Any, Any]
+    caption: str | None = None
+    time: float | None = None
+
+
+class StoredHistogram(NamedTuple):
+    """One histogram."""
+
+    name: str
+    axis: str
+    step: int
+    value: Histogram
+    time: float | None = None
+
+
+class StoredValue(NamedTuple):
+    """One value of some other kind.
+
+    A table is a `Table`, a text a `str`, audio int16 samples of shape `[T, channels]`, a video uint8 frames of shape
+    `[T, H, W, C]`, and a figure its pixels.
+    """
+
+    name: str
+    axis: str
+    step: int
+    value: Any
+    time: float | None = None
+
+
+class StoredArtifact(NamedTuple):
+    """One version of an artifact: relative POSIX paths to bytes."""
+
+    name: str
+    type: str
+    files: Mapping[str, bytes]
+    aliases: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Stored:
+    """All that a backend holds of one run, in the order in which it holds it.
+
+    Names are as the user gave them (decoded, where the adapter encodes). None says that this harness cannot read
+    that kind: a check that needs it then fails, unless the adapter does not declare the capability.
+    """
+
+    scalars: list[StoredScalar] | None = None
+    images: list[StoredImage] | None = None
+    histograms: list[StoredHistogram] | None = None
+    artifacts: list[StoredArtifact] | None = None
+    tables: list[StoredValue] | None = None
+    texts: list[StoredValue] | None = None
+    audio: list[StoredValue] | None = None
+    videos: list[StoredValue] | None = None
+    figures: list[StoredValue] | None = None
+    config: Mapping[str, Any] | None = None
+    summary: Mapping[str, Any] | None = None
+    alerts: list[tuple[str, str, str]] | None = None
+    status: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class AdapterHarness:
+    """Subclass this for your adapter: a target, and a reader that is not your writer.
+
+    ```python
+    class CsvHarness(AdapterHarness):
+        target = "csv:{dir}/out"
+
+        def read(self, directory, run):
+            with (directory / "out" / "scalars.csv").open() as file:
+                return Stored(scalars=[StoredScalar(*convert(row)) for row in csv.reader(file)])
+    ```
+    """
+
+    target: str = ""
+    """What TRACKING_BACKEND would say; `{dir}` stands for a fresh directory."""
+
+    expected_failures: Mapping[str, str] = {}
+    """Checks that this adapter is known to fail, each with its reason. One that passes after all is reported too."""
+
+    call_limit: float = 20.0
+    """Seconds within which every single call has to return; `faults.returns_in_time` measures it."""
+
+    check_limit: float = 120.0
+    """Seconds after which a check is given up, and fails."""
+
+    def plugin(self) -> Any:
+        """The object that holds the hooks; None (the default) goes through the installed entry point, as users do."""
+        return None
+
+    def plugin_reference(self) -> str | None:
+        """How another interpreter finds `plugin()`: "module", "module:attribute" or "module:Class()".
+
+        None goes through the installed entry point. Override it when the object is made in some other way.
+        """
+        plugin = self.plugin()
+        if plugin is None:
+            return None
+        if isinstance(plugin, ModuleType):
+            return plugin.__name__
+        module = str(getattr(plugin, "__module__", type(plugin).__module__))
+        for name, value in vars(sys.modules[module]).items():
+            if value is plugin:
+                return f"{module}:{name}"
+        return f"{module}:{type(plugin).__qualname__}()"
+
+    def adapter(self) -> Adapter:
+        """The loaded adapter."""
+        plugin = self.plugin()
+        name = parse_target(self.target).name
+        return find_adapter(name, origin=type(self).__name__) if plugin is None else Adapter(plugin, name)
+
+    def target_for(self, directory: Path) -> Target:
+        """The target inside a directory."""
+        # The directory may hold what the grammar of targets gives a meaning.
+        place = quote(str(directory), safe="/:\\")
+        return parse_target(self.target.format(dir=place), origin=type(self).__name__)
+
+    def open(self, directory: Path, run: RunInfo) -> Tracker:
+        """Open a tracker whose data lands in the directory."""
+        return self.adapter().open(self.target_for(directory), run)
+
+    def read(self, directory: Path, run: RunInfo) -> Stored:
+        """Read back everything the backend holds of the run, without the adapter's own code that wrote it."""
+        raise NotImplementedError(f"{type(self).__name__} must define read(directory, run)")

@@ -1,0 +1,1 @@
+"""A tracker that keeps in memory what it was given."""
