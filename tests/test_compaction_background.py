@@ -110,7 +110,7 @@ def test_the_training_does_not_import_pyarrow(tmp_path):
         """
         import sys
         import tracking_core as tracking
-        from tracking_core.store import background
+        from tracking_core.compaction import background
         background.WORTH = 4000
         with tracking.start_run("p", root="runs", backends="local") as r:
             for step in range(300):
@@ -128,7 +128,7 @@ def test_no_process_outlives_a_training_that_is_killed(tmp_path):
         import os, sys
         from pathlib import Path
         import tracking_core as tracking
-        from tracking_core.store import background
+        from tracking_core.compaction import background
         r = tracking.start_run("p", root="runs", backends="local")
         for step in range(20000):
             r.log_scalars({"x": float(step)}, step=step)

@@ -13,7 +13,8 @@ import tracking_core as tracking
 from tests.support.programs import run as run_program
 from tests.support.programs import scalar_rows
 from tracking_core.backends.targets import parse_target
-from tracking_core.delivery.worker import Destination, TargetWorker
+from tracking_core.delivery.destinations import Destination
+from tracking_core.delivery.worker import TargetWorker
 
 
 class Plain:
@@ -284,10 +285,10 @@ def test_an_interrupted_worker_goes_on_where_the_cursor_stands():
 
 def test_held_events_are_not_passed_over(tmp_path):
     """An event below `low` that is still missing holds back what comes after it."""
+    from tracking_core.base.processes import process_facts
     from tracking_core.delivery.cursor import Cursor
     from tracking_core.delivery.inbox import Inbox
     from tracking_core.journal import encode_line
-    from tracking_core.journal.writer import process_facts
 
     (tmp_path / "journal").mkdir()
     path = tmp_path / "journal" / "w-000001.jsonl"

@@ -27,7 +27,7 @@ BROKE_OFF = "the process ended without finishing the run"
 TRAIN = """
 import os, sys, time
 import tracking_core as tracking
-from tracking_core.delivery import deliverer
+from tracking_core.delivery.process import client as deliverer
 run = tracking.start_run("p", root="runs", run_id="r", resume="allow", backends=os.environ["BACKENDS"])
 for step in range(20):
     run.log_scalars({"x": float(step)}, step=step)

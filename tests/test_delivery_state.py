@@ -16,6 +16,7 @@ import tracking_core as tracking
 from tests.support.programs import start
 from tests.support.recording_adapter import install_recorder
 from tracking_core.backends.targets import parse_target
+from tracking_core.base.processes import process_start
 from tracking_core.cli.app import app
 from tracking_core.cli.sync import _status, _targets_of
 from tracking_core.delivery import described
@@ -23,7 +24,6 @@ from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.ending import broke_off, closing, is_written_to, lacks
 from tracking_core.delivery.following import Follower
 from tracking_core.journal import finding
-from tracking_core.journal.writer import process_start
 from tracking_core.layout.runs import ORIGIN_FILE
 from tracking_core.store import open_store
 from tracking_core.store.records import RunRecord
@@ -223,7 +223,8 @@ def test_a_backend_that_is_opened_again_does_not_go_back(rec):
 
 def test_a_connection_that_is_made_anew_in_between_does_not_go_back(rec):
     """As `_reopen` does for a tracker that is broken."""
-    from tracking_core.delivery.worker import Destination, TargetWorker
+    from tracking_core.delivery.destinations import Destination
+    from tracking_core.delivery.worker import TargetWorker
 
     run = begin(backends="local", config=FIRST)
     worker = TargetWorker(run.dir, Destination("rec", parse_target("rec")), pause=lambda _: True, note=lambda *_: None)

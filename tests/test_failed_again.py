@@ -18,8 +18,9 @@ from tracking_core.backends.targets import parse_target
 from tracking_core.cli.app import app
 from tracking_core.delivery import failed as failed_module
 from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.failed import Failed
-from tracking_core.delivery.worker import Destination, TargetWorker
+from tracking_core.delivery.worker import TargetWorker
 from tracking_core.testing import FakeTracker
 from tracking_tensorboard.testing import find_run, read_run
 from tracking_tensorboard.tracker import TensorBoardTracker

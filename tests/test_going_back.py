@@ -293,7 +293,7 @@ def test_a_fork_that_is_killed_while_it_is_made_leaves_nothing_to_be_taken_up(tm
     program = """
         import os, signal
         import tracking_core as tracking
-        from tracking_core.store import forking
+        from tracking_core.runs import fork as forking
         forking.find_truncation = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
         tracking.start_run("p", run_id="c", root=".", backends="local", fork_from=("r", 9))
     """
@@ -491,7 +491,8 @@ def test_a_target_that_cannot_take_back_says_so(tmp_path, monkeypatch, troubles)
 def test_a_tracker_that_is_followed_live_is_begun_anew(tmp_path, troubles):
     """A login node that follows sees the run go back while its target is open."""
     from tracking_core.backends.targets import parse_target
-    from tracking_core.delivery.worker import Destination, TargetWorker
+    from tracking_core.delivery.destinations import Destination
+    from tracking_core.delivery.worker import TargetWorker
 
     def log(run, *steps):
         for step in steps:
@@ -563,7 +564,8 @@ def store_run(root, steps, shift=0.0, names=("loss",), **how):
 
 def worker_of(run_dir, target):
     from tracking_core.backends.targets import parse_target
-    from tracking_core.delivery.worker import Destination, TargetWorker
+    from tracking_core.delivery.destinations import Destination
+    from tracking_core.delivery.worker import TargetWorker
 
     parsed = parse_target(target)
     return TargetWorker(run_dir, Destination(target, parsed), pause=lambda _: True, note=lambda *_: None)

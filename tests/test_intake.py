@@ -15,7 +15,8 @@ import tracking_core as tracking
 from tests.support.programs import journal_events, only_run, scalar_rows
 from tests.support.programs import run as run_program
 from tracking_core.intake.resolver import resolver
-from tracking_core.on_device import arrays as device
+from tracking_core.on_device.packing import pack_scalars
+from tracking_core.on_device.programs import programs
 
 
 def started(**keywords):
@@ -57,7 +58,7 @@ def test_values_that_are_not_ready_do_not_hold_up_the_call(monkeypatch):
     with started() as run:
         warm = slower_step(jnp.eye(64))[0, 0]
         # Compile the packing now: whether the value is pending when it is logged is up to the machine.
-        device.pack_scalars([("warm", warm)], lambda name, error: None)
+        pack_scalars([("warm", warm)], lambda name, error: None)
         run.log_scalars({"warm": warm}, step=0)
         run.flush()
         pending = slower_step(jnp.eye(64) * 2)
@@ -121,7 +122,7 @@ def test_scalars_of_every_dtype_are_exact(monkeypatch, ready):
 
 def test_changing_keys_do_not_compile_for_ever(monkeypatch):
     monkeypatch.setattr("tracking_core.intake.deferred.is_at_hand", lambda values: False)
-    program = device._programs().pack
+    program = programs().pack
     start = program._cache_size()
     with started() as run:
         for count in range(1, 40):
@@ -389,7 +390,7 @@ def test_eight_devices(tmp_path):
     from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
     import tracking_core as tracking
     import tracking_core.intake.deferred as deferred
-    from tracking_core.intake import device
+    from tracking_core.on_device import arrays as device
     deferred.is_at_hand = lambda values: False
     mesh = Mesh(np.array(jax.devices()), ("x",))
     assert len(jax.devices()) == 8

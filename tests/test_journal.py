@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.support.programs import run as run_program
 from tests.support.programs import start as start_program
+from tracking_core.base.processes import process_start
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal import (
     Event,
@@ -36,7 +37,6 @@ from tracking_core.journal import (
 )
 from tracking_core.journal.events import to_record
 from tracking_core.journal.reader import JournalReader
-from tracking_core.journal.writer import process_start
 
 any_text = st.text(alphabet=st.characters(exclude_categories=()), max_size=8)
 huge = st.integers(-(2**1023), 2**1023)

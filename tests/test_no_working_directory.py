@@ -35,7 +35,7 @@ report = run.finish()
 assert report.ok, str(report)
 """
 QUIET = """
-from tracking_core import troubles
+from tracking_core.base import problems as troubles
 seen = []
 troubles.listeners.append(lambda *what: seen.append(what))
 """

@@ -32,6 +32,7 @@ from tests.support.hurt_stores import (
 from tests.support.programs import REPO
 from tracking_core.backends.targets import parse_target
 from tracking_core.base import regular
+from tracking_core.base.processes import owner_of
 from tracking_core.base.regular import bounded_lines, open_regular, read_regular
 from tracking_core.compaction.compaction import compact
 from tracking_core.delivery.cursor import Cursor
@@ -39,7 +40,7 @@ from tracking_core.delivery.ending import broke_off
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.lease import Lease
 from tracking_core.journal import read_events
-from tracking_core.journal.liveness import is_alive, owner_of
+from tracking_core.journal.liveness import is_alive
 from tracking_core.mirror import cache
 from tracking_core.mirror.uploader import RunUploader
 from tracking_core.remote.address import Address, Mirroring

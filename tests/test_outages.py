@@ -19,8 +19,9 @@ from tracking_core.backends.hooks import AdapterInfo, hookimpl
 from tracking_core.backends.plugins import Adapter
 from tracking_core.backends.targets import parse_target
 from tracking_core.delivery import worker as worker_module
-from tracking_core.delivery.threads import InlineDelivery
-from tracking_core.delivery.worker import BREAKER, STUCK, Destination, TargetWorker
+from tracking_core.delivery.destinations import Destination
+from tracking_core.delivery.inline import InlineDelivery
+from tracking_core.delivery.worker import BREAKER, STUCK, TargetWorker
 from tracking_core.errors import JournalError
 
 

@@ -16,11 +16,11 @@ import tracking_core as tracking
 from tests.support.programs import scalar_rows
 from tracking_core.backends.plugins import forget_adapters
 from tracking_core.backends.targets import parse_target
+from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.process import client as deliverer
 from tracking_core.delivery.process import delivery as remote
 from tracking_core.delivery.process import server as process
 from tracking_core.delivery.threads import ThreadDelivery
-from tracking_core.delivery.worker import Destination
 from tracking_core.testing import FakeTracker
 from tracking_tensorboard.testing import find_run, read_run
 

@@ -7,7 +7,8 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import only_run
 from tracking_core import NullTracker, SettingsError, Target
-from tracking_core.backends.destinations import destinations, local_root, requested_targets
+from tracking_core.backends.destinations import local_root, requested_targets
+from tracking_core.delivery.destinations import destinations
 from tracking_core.environment.settings import (
     OPTION_PREFIX,
     VARIABLES,

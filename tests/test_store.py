@@ -25,18 +25,13 @@ import tracking_core as tracking
 from tests.support.programs import journal_events, only_run
 from tests.support.programs import run as run_program
 from tests.support.programs import start as start_program
+from tracking_core.base.files import replace_file, write_exclusively
+from tracking_core.base.json_text import dump_json, load_json
 from tracking_core.errors import JournalError, NameNotFoundError, RunExistsError, RunNotFoundError, StoreError
 from tracking_core.journal import JournalWriter, encode_line
 from tracking_core.journal.liveness import is_alive
-from tracking_core.layout.runs import (
-    create_run,
-    dump_json,
-    find_run,
-    load_json,
-    put_media,
-    replace_file,
-    write_exclusively,
-)
+from tracking_core.layout.media import put_media
+from tracking_core.layout.runs import create_run, find_run
 from tracking_core.values import Audio, Figure, Histogram, Image, Table, Text, Video
 
 any_text = st.text(alphabet=st.characters(exclude_categories=()), max_size=8)

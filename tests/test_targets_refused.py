@@ -12,8 +12,9 @@ import tracking_core as tracking
 from tests.support.distributions import good, install
 from tests.support.programs import REPO
 from tracking_core import SettingsError
-from tracking_core.backends.destinations import destinations, requested_targets
+from tracking_core.backends.destinations import requested_targets
 from tracking_core.backends.plugins import forget_adapters
+from tracking_core.delivery.destinations import destinations
 from tracking_core.environment.settings import load_settings
 
 COMMAS = "targets are joined by commas"

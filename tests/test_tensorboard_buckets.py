@@ -76,7 +76,7 @@ def test_after_a_kill_everything_is_there_at_least_once(bucket, server, tmp_path
     where = f"tensorboard:s3://{bucket.name}/logs"
     program = f"""
         import os, signal, time, tracking_core as tracking
-        from tracking_core.delivery import deliverer
+        from tracking_core.delivery.process import client as deliverer
         run = tracking.start_run("p", "vae", run_id="r", backends={where!r}, root="runs")
         for step in range(200):
             run.log_scalars({{"loss": float(step)}}, step=step)

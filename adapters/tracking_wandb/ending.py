@@ -25,12 +25,12 @@ from tracking_wandb import recovery
 from tracking_wandb.client import quiet
 from tracking_wandb.failures import gone, is_gone, is_unreachable, within
 from tracking_wandb.names import clean
-from tracking_wandb.opening import closed
+from tracking_wandb.session import closed
 
 if TYPE_CHECKING:
     from tracking_wandb.artifacts import Uploads
     from tracking_wandb.offline.tail import LogTail
-    from tracking_wandb.opening import Session
+    from tracking_wandb.session import Session
 
 _LOG = logging.getLogger("tracking_wandb")
 EXIT_CODES: Mapping[str, int] = {"finished": 0, "failed": 1, "interrupted": 130, "preempted": 143}

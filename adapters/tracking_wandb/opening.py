@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,69 +14,16 @@ from tracking_wandb import client, client_settings, places, recovery
 from tracking_wandb.credentials import require_key
 from tracking_wandb.failures import is_gone, opening_error, settings_understood
 from tracking_wandb.folders import Folders
-from tracking_wandb.history import ServerHistory
 from tracking_wandb.options import Options, read_options
 from tracking_wandb.plain import plain_config
+from tracking_wandb.session import OPEN, Session
 from tracking_wandb.state import clear_up
 
 if TYPE_CHECKING:
     from tracking_core import RunInfo, Target, Tracker
-    from tracking_core.values import Record
 
 _PAUSES = (0.05, 0.2, 0.5, 1.0, None)
 """Seconds before opening is tried again, when wandb-core was gone or still held the run; None gives up."""
-
-
-@dataclass(slots=True, weakref_slot=True)
-class Session:
-    """One opening of a run.
-
-    Args:
-        wandb: The client.
-        native: The client's Run.
-        info: The run as the core knows it.
-        options: What the target asked for.
-        mode: "online" or "offline".
-        server: Address of the server; "" offline.
-        directory: The run's folder, with its transaction log.
-        folders: Where that is, beside those of earlier openings.
-        known: By writer, the highest number that was handed to the client before this opening.
-        confirmed: By writer, the highest sequence number the backend has; None where the cursor is to be trusted.
-        replaced: Folders of earlier openings that this one replaces once records are delivered again.
-        have: By writer, the highest sequence number of a row at the server; its rows up to there are not sent again.
-        again: Writer and number of rows at the server that had failed at first; None until somebody asks.
-    """
-
-    wandb: Any
-    native: Any
-    info: RunInfo
-    options: Options
-    mode: str
-    server: str
-    directory: Path
-    folders: Folders
-    known: Mapping[str, int] = field(default_factory=dict[str, int])
-    confirmed: dict[str, int] | None = None
-    replaced: list[Path] = field(default_factory=list[Path])
-    have: dict[str, int] = field(default_factory=dict[str, int])
-    again: set[tuple[str, int]] | None = None
-
-    @property
-    def log(self) -> Path:
-        """The transaction log."""
-        return self.directory / f"run-{self.info.id}.wandb"
-
-    def knew(self, record: Record) -> bool:
-        """Whether a record was handed to the client in an earlier opening already."""
-        return record.seq <= self.known.get(record.writer, -1)
-
-    def history(self, *, timeout: int = 10) -> ServerHistory:
-        """The rows at the server."""
-        return ServerHistory(self.wandb, str(self.native.path), self.server, timeout=timeout)
-
-
-_OPEN: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
-"""By id, the sessions of this process whose run the client holds."""
 
 
 class DisabledTracker(NullTracker):
@@ -144,7 +89,7 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
         session.confirmed = {} if reopened else None
     elif reopened or native.resumed:
         _compare_with_server(session)
-    _OPEN[run.id] = session
+    OPEN[run.id] = session
     run.state["openings"] = run.state.get("openings", 0) + 1
     run.state["mode"] = mode
     run.state["dir"] = str(session.directory)
@@ -153,28 +98,11 @@ def open_run(target: Target, run: RunInfo) -> Tracker:
     return WandbTracker(session)
 
 
-def closed(session: Session) -> None:
-    """The client is done with a run: it may be opened again."""
-    if _OPEN.get(session.info.id) is session:
-        del _OPEN[session.info.id]
-
-
-def remove_replaced(session: Session) -> None:
-    """Remove what earlier openings wrote offline: this one is given everything again.
-
-    Two folders of one run must not stay: whichever is synchronised second replaces the first at the server.
-    """
-    for folder in session.replaced:
-        if folder != session.directory:
-            session.folders.remove(folder)
-    session.replaced.clear()
-
-
 def _init(wandb: Any, options: Options, run: RunInfo, mode: str, folders: Folders, server: str | None) -> Any:
     """Call `wandb.init`; again with a new wandb-core if the one that was there is gone, or still holds the run."""
     arguments = client.init_arguments(options, run)
     where = f"{server or 'the server'}, run {run.id!r}" if mode == "online" else f"run {run.id!r}"
-    if _OPEN.get(run.id) is not None:
+    if OPEN.get(run.id) is not None:
         raise SettingsError(
             f"wandb: the run {run.id!r} is open in this process already; the client has one run of an id at a time, so "
             "name the backend wandb once, and finish a tracker before opening its run again"

@@ -24,7 +24,7 @@ from tracking_wandb.failures import within
 
 if TYPE_CHECKING:
     from tracking_core.values import Record
-    from tracking_wandb.opening import Session
+    from tracking_wandb.session import Session
 
 _FACTS, _FOLDERS, _OPENINGS = "facts", "folders", "openings"
 _ON_THEIR_WAY = 120.0

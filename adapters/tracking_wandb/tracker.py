@@ -33,12 +33,12 @@ from tracking_wandb.client import quiet, writes_soon
 from tracking_wandb.failures import call_error, gone, is_gone, is_unreachable
 from tracking_wandb.names import MAX_TITLE, clean, metric_key, shortened
 from tracking_wandb.offline.tail import LogTail
-from tracking_wandb.opening import closed, remove_replaced
 from tracking_wandb.plain import OWN, merge, plain_config
 from tracking_wandb.rows import Rows, storable
+from tracking_wandb.session import closed, remove_replaced
 
 if TYPE_CHECKING:
-    from tracking_wandb.opening import Session
+    from tracking_wandb.session import Session
 
 _ROW_KINDS = frozenset({"scalars", "images", "histogram", "table", "video", "audio", "text", "figure"})
 _LEVELS = {"info": "INFO", "warn": "WARN", "warning": "WARN", "error": "ERROR"}

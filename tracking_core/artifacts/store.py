@@ -19,12 +19,13 @@ from typing import Any
 
 import msgspec
 
+from tracking_core.base.files import replace_file, write_exclusively
+from tracking_core.base.json_text import dump_json, read_json
 from tracking_core.base.regular import SMALL, read_regular
 from tracking_core.base.trees import is_plain_file
 from tracking_core.errors import InvalidValueError, NameNotFoundError, StoreError
 from tracking_core.journal.events import blob_path
 from tracking_core.journal.schema import Count, Number, Sha256, is_flat_enough
-from tracking_core.layout.runs import dump_json, read_json, replace_file, write_exclusively
 from tracking_core.naming import FILE_NAMES
 from tracking_core.remote.fetching import fetched
 from tracking_core.values import ArtifactFile, ArtifactRef

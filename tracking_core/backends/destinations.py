@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracking_core.backends.targets import (
     KEYS_COME,
@@ -15,16 +14,12 @@ from tracking_core.backends.targets import (
     check_options,
     parse_targets,
     redact_targets,
-    refuse_control_characters,
 )
 from tracking_core.base.redaction import redact_name
 from tracking_core.environment.settings import Settings, absolute_path
 from tracking_core.errors import SettingsError
 
-if TYPE_CHECKING:
-    from tracking_core.delivery.worker import Destination
-
-_ARGUMENT = "the argument backends"
+ARGUMENT = "the argument backends"
 
 
 def requested_targets(backends: Any, settings: Settings) -> list[Any]:
@@ -49,7 +44,7 @@ def requested_targets(backends: Any, settings: Settings) -> list[Any]:
             raise SettingsError(f"backends: expected targets or trackers, got {type(backends).__name__}")
         for part in parts:
             if isinstance(part, str):
-                found.extend(parse_targets(part, origin=_ARGUMENT))
+                found.extend(parse_targets(part, origin=ARGUMENT))
             elif isinstance(part, Target) or _is_tracker(part):
                 found.append(part)
             else:
@@ -60,61 +55,6 @@ def requested_targets(backends: Any, settings: Settings) -> list[Any]:
     if "none" in names and len(found) > 1:
         raise SettingsError("the backend 'none' records nothing, and so stands alone; leave it out, or the others")
     return [with_options(target, settings) if isinstance(target, Target) else target for target in found]
-
-
-def destinations(
-    requested: Sequence[Any], *, facts: Mapping[str, Any] | None = None, directory: Path | None = None
-) -> list[Destination]:
-    """Check targets and give each destination a name for reports; `local` is the run store itself, and left out.
-
-    Args:
-        requested: Targets and trackers.
-        facts: What the `run.json` of the run says, or will say. With it two ways to write one place are told.
-        directory: The directory of that run, which need not be there yet.
-
-    Raises:
-        SettingsError: A backend or option is unknown, or a package is missing; or one place has two sets of filters.
-        BrokenAdapterError: An adapter failed to say which place a target leads to.
-    """
-    from tracking_core.backends.plugins import find_adapter, refuse_joined
-    from tracking_core.delivery.places import expected_key
-    from tracking_core.delivery.worker import Destination
-
-    named = [target.name for target in requested if isinstance(target, Target)]
-    unique: dict[str, Target] = {}
-    objects: list[Any] = []
-    for target in requested:
-        if not isinstance(target, Target):
-            objects.append(target)
-        elif target.name != "local" or target.options:
-            origin = target.origin or _ARGUMENT
-            target = replace(target, named=True)  # noqa: PLW2901 - whatever comes this way was asked for by the user
-            adapter = find_adapter(target.name, origin=origin)
-            refuse_secrets(target, origin=origin)
-            adapter.check_target(target, origin=origin)
-            absolute = absolute_target(target) if adapter.info.local_path else target
-            # The working directory may have one in its name.
-            refuse_control_characters(absolute, origin=origin)
-            key = absolute.key
-            if facts is not None and directory is not None and named.count(target.name) > 1:
-                key = expected_key(absolute, adapter, facts, directory)
-            first = unique.setdefault(key, absolute)
-            if first.filters != absolute.filters:
-                raise SettingsError(
-                    f"{origin}: {str(first)!r} and {str(absolute)!r} are one place with two sets of filters; "
-                    "name it once (patterns are joined by '|')"
-                )
-        else:
-            refuse_joined(target, origin=target.origin or _ARGUMENT)
-    names = [target.name for target in unique.values()]
-    found = [
-        Destination(target.name if names.count(target.name) == 1 else str(target), target) for target in unique.values()
-    ]
-    for tracker in objects:
-        label = type(tracker).__name__
-        taken = sum(1 for destination in found if destination.label.partition("#")[0] == label)
-        found.append(Destination(f"{label}#{taken + 1}" if taken else label, Target(label), tracker))
-    return found
 
 
 def refuse_secrets(target: Target, *, origin: str) -> None:

@@ -22,7 +22,7 @@ import pluggy
 from tracking_core.backends.hooks import GROUP, LEVELS, AdapterInfo, AdapterSpec, Finding, ForeignRun, RunInfo
 from tracking_core.backends.targets import COMMON_OPTIONS, Target, redact_targets, refuse_control_characters
 from tracking_core.base.redaction import redact_text
-from tracking_core.environment.settings import did_you_mean
+from tracking_core.base.text import did_you_mean
 from tracking_core.errors import (
     AdapterConflictError,
     AdapterVersionError,

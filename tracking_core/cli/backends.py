@@ -11,9 +11,10 @@ from typing import Any, Literal
 from tracking_core.backends.plugins import FIRST_PARTY, Adapter, Candidate, candidates, conflict, load
 from tracking_core.backends.targets import COMMON_OPTIONS
 from tracking_core.base.redaction import redact_text
+from tracking_core.base.text import did_you_mean
 from tracking_core.cli.bounded import TIMEOUT, bounded
 from tracking_core.cli.output import STYLES, Output
-from tracking_core.environment.settings import did_you_mean, option_variable
+from tracking_core.environment.settings import option_variable
 from tracking_core.errors import AdapterError, AdapterVersionError
 from tracking_core.protocol import CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
 

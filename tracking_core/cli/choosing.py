@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tracking_core.environment.settings import did_you_mean, load_settings
+from tracking_core.base.text import did_you_mean
+from tracking_core.environment.settings import load_settings
 from tracking_core.errors import RunNotFoundError, StoreError
 from tracking_core.layout.runs import is_run, project_directories, read_run, run_places, tombstone_of
 from tracking_core.naming import printable

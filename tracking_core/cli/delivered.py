@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from tracking_core.backends.targets import Target, parse_target
+from tracking_core.base.json_text import read_json
+from tracking_core.base.processes import owner_of
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.places import cursor_path, cursor_paths, owner
 from tracking_core.errors import MissingDependencyError, SettingsError, StoreError
-from tracking_core.journal.liveness import owner_of
 from tracking_core.journal.times import LATEST
-from tracking_core.layout.runs import read_json
 from tracking_core.store import RunRecord
 
 _LOCAL = frozenset({"local", "none"})

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import quote
 
+from tracking_core.base.json_text import plain
 from tracking_core.cli.arguments import progress
-from tracking_core.cli.output import csv_writer, json_text, plain
+from tracking_core.cli.output import csv_writer, json_text
 from tracking_core.cli.terminal import data
 from tracking_core.cli.values import matching
 from tracking_core.errors import MissingDependencyError, NameNotFoundError, StoreError

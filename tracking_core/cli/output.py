@@ -6,9 +6,9 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracking_core.base.json_text import plain
 from tracking_core.cli.terminal import styled
 from tracking_core.naming import printable
 
@@ -203,36 +204,6 @@ def csv_writer(file: IO[str]) -> Any:
     return csv.writer(_Newlines(file), lineterminator="\r\n")
 
 
-def plain(value: Any) -> Any:
-    """A value as any JSON reader takes it, without loss.
-
-    Args:
-        value: Nested data. Mappings become objects, sequences lists; numbers that are not finite become "NaN",
-            "Infinity" or "-Infinity", and integers beyond 64 bits their digits, as in journals; what JSON does not know
-            becomes its `str`.
-
-    Example:
-        >>> plain({"loss": float("nan"), "steps": (1, 2**70)})
-        {'loss': 'NaN', 'steps': [1, '1180591620717411303424']}
-    """
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**64 else str(int(value))
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else _NOT_FINITE[repr(float(value))]
-    if isinstance(value, Mapping):
-        mapping = cast("Mapping[Any, Any]", value)
-        return {str(key): plain(inner) for key, inner in mapping.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(inner) for inner in cast("Sequence[Any]", value)]
-    tolist = getattr(value, "tolist", None)
-    return plain(tolist()) if callable(tolist) else str(value)
-
-
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-
-
 def number(value: Any) -> str:
     """A value for people: six significant digits, on one line."""
     if isinstance(value, float):
@@ -267,16 +238,6 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
-
-
-def size(count: int) -> str:
-    """A number of bytes for people."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def status_style(status: str | None) -> str:

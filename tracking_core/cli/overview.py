@@ -10,8 +10,9 @@ from typing import Any, cast
 import click
 from rich.cells import cell_len
 
+from tracking_core.base.text import size
 from tracking_core.cli.delivered import deliveries
-from tracking_core.cli.output import STYLES, Output, duration, exactly, moment, number, shown, size, status_style
+from tracking_core.cli.output import STYLES, Output, duration, exactly, moment, number, shown, status_style
 from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.layout.runs import ORIGIN_FILE, read_origin
 from tracking_core.store import RunRecord

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracking_core.base import trees
+from tracking_core.base.files import replace_file
+from tracking_core.base.json_text import dump_json
 from tracking_core.cli.delivered import Delivery, deliveries, delivering
 from tracking_core.errors import StoreError
-from tracking_core.layout.runs import REMOVED, dump_json, replace_file
+from tracking_core.layout.runs import REMOVED
 from tracking_core.store import RunRecord
 
 _ASIDE = re.compile(r"(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)\.[0-9a-f]{12}")

@@ -196,7 +196,8 @@ def _targets_of(record: RunRecord, to: tuple[str, ...]) -> tuple[list[Target], l
 
 def _named(to: tuple[str, ...]) -> list[Target]:
     """The targets of `--to`, as a run would take them: with options from environment and file, and absolute paths."""
-    from tracking_core.backends.destinations import destinations, requested_targets
+    from tracking_core.backends.destinations import requested_targets
+    from tracking_core.delivery.destinations import destinations
 
     wanted = [target for text in to for target in parse_targets(text, origin="--to")]
     return [place.target for place in destinations(requested_targets(wanted, load_settings()))] if wanted else []

@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.backends.targets import parse_target
+from tracking_core.base.json_text import read_json
+from tracking_core.base.processes import read_facts
 from tracking_core.base.regular import LONGEST, OddFileError, is_regular, open_regular, read_regular
 from tracking_core.compaction.merging import merge
 from tracking_core.delivery.places import cursor_path, cursor_paths
 from tracking_core.errors import JournalError, MissingDependencyError, SettingsError
 from tracking_core.journal import decode_line
-from tracking_core.journal.liveness import is_alive, read_facts
+from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.part_reader import PartReader, has_unkept_damage
 from tracking_core.journal.segments import MERGED, WriterFiles, find_files
-from tracking_core.layout.runs import read_json, read_run
+from tracking_core.layout.runs import read_run
 
 SETTLED = 2.0
 """Seconds without a change after which the end of a run is believed, while its process lives on."""

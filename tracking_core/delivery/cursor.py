@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.backends.targets import Target, parse_target
+from tracking_core.base.files import replace_file
+from tracking_core.base.json_text import dump_json, read_json
 from tracking_core.base.regular import own_folder
 from tracking_core.delivery.failed import Failed
 from tracking_core.delivery.places import cursor_path
 from tracking_core.delivery.selection import Had
 from tracking_core.errors import SettingsError
 from tracking_core.journal.schema import NUMBERS
-from tracking_core.layout.runs import dump_json, read_json, replace_file
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 from tracking_core.backends.targets import Target
+from tracking_core.base.processes import STALE, owner_of, read_facts
 from tracking_core.base.regular import own_folder
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.journal.finding import EventFinder
-from tracking_core.journal.liveness import STALE, owner_of, read_facts
 
 BROKE_OFF = "the process ended without finishing the run"
 

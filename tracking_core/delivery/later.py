@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from tracking_core.base.json_text import unpack
 from tracking_core.journal import Event, JournalReader, Superseded
-from tracking_core.journal.lines import unpack
 from tracking_core.values import Record
 
 FACTS = ("config", "summary")

@@ -14,11 +14,10 @@ import secrets
 import time
 from pathlib import Path
 
+from tracking_core.base.files import write_exclusively
+from tracking_core.base.processes import owner_of, process_facts, read_facts
 from tracking_core.base.regular import own_folder
 from tracking_core.errors import LeaseHeldError
-from tracking_core.journal.liveness import owner_of, read_facts
-from tracking_core.journal.writer import process_facts
-from tracking_core.layout.runs import write_exclusively
 
 
 class Lease:

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.backends.targets import Target, key_of
+from tracking_core.base.files import replace_file, write_exclusively
+from tracking_core.base.json_text import dump_json, read_json
+from tracking_core.base.processes import owner_of
 from tracking_core.base.regular import SMALL, own_folder
 from tracking_core.delivery.described import described, run_info
 from tracking_core.delivery.lease import Lease
 from tracking_core.errors import TrackingError
-from tracking_core.journal.liveness import owner_of
-from tracking_core.layout.runs import dump_json, read_json, replace_file, write_exclusively
 
 if TYPE_CHECKING:
     from tracking_core.backends.plugins import Adapter

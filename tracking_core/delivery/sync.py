@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tracking_core.backends.targets import Target
 from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.ending import closing, lacks
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.report import TargetReport
-from tracking_core.delivery.worker import Destination, TargetWorker
+from tracking_core.delivery.worker import TargetWorker
 from tracking_core.errors import LeaseHeldError
 
 PATIENCE = 60.0

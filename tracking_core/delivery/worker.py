@@ -5,18 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from tracking_core.backends.hooks import RunInfo
-from tracking_core.backends.plugins import Adapter, find_adapter
-from tracking_core.backends.targets import Target
+from tracking_core.backends.plugins import Adapter
 from tracking_core.base.problems import brief
 from tracking_core.base.redaction import redact_text
 from tracking_core.base.regular import OddFileError
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.described import current_config, run_info
+from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.later import FACTS, LaterFacts
 from tracking_core.delivery.lease import Lease
@@ -57,25 +57,6 @@ counted as failed."""
 _CAPABILITY = {"scalars": "scalars", "images": "images", "histogram": "histograms", "artifact": "artifacts"}
 
 Note = Callable[[str, str, BaseException | None], None]
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where a worker delivers to: a target of an adapter, or a tracker that was passed as an object.
-
-    Args:
-        label: Its name in reports.
-        target: The target; for an object only its name counts.
-        tracker: The object, if it is one.
-    """
-
-    label: str
-    target: Target
-    tracker: Tracker | None = None
-
-    def adapter(self) -> Adapter | None:
-        """The adapter; None for an object."""
-        return None if self.tracker is not None else find_adapter(self.target.name)
 
 
 class TargetWorker:

@@ -6,14 +6,14 @@ Precedence: argument > target > environment > file > default. The file is the ne
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.text import did_you_mean
 from tracking_core.errors import SettingsError
 
 
@@ -309,16 +309,3 @@ def _text(path: Path, key: str, value: Any) -> str:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return ",".join(value)
     raise SettingsError(f"{path}: {key!r} must be text, a number or a list of texts, got {value!r:.80}")
-
-
-def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """': did you mean …?' if something known is close, else ''.
-
-    Args:
-        word: What was written.
-        known: What might have been meant.
-        prefix: What all of them begin with, which must not make them look alike.
-    """
-    rest = [name.removeprefix(prefix) for name in known]
-    close = difflib.get_close_matches(word.removeprefix(prefix), rest, n=1, cutoff=0.6)
-    return f": did you mean {prefix + close[0]!r}?" if close else ""

@@ -17,18 +17,9 @@ from tracking_core.intake.resolver import Draft, resolver
 from tracking_core.journal import JournalWriter
 from tracking_core.journal.events import histogram_fields
 from tracking_core.journal.numbers import Ticket
-from tracking_core.on_device.arrays import (
-    DEVICE_TYPES,
-    Pack,
-    histogram_words,
-    is_at_hand,
-    is_device_array,
-    local_view,
-    pack_scalars,
-    pack_stacked,
-    read_histogram,
-    tracing,
-)
+from tracking_core.on_device.arrays import DEVICE_TYPES, is_at_hand, is_device_array, local_view, tracing
+from tracking_core.on_device.packing import Pack, pack_scalars, pack_stacked
+from tracking_core.on_device.programs import histogram_words, read_histogram
 from tracking_core.values import (
     Histogram,
     Stacked,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidValueError
-from tracking_core.on_device.arrays import image_bytes, is_device_array, local_view, snapshot
+from tracking_core.on_device.arrays import is_device_array, local_view
+from tracking_core.on_device.programs import image_bytes, snapshot
 from tracking_core.values import Image, to_images
 from tracking_core.values.arrays import bounded, to_host
 from tracking_core.values.images import OVERSHOOT, check_pixels, check_shape, checked_range, range_error

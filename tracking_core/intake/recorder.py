@@ -19,7 +19,7 @@ from tracking_core.intake.hiding import Names, hide_fields, hide_medium, hide_pn
 from tracking_core.journal import JournalWriter, pack
 from tracking_core.journal.events import histogram_fields, media_fields, said
 from tracking_core.journal.times import to_seconds
-from tracking_core.layout.runs import put_media
+from tracking_core.layout.media import put_media
 from tracking_core.values import (
     ArtifactFile,
     ArtifactRef,

@@ -1,6 +1,7 @@
 """The journal: append-only JSON Lines in the run directory; the truth, the buffer and the bus."""
 
-from tracking_core.journal.lines import FORMAT, Event, decode_line, encode_line, pack, unpack
+from tracking_core.base.json_text import pack, unpack
+from tracking_core.journal.lines import FORMAT, Event, decode_line, encode_line
 from tracking_core.journal.reader import JournalReader, WriterReader, read_events
 from tracking_core.journal.segment_reader import Damage
 from tracking_core.journal.segments import Place

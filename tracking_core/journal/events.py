@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from tracking_core.base.json_text import pack, to_json, unpack
 from tracking_core.base.regular import LARGEST, open_regular, read_regular
 from tracking_core.base.trees import is_plain_file
 from tracking_core.errors import JournalError
-from tracking_core.journal.lines import Event, pack, to_json, unpack
+from tracking_core.journal.lines import Event
 from tracking_core.remote.fetching import fetched, is_copy
 from tracking_core.values import Audio, Figure, Histogram, Image, Record, Table, Text, Video
 from tracking_core.values.images import LARGEST_DECODED

@@ -22,6 +22,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from tracking_core.base.json_text import INT_LIMIT, number_out, to_json, unpack
 from tracking_core.base.regular import LONGEST
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal.schema import HEADERS, NOT_FINITE, Count, Number, Real, Step, check
@@ -31,7 +32,6 @@ FORMAT = 1
 
 _CRC = b',"crc":"'
 _TAIL = len(_CRC) + 8 + len(b'"}')
-_INT_LIMIT = 2**63
 _WHOLE = re.compile(r"-?[0-9]+")
 
 
@@ -47,7 +47,6 @@ class _ScalarsLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     values: dict[str, Real]
 
 
-_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 _scalars_decoder = msgspec.json.Decoder(_ScalarsLine)
 
@@ -89,7 +88,7 @@ def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str,
     body: dict[str, Any] = {"seq": seq, "low": low, "kind": kind, "t": time, **fields}
     values = fields.get("values")
     if values and kind == "scalars" and not _plain_numbers(values):
-        body["values"] = {name: _number_out(value) for name, value in values.items()}
+        body["values"] = {name: number_out(value) for name, value in values.items()}
     head = to_json(body)[:-1]
     if len(head) > LONGEST - _TAIL:
         raise InvalidValueError(f"{kind}: {len(head)} bytes are more than a line of the journal holds ({LONGEST})")
@@ -155,58 +154,10 @@ def _check_common(seq: Any, low: Any, kind: Any, time: Any) -> None:
         raise ValueError(f"t is {time}")
 
 
-def to_json(value: Any) -> bytes:
-    """Compact JSON of what `pack` returns."""
-    try:
-        return _encoder.encode(value)
-    except UnicodeEncodeError:
-        # Lone surrogates: the standard library writes them as escapes, which JSON allows.
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
-def pack(value: Any) -> Any:
-    """Make a JSON-like tree safe for JSON: non-finite floats and large integers become tagged objects."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": _number_out(value)}
-    if isinstance(value, int) and not -_INT_LIMIT <= value < _INT_LIMIT:
-        return {"$int": str(value)}
-    if isinstance(value, Mapping):
-        items = cast("Mapping[str, Any]", value).items()
-        return {(f"${key}" if key.startswith("$") else key): pack(part) for key, part in items}
-    if isinstance(value, (list, tuple)):
-        return [pack(part) for part in cast("list[Any]", value)]
-    return value
-
-
-def unpack(value: Any) -> Any:
-    """Undo `pack`."""
-    if isinstance(value, dict):
-        tree = cast("dict[str, Any]", value)
-        if len(tree) == 1:
-            if isinstance(tree.get("$float"), str):
-                return float(tree["$float"])
-            if isinstance(tree.get("$int"), str):
-                return int(tree["$int"])
-        return {key.removeprefix("$"): unpack(part) for key, part in tree.items()}
-    if isinstance(value, list):
-        return [unpack(part) for part in cast("list[Any]", value)]
-    return value
-
-
 def _plain_numbers(values: Mapping[str, Any]) -> bool:
     # Two passes in C: the largest magnitude finds infinities and large integers, the sum finds NaN.
     numbers = values.values()
-    return max(map(abs, numbers)) < _INT_LIMIT and sum(numbers) > -math.inf
-
-
-def _number_out(value: float) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        if math.isnan(value):
-            return "NaN"
-        return "Infinity" if value > 0 else "-Infinity"
-    if type(value) is int and not -_INT_LIMIT <= value < _INT_LIMIT:
-        return str(value)
-    return value
+    return max(map(abs, numbers)) < INT_LIMIT and sum(numbers) > -math.inf
 
 
 def _number_in(text: str) -> float:

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import time
 from pathlib import Path
-from typing import Any, cast
 
-from tracking_core.base.regular import SMALL, OddFileError, read_regular
-from tracking_core.journal.writer import boot_id, process_start
-
-STALE = 60.0
-"""Seconds without a heartbeat after which a writer on another host counts as gone."""
-_PIDS = 1 << 31
+from tracking_core.base.processes import owner_of, read_facts
 
 
 def is_alive(directory: Path, writer: str) -> bool:
@@ -42,72 +33,3 @@ def lives_here(directory: Path, writer: str) -> bool:
         return read_facts(path)["host"] == socket.gethostname() and owner_of(path) is not None
     except (OSError, ValueError, KeyError):
         return False
-
-
-def owner_of(path: Path) -> int | None:
-    """The process that a file of facts names (see `writer.process_facts`), if it lives as far as one can tell.
-
-    Args:
-        path: A heartbeat or a lease.
-
-    Returns:
-        Its number; 0 when the file is being written just now; None when the process is gone, or there is no file.
-    """
-    try:
-        facts = read_facts(path)
-        pid, host = facts["pid"], facts["host"]
-        if type(pid) is not int or not 0 < pid < _PIDS:
-            raise ValueError(f"no process has the number {pid!r:.40}")  # noqa: TRY301 - as where there is none
-    except (FileNotFoundError, OddFileError):
-        return None
-    except (OSError, ValueError, KeyError):
-        # Being written in place just now.
-        return 0 if _fresh(path) else None
-    if host != socket.gethostname():
-        return pid if _fresh(path) else None
-    if facts.get("boot") is not None and facts["boot"] != boot_id():
-        return None
-    if facts.get("started") is not None:
-        return pid if process_start(pid) == facts["started"] else None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        return pid
-    return pid
-
-
-_ahead: dict[Path, tuple[float, float]] = {}
-"""File that was changed in the future → when that was, and since when it has been seen so, in monotonic seconds."""
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """What a heartbeat, a lease, or another file of facts says.
-
-    Raises:
-        ValueError: It says none.
-        OSError: It cannot be read, or is no regular file, or is larger than any.
-    """
-    try:
-        facts = json.loads(read_regular(path, SMALL))
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
-    if not isinstance(facts, dict):
-        raise ValueError(f"{path} holds no facts")  # noqa: TRY004 - what was read is wrong
-    return cast("dict[str, Any]", facts)
-
-
-def _fresh(path: Path) -> bool:
-    try:
-        changed = path.stat().st_mtime
-    except OSError:
-        return False
-    age = time.time() - changed
-    if age > -STALE:
-        return age < STALE
-    # The clocks of two hosts differ. What this one says of the file counts from when it was first looked at.
-    seen = _ahead.get(path)
-    if seen is None or seen[0] != changed:
-        seen = _ahead[path] = (changed, time.monotonic())
-    return time.monotonic() - seen[1] < STALE

@@ -18,6 +18,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from tracking_core.base.processes import process_facts
 from tracking_core.base.regular import open_regular, own_folder
 from tracking_core.errors import JournalError
 from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
@@ -500,29 +501,3 @@ class JournalWriter:
 
 def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-
-
-def process_facts() -> dict[str, Any]:
-    """Which process this is, so that others can tell whether it lives."""
-    import socket
-
-    return {"pid": os.getpid(), "started": process_start(os.getpid()), "boot": boot_id(), "host": socket.gethostname()}
-
-
-def process_start(pid: int) -> str | None:
-    """When a process of this host was started, as its kernel counts; None when there is none, or no /proc."""
-    try:
-        # After the last ")": the name of the program may hold anything.
-        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        # One that has ended, and that its parent has not asked after yet, is still listed.
-        return facts[19] if facts[0] not in {"Z", "X"} else None
-    except (OSError, IndexError):
-        return None
-
-
-def boot_id() -> str | None:
-    """Identity of this boot of this host; None where there is no /proc."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return None

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from tracking_core.base.json_text import load_json
 from tracking_core.base.regular import read_regular
-from tracking_core.layout.runs import RUN_FILE, load_json
+from tracking_core.layout.runs import RUN_FILE
 
 Whereabouts = Literal["here", "gone", "anew", "another"]
 

@@ -18,11 +18,8 @@ Names from users are encoded by `tracking_core.naming.FILE_NAMES`, so that they 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -31,11 +28,13 @@ from typing import Any, cast
 import msgspec
 
 from tracking_core._version import __version__
+from tracking_core.base.files import write_exclusively
+from tracking_core.base.json_text import dump_json, load_json
 from tracking_core.base.redaction import redact_text, redact_url
-from tracking_core.base.regular import LARGEST, OddFileError, own_folder, read_regular
-from tracking_core.base.trees import is_plain_file, opened, read_file
+from tracking_core.base.regular import LARGEST, OddFileError, read_regular
+from tracking_core.base.trees import opened, read_file
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError
-from tracking_core.journal.lines import FORMAT, pack, unpack
+from tracking_core.journal.lines import FORMAT
 from tracking_core.journal.schema import Count, Number, Truncating, is_flat_enough
 from tracking_core.journal.segments import find_files
 from tracking_core.layout.run_ids import is_run_id
@@ -332,113 +331,3 @@ def _has_journal(directory: Path) -> bool:
         return bool(find_files(directory))
     except OSError:
         return False
-
-
-def write_exclusively(path: Path, content: bytes) -> bool:
-    """Create a file with its whole content, or do nothing if there is one.
-
-    Readers never see half of it: the content is written aside and linked into place, which on every POSIX file system,
-    NFS included, only one of several competing processes can do.
-
-    Returns:
-        Whether this call created it.
-    """
-    aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
-    try:
-        aside.write_bytes(content)
-        os.link(aside, path)
-    except FileExistsError:
-        return False
-    except OSError:
-        if not aside.is_file() or aside.read_bytes() != content:
-            raise
-        # No links on this file system.
-        return _create(path, content)
-    finally:
-        aside.unlink(missing_ok=True)
-    return True
-
-
-def _create(path: Path, content: bytes) -> bool:
-    """As `write_exclusively`: exclusive creation competes as well, but a reader may see a part of the file."""
-    try:
-        file = path.open("xb")
-    except FileExistsError:
-        return False
-    try:
-        with file:
-            file.write(content)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    return True
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that readers see either as it was or as it will be."""
-    aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def put_media(directory: Path, content: bytes, extension: str) -> str:
-    """Keep a medium under the digest of its content.
-
-    Args:
-        directory: The run directory.
-        content: The bytes of the file.
-        extension: Ending of the file name, without the dot.
-
-    Returns:
-        The file name inside `media/`.
-
-    Raises:
-        OddFileError: `media` is a link.
-        OSError: It cannot be written.
-    """
-    name = f"{hashlib.sha256(content).hexdigest()}.{extension}"
-    path = directory / "media" / name
-    if not is_plain_file(path):
-        own_folder(path.parent)
-        if not write_exclusively(path, content) and not is_plain_file(path):
-            # Something else is in its place, and nobody would read it.
-            replace_file(path, content)
-    return name
-
-
-def dump_json(value: Any) -> bytes:
-    """JSON for files: non-finite numbers tagged, lone surrogates escaped, readable by people."""
-    packed = pack(value)
-    try:
-        return msgspec.json.format(msgspec.json.encode(packed), indent=2)
-    except UnicodeEncodeError:
-        return json.dumps(packed, indent=2, allow_nan=False).encode("ascii")
-
-
-def load_json(content: bytes) -> Any:
-    """Undo `dump_json`.
-
-    Raises:
-        ValueError: It is no JSON, or nested too deep.
-    """
-    try:
-        return unpack(json.loads(content))
-    except (RecursionError, OverflowError) as error:
-        raise ValueError(f"it cannot be read: {error}") from error
-
-
-def read_json(path: Path, limit: int = LARGEST) -> Any:
-    """What `dump_json` wrote into a file.
-
-    Args:
-        path: The file.
-        limit: How many bytes it may have.
-
-    Raises:
-        ValueError: It is no JSON.
-        OSError: It cannot be read, or is no regular file, or is larger.
-    """
-    return load_json(read_regular(path, limit))

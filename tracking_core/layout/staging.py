@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.base import trees
+from tracking_core.base.processes import owner_of, process_facts
 from tracking_core.base.regular import is_regular, open_regular
 from tracking_core.errors import StoreError
-from tracking_core.journal.liveness import owner_of
-from tracking_core.journal.writer import process_facts
 from tracking_core.layout.runs import is_run
 
 FOLDER = ".staging"

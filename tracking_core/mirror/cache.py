@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from tracking_core.base import trees
+from tracking_core.base.files import replace_file
+from tracking_core.base.processes import STALE
 from tracking_core.base.regular import LARGEST, LONGEST, SMALL, OddFileError, own_folder, read_regular
 from tracking_core.errors import StoreError, TrackingError
-from tracking_core.journal.liveness import STALE
-from tracking_core.layout.runs import ORIGIN_FILE, RUN_FILE, replace_file
+from tracking_core.layout.runs import ORIGIN_FILE, RUN_FILE
 from tracking_core.mirror.files import is_read_at_once, is_safe
 from tracking_core.remote.address import Address, check_packages, parse_address
 from tracking_core.remote.fetching import MARK, fetch, objects_of

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.backends.targets import parse_target
+from tracking_core.base.json_text import load_json
+from tracking_core.base.processes import read_facts
 from tracking_core.base.regular import end_of_lines, is_regular, open_regular, read_regular
 from tracking_core.delivery.places import ENDING, FOLDER, cursor_paths
 from tracking_core.errors import JournalError, TrackingError
 from tracking_core.journal import decode_line
-from tracking_core.journal.liveness import read_facts
 from tracking_core.journal.segments import PartFiles, find_files
-from tracking_core.layout.runs import load_json
 
 _ARTIFACT = b'"kind":"artifact"'
 _CHUNK = 1 << 22

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tracking_core.base.processes import read_facts
 from tracking_core.base.regular import OddFileError, open_regular
 from tracking_core.compaction.parts import COLUMNS
 from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.journal import Superseded, Truncation, decode_line
 from tracking_core.journal.finding import EventFinder
-from tracking_core.journal.liveness import lives_here, read_facts
+from tracking_core.journal.liveness import lives_here
 from tracking_core.journal.part_reader import dictionary, integers, load_parquet, part_lines, read_header
 from tracking_core.journal.segments import PartFiles, WriterFiles, find_files
 from tracking_core.journal.superseded import STEPPED

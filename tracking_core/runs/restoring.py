@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking_core.base.files import write_exclusively
+from tracking_core.base.json_text import dump_json, load_json
 from tracking_core.base.regular import OddFileError, read_regular
 from tracking_core.errors import StoreError
 from tracking_core.layout.presence import identity_in
-from tracking_core.layout.runs import RUN_FILE, dump_json, load_json, write_exclusively
+from tracking_core.layout.runs import RUN_FILE
 
 if TYPE_CHECKING:
     from tracking_core.journal import JournalWriter

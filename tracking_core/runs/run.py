@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns
@@ -21,8 +20,9 @@ from tracking_core.intake.resolver import resolver
 from tracking_core.intake.steps import StepCounter
 from tracking_core.journal.numbers import let_go
 from tracking_core.on_device.arrays import is_at_hand, is_device_array, tracing
-from tracking_core.protocol import PREEMPTED, STATUSES
+from tracking_core.protocol import STATUSES
 from tracking_core.runs.health import CallTimes, Health
+from tracking_core.runs.outcome import outcome
 from tracking_core.wrappers import EveryTracker, ScopedTracker
 
 if TYPE_CHECKING:
@@ -756,27 +756,6 @@ class NullRun(Run):
     @property
     def _forked(self) -> bool:
         return False
-
-
-def outcome(error: BaseException | None) -> tuple[str, str | None]:
-    """Status and text for how the body of a run ended.
-
-    Args:
-        error: What it raised; None for nothing.
-    """
-    if error is None:
-        return "finished", None
-    if isinstance(error, SystemExit):
-        if error.code in (None, 0):
-            return "finished", None
-        if error.code == PREEMPTED:
-            return "preempted", "SIGTERM"
-        return "failed", f"SystemExit: {error.code}"
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "KeyboardInterrupt"
-    if isinstance(error, GeneratorExit):
-        return "finished", None
-    return "failed", redact_text("".join(traceback.format_exception(error)))[-20_000:]
 
 
 def _is_here(step: Any) -> bool:

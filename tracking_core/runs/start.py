@@ -23,11 +23,12 @@ from tracking_core.environment.settings import Settings, absolute_path, load_set
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
 from tracking_core.protocol import PREEMPTED
 from tracking_core.runs.housekeeping import Charge, Housekeeper
-from tracking_core.runs.run import NullRun, Run, outcome
+from tracking_core.runs.outcome import outcome
+from tracking_core.runs.run import NullRun, Run
 
 if TYPE_CHECKING:
+    from tracking_core.delivery.destinations import Destination
     from tracking_core.delivery.interface import Delivery
-    from tracking_core.delivery.worker import Destination
     from tracking_core.journal import JournalWriter
     from tracking_core.runs.resume import Origin
 
@@ -99,7 +100,8 @@ def start_run(
         >>> with start_run("digits", backends="none", config={"learning_rate": 1e-3}) as run:
         ...     run.log_scalars({"train/loss": 0.5}, step=0)
     """
-    from tracking_core.backends.destinations import destinations, local_root, requested_targets
+    from tracking_core.backends.destinations import local_root, requested_targets
+    from tracking_core.delivery.destinations import destinations
     from tracking_core.environment.hosts import Peers, run_file_exists
     from tracking_core.layout.runs import run_directory
     from tracking_core.remote.address import check_mirroring
@@ -309,8 +311,9 @@ def _channel(
     how: str, places: Sequence[Destination], directory: Path, note: Callable[[str, str, BaseException | None], None]
 ) -> Delivery:
     """What delivers: objects can only be served where they are, and with no targets there is nothing to start."""
+    from tracking_core.delivery.inline import InlineDelivery
     from tracking_core.delivery.process.delivery import RemoteDelivery
-    from tracking_core.delivery.threads import InlineDelivery, ThreadDelivery
+    from tracking_core.delivery.threads import ThreadDelivery
 
     if how == "inline":
         return InlineDelivery(directory, places, note, _watch_exit)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         StoredScalar,
         StoredValue,
     )
-    from tracking_core.testing.contract.registry import ContractFailure
+    from tracking_core.testing.contract.outcomes import ContractFailure
     from tracking_core.testing.contract.report import CheckResult, ContractReport
     from tracking_core.testing.contract.runner import check_adapter
     from tracking_core.testing.contract.suite import ContractSuite
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Where each public name lives. The pytest plugin is part of this package, and every pytest run pays for it.
 _HOMES: dict[str, tuple[str, ...]] = {
-    "contract.registry": ("ContractFailure",),
+    "contract.outcomes": ("ContractFailure",),
     "fake.tracker": ("FakeTracker",),
     "fake.adapter": ("FakeHarness",),
     "fake.records": ("Alert", "Call", "StoredVersion"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracking_core.backends.hooks import ForeignRun
-from tracking_core.environment.settings import did_you_mean
+from tracking_core.base.text import did_you_mean
 from tracking_core.errors import SettingsError, TrackingError
 from tracking_core.transfer.csv_long import is_long, long_runs, looks_long, refuse_long
 from tracking_core.transfer.csv_rows import (

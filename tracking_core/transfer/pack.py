@@ -14,10 +14,11 @@ from typing import Any
 
 from tracking_core._version import __version__
 from tracking_core.artifacts import StoredVersion
+from tracking_core.base.json_text import dump_json
 from tracking_core.base.regular import open_regular
 from tracking_core.base.trees import is_plain_file
 from tracking_core.errors import NameNotFoundError, StoreError
-from tracking_core.layout.runs import check_identity, dump_json
+from tracking_core.layout.runs import check_identity
 from tracking_core.naming import FILE_NAMES
 from tracking_core.store import RunRecord, open_store
 from tracking_core.store.mirrored import fetch_everything

@@ -16,22 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tracking_core.base.files import replace_file, write_exclusively
+from tracking_core.base.json_text import dump_json, load_json, read_json
 from tracking_core.base.regular import read_regular
 from tracking_core.base.trees import is_plain_file
 from tracking_core.errors import RunExistsError, RunNotFoundError, StoreError, TrackingError
 from tracking_core.layout.run_ids import check_run_id
-from tracking_core.layout.runs import (
-    RUN_FILE,
-    dump_json,
-    find_run,
-    load_json,
-    read_json,
-    read_run,
-    replace_file,
-    run_directory,
-    write_exclusively,
-    write_origin,
-)
+from tracking_core.layout.runs import RUN_FILE, find_run, read_run, run_directory, write_origin
 from tracking_core.layout.staging import publish, staging
 from tracking_core.naming import FILE_NAMES
 from tracking_core.transfer.foreign import Imported

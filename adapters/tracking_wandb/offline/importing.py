@@ -142,7 +142,7 @@ class _WandbRun:
             yield Record("finish", 0, "", end, data={"status": status, "error": error})
 
     def _summary(self) -> dict[str, Any]:
-        from tracking_wandb.imported_names import decode
+        from tracking_wandb.names import decode
         from tracking_wandb.offline.rows import CLIENT_KEYS
 
         columns = {metric["step_metric"] for metric in self._run.metrics} - {None}

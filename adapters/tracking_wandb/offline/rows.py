@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from tracking_core import InvalidValueError, Record
 from tracking_core.values import Text
-from tracking_wandb.imported_names import decode, part
+from tracking_wandb.names import decode, part
 from tracking_wandb.offline.media import Media
 from tracking_wandb.offline.run import OfflineRun, seconds
 from tracking_wandb.rows import AXIS, MAIN_AXIS

@@ -9,13 +9,13 @@ from pathlib import Path
 from tracking_core.backends.hooks import Finding
 from tracking_core.backends.targets import COMMON_OPTIONS, redact_option, redact_targets
 from tracking_core.base.redaction import redact_text
+from tracking_core.base.text import did_you_mean
 from tracking_core.cli.backends import BackendRow
 from tracking_core.cli.doctor.report import SettingRow
 from tracking_core.environment.settings import (
     OPTION_PREFIX,
     VARIABLES,
     Settings,
-    did_you_mean,
     load_settings,
     option_variable,
     unknown_variables,

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tracking_core.backends.destinations import (
-    absolute_target,
-    destinations,
-    refuse_secrets,
-    requested_targets,
-    with_options,
-)
+from tracking_core.backends.destinations import absolute_target, refuse_secrets, requested_targets, with_options
 from tracking_core.backends.hooks import Finding
 from tracking_core.backends.plugins import Adapter, find_adapter, refuse_joined
 from tracking_core.backends.targets import Target, parse_target, parse_targets, redact_option, redact_targets
 from tracking_core.cli.bounded import bounded
 from tracking_core.cli.doctor.report import OptionRow, TargetLook
+from tracking_core.delivery.destinations import destinations
 from tracking_core.environment.settings import Settings
 from tracking_core.errors import AdapterError, SettingsError
 

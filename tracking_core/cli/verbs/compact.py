@@ -23,8 +23,9 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
     Nothing is lost: what a target has not had yet is kept as it is until it has. Ends with 1 when a run could not be
     compacted.
     """
+    from tracking_core.base.text import size
     from tracking_core.cli.choosing import choose_all, own_root
-    from tracking_core.cli.output import print_json, size
+    from tracking_core.cli.output import print_json
     from tracking_core.compaction.compaction import compact
     from tracking_core.errors import MissingDependencyError, TrackingError
     from tracking_core.naming import printable

@@ -28,8 +28,9 @@ def verb(rules: tuple[str, ...], dry_run: bool, root: str | None, as_json: bool)
     local store alone are never removed; nor are those of which a target refused records, or whose targets all leave
     something out.
     """
+    from tracking_core.base.text import size
     from tracking_core.cli.choosing import own_root
-    from tracking_core.cli.output import Output, moment, print_json, size
+    from tracking_core.cli.output import Output, moment, print_json
     from tracking_core.cli.pruning import prune
 
     own_root(root, "prune")

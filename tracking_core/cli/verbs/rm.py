@@ -25,8 +25,9 @@ def verb(runs: tuple[str, ...], yes: bool, force: bool, root: str | None, as_jso
     A note of each stays, in .removed of its project. Contents of artifacts stay, and so does what was delivered to
     other places. Nothing is removed when one of the runs is running or is not there.
     """
+    from tracking_core.base.text import size
     from tracking_core.cli.choosing import choose_all, own_root
-    from tracking_core.cli.output import print_json, shown, size
+    from tracking_core.cli.output import print_json, shown
     from tracking_core.cli.removal import look, remove
 
     own_root(root, "rm")

@@ -26,9 +26,9 @@ from tracking_core.backends.plugins import forget_adapters
 from tracking_core.backends.targets import parse_target
 from tracking_core.base.redaction import redact_text
 from tracking_core.delivery import scratch
+from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.ending import broke_off, closing
 from tracking_core.delivery.threads import ThreadDelivery
-from tracking_core.delivery.worker import Destination
 from tracking_core.errors import TrackingError
 
 DRAIN = 60.0

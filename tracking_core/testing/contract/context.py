@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tracking_core.backends.hooks import AdapterInfo, RunInfo
 from tracking_core.protocol import CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
-from tracking_core.testing.contract.registry import ContractFailure, ContractSkip
+from tracking_core.testing.contract.outcomes import ContractFailure, ContractSkip
 
 if TYPE_CHECKING:
     from tracking_core.backends.plugins import Adapter

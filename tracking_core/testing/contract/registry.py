@@ -41,14 +41,6 @@ CORE_GROUPS = frozenset({"discovery", "lifecycle", "scalars", "steps", "hygiene"
 """Groups that no adapter can be excused from: neither by its capabilities, nor by an expected failure."""
 
 
-class ContractFailure(AssertionError):  # noqa: N818 - read as "a failure of the contract", as AssertionError is read
-    """A check found that the adapter breaks the contract."""
-
-
-class ContractSkip(Exception):  # noqa: N818 - an instruction to the runner
-    """A check does not apply to this adapter; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """One named check.

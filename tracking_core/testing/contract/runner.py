@@ -15,13 +15,8 @@ from tracking_core.backends.plugins import find_adapter
 from tracking_core.backends.targets import Target, parse_target
 from tracking_core.errors import SettingsError
 from tracking_core.testing.contract.context import Context
-from tracking_core.testing.contract.registry import (
-    Check,
-    ContractFailure,
-    ContractSkip,
-    expected_failures,
-    select_checks,
-)
+from tracking_core.testing.contract.outcomes import ContractFailure, ContractSkip
+from tracking_core.testing.contract.registry import Check, expected_failures, select_checks
 from tracking_core.testing.contract.report import CheckResult, ContractReport
 from tracking_core.testing.contract.watching import run_within
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import SettingsError
 from tracking_core.testing.contract.harness import AdapterHarness
-from tracking_core.testing.contract.registry import ContractFailure, all_checks, expected_failures
+from tracking_core.testing.contract.outcomes import ContractFailure
+from tracking_core.testing.contract.registry import all_checks, expected_failures
 from tracking_core.testing.contract.runner import run_check
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from tracking_core.testing.contract.registry import ContractFailure
+from tracking_core.testing.contract.outcomes import ContractFailure
 
 _POLL = 0.05
 
