@@ -163,3 +163,6 @@ def _plain(facts: Any) -> Any:
     from tracking_core.journal import pack
 
     return pack(dict(facts))
+
+
+housekeeper = Housekeeper()

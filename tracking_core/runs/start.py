@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import os
-import signal
 import sys
 import tempfile
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.base.problems import Troubles
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
-from tracking_core.protocol import PREEMPTED
-from tracking_core.runs.housekeeping import Charge, Housekeeper
-from tracking_core.runs.outcome import outcome
+from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
+from tracking_core.runs.housekeeping import Charge, housekeeper
 from tracking_core.runs.run import NullRun, Run
 
 if TYPE_CHECKING:
@@ -35,11 +29,53 @@ if TYPE_CHECKING:
 OPENING_TIMEOUT = 120.0
 """Seconds that a strict run waits for its backends to open."""
 
-_open_runs: list[Run] = []
-_ending: weakref.WeakSet[Run] = weakref.WeakSet()
 _charges: dict[int, Charge] = {}
-_housekeeper = Housekeeper()
-_terminated = False
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is to be started, once every setting was checked and nothing was written yet.
+
+    Args:
+        facts: What `run.json` will say, as far as it does not depend on where the run is stored.
+        root: Root of the run store.
+        resume: "never", "allow" or "must".
+        origin: After which step the run goes on, and from which other run.
+        places: Where it is delivered to.
+        delivery: "process", "thread" or "inline".
+        settings: What else was set.
+        strict: Whether errors raise.
+    """
+
+    facts: dict[str, Any]
+    root: Path
+    resume: str
+    origin: Origin
+    places: Sequence[Destination]
+    delivery: str
+    settings: Settings
+    strict: bool
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A run directory with an open journal.
+
+    Args:
+        facts: What `run.json` says, with the configuration as of now.
+        root: The root it is under, which may be another than was asked for.
+        directory: The run directory.
+        journal: The writer of this session.
+        added: What this session adds to the configuration.
+        created: Whether the run is new.
+    """
+
+    facts: dict[str, Any]
+    root: Path
+    directory: Path
+    journal: JournalWriter
+    added: dict[str, Any]
+    created: bool
 
 
 def start_run(
@@ -129,7 +165,7 @@ def start_run(
     if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
         peers.announce(facts["id"])
         run: Run = NullRun({**facts, "dir": str(run_directory(folder, facts["project"], facts["id"]))}, _left)
-        _open_runs.append(run)
+        open_runs.append(run)
         return run
     if peers.index > 0:
         # The first process creates the run and delivers for all of them; the others add their records to it.
@@ -137,7 +173,7 @@ def start_run(
             peers.await_run(run_file_exists(run_directory(folder, facts["project"], facts["id"])))
         mode, places = "allow", [place for place in places if place.tracker is not None]
         origin = replace(origin, elsewhere=True)
-    run = _open(facts, folder, mode, how, places, settings, origin, strict=strict)
+    run = _open(RunPlan(facts, folder, mode, origin, places, how, settings, strict))
     peers.announce(run.id)
     _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
     return run
@@ -145,7 +181,7 @@ def start_run(
 
 def current_run() -> Run | None:
     """The run that was started last in this process and is not finished; None when there is none."""
-    return _open_runs[-1] if _open_runs else None
+    return open_runs[-1] if open_runs else None
 
 
 def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
@@ -196,35 +232,27 @@ def _refuse_secret(key: str, value: str, origin: str) -> None:
         )
 
 
-def _open(
-    facts: dict[str, Any],
-    root: Path,
-    resume: str,
-    how: str,
-    places: Sequence[Destination],
-    settings: Settings,
-    origin: Origin,
-    *,
-    strict: bool,
-) -> Run:
+def _open(plan: RunPlan) -> Run:
+    """Directory and journal, delivery, and the run on top of both."""
     from tracking_core.artifacts import ArtifactStore
     from tracking_core.base.redaction import redact_text
     from tracking_core.intake import DeferredRecorder, Recorder
 
-    troubles = Troubles(f"run {facts['name']}")
+    settings, strict = plan.settings, plan.strict
+    troubles = Troubles(f"run {plan.facts['name']}")
     elsewhere = settings.get("artifacts")
     blobs = absolute_path(elsewhere, settings.origin("artifacts")) if elsewhere else None
-    facts, root, directory, journal, added, created = _create(
-        facts, root, resume, places, troubles, origin, strict=strict
-    )
-    next_steps = _next_steps(origin, directory, journal.id, troubles, created=created)
+    begun = _create(plan, troubles)
+    facts, directory, journal = begun.facts, begun.directory, begun.journal
+    next_steps = _next_steps(plan.origin, directory, journal.id, troubles, created=begun.created)
 
     def on_error(error: OSError) -> None:
         troubles.note("journal", f"the journal could not be written: {error}", error=error)
 
     journal.on_error = on_error
-    store = ArtifactStore(root, facts["project"], blobs)
-    recorder = Recorder(journal, directory, store) if how == "inline" else DeferredRecorder(journal, directory, store)
+    store = ArtifactStore(begun.root, facts["project"], blobs)
+    kind = Recorder if plan.delivery == "inline" else DeferredRecorder
+    recorder = kind(journal, directory, store)
 
     def note(reason: str, message: str, error: BaseException | None) -> None:
         troubles.note(reason, redact_text(message), error=error)
@@ -232,8 +260,8 @@ def _open(
     if strict:
         # What keeps a backend from opening is raised, and needs no warning beside that.
         troubles.hold()
-    charge = _housekeeper.take(journal, troubles)
-    channel = _channel(how, places, directory, note)
+    charge = housekeeper.take(journal, troubles)
+    channel = _channel(plan.delivery, plan.places, directory, note)
     if settings.get("mirror") is not None:
         from tracking_core.mirror.client import mirrored
 
@@ -249,11 +277,11 @@ def _open(
     )  # fmt: skip
     _charges[id(run)] = charge
     _watch_directory(run, journal, charge, troubles)
-    _open_runs.append(run)
-    _watch_exit()
-    _watch_signals()
-    if added:
-        run.log_config(added)
+    open_runs.append(run)
+    watch_exit()
+    watch_signals()
+    if begun.added:
+        run.log_config(begun.added)
     if next_steps:
         say(f"run {run.name} is continued at {_places(next_steps)}")
     if strict:
@@ -316,167 +344,72 @@ def _channel(
     from tracking_core.delivery.threads import ThreadDelivery
 
     if how == "inline":
-        return InlineDelivery(directory, places, note, _watch_exit)
+        return InlineDelivery(directory, places, note, watch_exit)
     if how == "process" and places and all(place.tracker is None for place in places):
         try:
-            return RemoteDelivery(directory, places, note, _watch_exit)
+            return RemoteDelivery(directory, places, note, watch_exit)
         except OSError as error:
             note("deliverer", f"no process can be started ({error}): threads deliver instead", error)
-    return ThreadDelivery(directory, places, note, _watch_exit)
+    return ThreadDelivery(directory, places, note, watch_exit)
 
 
-def _create(
-    facts: dict[str, Any],
-    root: Path,
-    resume: str,
-    places: Sequence[Destination],
-    troubles: Troubles,
-    origin: Origin,
-    *,
-    strict: bool,
-) -> tuple[dict[str, Any], Path, Path, Any, dict[str, Any], bool]:
-    """Create or find the run directory, and open its journal; a root that cannot be written is replaced.
-
-    Returns:
-        What `run.json` says, the root, the directory, the journal, what is added to the configuration, and whether the
-        run was created.
-    """
+def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
+    """Create or find the run directory, and open its journal; a root that cannot be written is replaced."""
     from tracking_core.base.regular import OddFileError
     from tracking_core.environment.machine import identity
     from tracking_core.journal import JournalWriter
     from tracking_core.layout.runs import read_run, run_directory, tombstone_of
     from tracking_core.store import RunRecord
 
+    origin = plan.origin
+    facts: dict[str, Any] = plan.facts
     full = {
         **facts,
         "environment": dict(identity()),
-        "targets": [str(place.target) if place.tracker is None else place.label for place in places],
+        "targets": [str(place.target) if place.tracker is None else place.label for place in plan.places],
     }
-    for attempt in (root, None):
+    for attempt in (plan.root, None):
         place = attempt
         if place is None:
             place = Path(tempfile.mkdtemp(prefix="tracking-"))
-            troubles.note("root", f"{root} cannot be written; this run is recorded under {place} instead")
+            troubles.note("root", f"{plan.root} cannot be written; this run is recorded under {place} instead")
         directory = run_directory(place, facts["project"], facts["id"])
-        added: dict[str, Any] = {}
         try:
             if not place.is_absolute():
                 raise OSError(errno.ENOENT, "the working directory was removed", str(place))  # noqa: TRY301
-            if resume == "must" and not (directory / "run.json").is_file():
+            if plan.resume == "must" and not (directory / "run.json").is_file():
                 removed = tombstone_of(place, facts["id"], facts["project"])
                 what = f"was removed (see {removed})" if removed else f"is not in {directory.parent}"
                 raise RunNotFoundError(f"the run {facts['id']!r} to continue {what}; resume='allow' would start it")
             try:
-                facts = {**facts, "config": origin.create(root, directory, full)["config"]}
+                facts = {**facts, "config": origin.create(plan.root, directory, full)["config"]}
             except RunExistsError:
-                if resume == "never":
+                if plan.resume == "never":
                     raise
                 added = facts["config"]
                 facts = {**read_run(directory), "config": RunRecord(directory).config}
-                return facts, place, directory, origin.go_back(directory, facts["id"], troubles.note), added, False
-            return facts, place, directory, JournalWriter(directory, facts["id"]), added, True
+                journal = origin.go_back(directory, facts["id"], troubles.note)
+                return _Begun(facts, place, directory, journal, added, created=False)
+            return _Begun(facts, place, directory, JournalWriter(directory, facts["id"]), {}, created=True)
         except OddFileError as error:
             # The run is there, and begun elsewhere it would be another.
             raise StoreError(f"start_run: {error.filename} keeps the run from going on: {error.strerror}") from error
         except OSError as error:
-            if strict or attempt is not root:
+            if plan.strict or attempt is not plan.root:
                 raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error
     raise AssertionError("the loop returns or raises")
 
 
 def _left(run: Run) -> None:
     """A run is about to end."""
-    if run in _open_runs:
-        _open_runs.remove(run)
-    _ending.add(run)
+    if run in open_runs:
+        open_runs.remove(run)
+    ending.add(run)
     charge = _charges.pop(id(run), None)
     if charge is not None:
-        _housekeeper.leave(charge)
-    if not _open_runs:
-        _unwatch_signals()
-
-
-# ---------------------------------------------------------------- the end of the process
-
-
-def _watch_exit() -> None:
-    """End open runs at exit, before what backends registered: handlers run in the reverse of their order."""
-    if not threading.main_thread().is_alive():
-        # The handlers are running: one that is registered anew now would not be called any more.
-        return
-    atexit.unregister(_at_exit)
-    atexit.register(_at_exit)
-
-
-def _at_exit() -> None:
-    error = getattr(sys, "last_value", None)
-    status, text = ("preempted", "SIGTERM") if _terminated else outcome(error)
-    for run in tuple(_open_runs):
-        run.finish(status, error=text)
-    # Another thread may be ending one, as where a finaliser does: it dies with the main thread.
-    for run in tuple(_ending):
-        run.await_end()
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's signature
-    global _terminated  # noqa: PLW0603 - what happened to the process belongs to the module
-    _terminated = True
-    # Let `finally` blocks and context managers run, as for Ctrl-C; then exit as SIGTERM would have.
-    raise SystemExit(PREEMPTED)
-
-
-def _watch_signals() -> None:
-    from tracking_core.environment.hosts import watches_preemption
-
-    if threading.current_thread() is not threading.main_thread() or watches_preemption():
-        return
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_sigterm)
-
-
-def _unwatch_signals() -> None:
-    from tracking_core.environment.hosts import watches_preemption
-
-    if threading.current_thread() is not threading.main_thread() or watches_preemption():
-        return
-    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-class _Fork(threading.local):
-    """What the signal mask of this thread was before it forked; None when nothing was changed."""
-
-    mask: set[int] | None = None
-
-
-_fork = _Fork()
-
-
-def _before_fork() -> None:
-    # A signal that comes before the child has put the handler aside must wait, and is not lost.
-    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        _fork.mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})}
-
-
-def _after_fork() -> None:
-    mask, _fork.mask = _fork.mask, None
-    if mask is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _in_child() -> None:
-    """A forked child ends as if it had never heard of us: the runs are its parent's.
-
-    With our handler, a worker of a pool that is terminated while it is about to wait for a lock would never end: the
-    handler runs only once the lock is had.
-    """
-    _housekeeper.forget()
-    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _after_fork()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+        housekeeper.leave(charge)
+    if not open_runs:
+        unwatch_signals()
 
 
 def _say(settings: Settings, message: str) -> None:
