@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 
 from tracking_core.base.redaction import redact_text
-from tracking_core.protocol import PREEMPTED
+from tracking_core.errors import SettingsError
+from tracking_core.protocol import PREEMPTED, STATUSES
 
 
 def outcome(error: BaseException | None) -> tuple[str, str | None]:
@@ -27,3 +28,13 @@ def outcome(error: BaseException | None) -> tuple[str, str | None]:
     if isinstance(error, GeneratorExit):
         return "finished", None
     return "failed", redact_text("".join(traceback.format_exception(error)))[-20_000:]
+
+
+def check_status(status: str) -> None:
+    """Refuse a status that a run cannot end with.
+
+    Raises:
+        SettingsError: There is no such status.
+    """
+    if status not in STATUSES:
+        raise SettingsError(f"finish: status must be one of {', '.join(STATUSES)}, got {status!r:.80}")

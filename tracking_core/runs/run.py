@@ -20,9 +20,8 @@ from tracking_core.intake.resolver import resolver
 from tracking_core.intake.steps import StepCounter
 from tracking_core.journal.numbers import let_go
 from tracking_core.on_device.arrays import is_at_hand, is_device_array, tracing
-from tracking_core.protocol import STATUSES
 from tracking_core.runs.health import CallTimes, Health
-from tracking_core.runs.outcome import outcome
+from tracking_core.runs.outcome import check_status, outcome
 from tracking_core.wrappers import EveryTracker, ScopedTracker
 
 if TYPE_CHECKING:
@@ -356,11 +355,11 @@ class Run:
         Args:
             config: Whatever `start_run` takes as config.
         """
-        from tracking_core.values.config import to_plain
+        from tracking_core.values.config import merge, to_plain
 
         def change() -> None:
             plain = to_plain(config)
-            _merge(self._config, plain)
+            merge(self._config, plain)
             self._recorder.log_config(plain)
 
         self._guarded(change, (), {})
@@ -534,8 +533,7 @@ class Run:
         Raises:
             SettingsError: There is no such status.
         """
-        if status not in STATUSES:
-            raise SettingsError(f"finish: status must be one of {', '.join(STATUSES)}, got {status!r:.80}")
+        check_status(status)
         if self._forked:
             return DeliveryReport({}, self._status)
         with self._finishing:
@@ -648,116 +646,6 @@ class Run:
             self._troubles.note("delivery", str(problem), error=problem)
 
 
-class NullRun(Run):
-    """The run of `TRACKING_BACKEND=none`: it has a name, and records nothing. A call costs well under 1 µs."""
-
-    def __init__(self, facts: Mapping[str, Any], on_finish: Callable[[Run], None]) -> None:
-        self._facts = facts
-        self._on_finish = on_finish
-        self._config = dict(facts["config"])
-        self._status = "running"
-        self._dir = Path(facts["dir"])
-
-    @property
-    def health(self) -> Health:
-        """Nothing is recorded, and so nothing is wrong."""
-        return Health(durability="none")
-
-    @property
-    def should_stop(self) -> bool:
-        """Nobody asks."""
-        return False
-
-    def url(self, target: str | None = None) -> str | None:  # noqa: ARG002 - the run's signature
-        """There is no address."""
-        return None
-
-    def native(self, target: str) -> Any:
-        """There is no backend.
-
-        Raises:
-            SettingsError: Always.
-        """
-        raise SettingsError(f"TRACKING_BACKEND=none: there is no open target {target!r}")
-
-    def log_scalars(self, scalars: Any, **keywords: Any) -> None:
-        """Do nothing."""
-
-    def log_images(self, images: Any, **keywords: Any) -> None:
-        """Do nothing."""
-
-    def log_histogram(self, name: Any, values: Any, **keywords: Any) -> None:
-        """Do nothing."""
-
-    def log_table(self, name: Any, value: Any, **keywords: Any) -> None:
-        """Do nothing."""
-
-    log_video = log_audio = log_text = log_figure = log_table
-
-    def log(self, values: Any, step: Any = None, **keywords: Any) -> None:
-        """Do nothing."""
-
-    def log_summary(self, summary: Any) -> None:
-        """Do nothing."""
-
-    def log_config(self, config: Any) -> None:
-        """Change the configuration that the run shows."""
-        from tracking_core.values.config import to_plain
-
-        try:
-            _merge(self._config, to_plain(config))
-        except InvalidValueError:
-            return
-
-    def log_alert(self, title: Any, text: Any = "", **keywords: Any) -> None:
-        """Do nothing."""
-
-    def log_artifact(  # pyright: ignore[reportIncompatibleMethodOverride] - any keywords do
-        self,
-        artifact: Any,  # noqa: ARG002 - the run's signature
-        *,
-        name: str | None = None,
-        type: str = "file",  # noqa: A002 - the protocol's word
-        **keywords: Any,  # noqa: ARG002
-    ) -> ArtifactRef:
-        """Do nothing.
-
-        Returns:
-            A reference without a version.
-        """
-        from tracking_core.values import ArtifactRef
-
-        return ArtifactRef(_text(name, "unnamed"), _text(type, "file"))
-
-    def use_artifact(self, artifact: Any) -> ArtifactRef:
-        """Do nothing.
-
-        Returns:
-            A reference without a version.
-        """
-        from tracking_core.values import ArtifactRef
-
-        return artifact if isinstance(artifact, ArtifactRef) else ArtifactRef(_text(artifact, "unnamed"))
-
-    def flush(self, timeout: float | None = None, *, local: bool = False) -> DeliveryReport:  # noqa: ARG002 - the run's
-        """Nothing waits."""
-        return DeliveryReport({}, self._status)
-
-    def finish(self, status: str = "finished", timeout: float = 60.0, *, error: str | None = None) -> DeliveryReport:  # noqa: ARG002
-        """End the run."""
-        if self._status == "running":
-            self._on_finish(self)
-            self._status = status
-        return DeliveryReport({}, self._status)
-
-    def await_end(self, timeout: float = 60.0) -> None:
-        """Do nothing."""
-
-    @property
-    def _forked(self) -> bool:
-        return False
-
-
 def _is_here(step: Any) -> bool:
     """Whether a step on a device can be read without waiting."""
     try:
@@ -769,12 +657,3 @@ def _is_here(step: Any) -> bool:
 def _text(value: object, otherwise: str) -> str:
     """A name as it was given; objects that are no str may do anything when they are asked for one."""
     return (str.__str__(value) or otherwise) if isinstance(value, str) else otherwise
-
-
-def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    for key, value in new.items():
-        current = into.get(key)
-        if isinstance(current, dict) and isinstance(value, Mapping):
-            _merge(current, value)
-        else:
-            into[key] = value

@@ -18,7 +18,8 @@ from tracking_core.environment.settings import Settings, absolute_path, load_set
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
 from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
 from tracking_core.runs.housekeeping import Charge, housekeeper
-from tracking_core.runs.run import NullRun, Run
+from tracking_core.runs.null import NullRun
+from tracking_core.runs.run import Run
 
 if TYPE_CHECKING:
     from tracking_core.delivery.destinations import Destination
@@ -164,7 +165,7 @@ def start_run(
     facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
     if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
         peers.announce(facts["id"])
-        run: Run = NullRun({**facts, "dir": str(run_directory(folder, facts["project"], facts["id"]))}, _left)
+        run: Run = NullRun(facts, run_directory(folder, facts["project"], facts["id"]), _left)
         open_runs.append(run)
         return run
     if peers.index > 0:

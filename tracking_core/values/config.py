@@ -348,3 +348,18 @@ def merge_config(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             merge_config(cast("dict[str, Any]", current), value)
         else:
             into[key] = value
+
+
+def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Change a configuration; what is nested is merged, and anything else replaced.
+
+    Args:
+        into: The configuration that is changed.
+        new: What is added to it.
+    """
+    for key, value in new.items():
+        current = into.get(key)
+        if isinstance(current, dict) and isinstance(value, Mapping):
+            merge(cast("dict[str, Any]", current), cast("Mapping[str, Any]", value))
+        else:
+            into[key] = value
