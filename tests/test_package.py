@@ -14,6 +14,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import REPO
+from tracking_core.base.lazy import homes_of
 
 CORE = REPO / "tracking_core"
 ADAPTERS = REPO / "adapters"
@@ -36,6 +37,8 @@ ALIASES = {"health", "hookspecs", "importing", "null_adapter"}
 UPWARD = {
     ("intake.local_adapter", "testing"): "the harness of this adapter, which the contract suite alone asks for",
 }
+
+HOMES = homes_of(tracking._HOMES)
 
 #: What an adapter may import from; of `tracking_core` itself the names in its `__all__`.
 PUBLIC_MODULES = {
@@ -75,7 +78,9 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 def test_importing_the_package_loads_nothing_heavy(tmp_path):
     loaded = imported_by("import tracking_core", cwd=tmp_path)
     assert not loaded & HEAVY
-    assert {name for name in loaded if name.startswith("tracking_core")} == {"tracking_core", "tracking_core._version"}
+    assert {name for name in loaded if name.startswith("tracking_core")} == {
+        "tracking_core", "tracking_core._version", "tracking_core.base", "tracking_core.base.lazy"
+    }  # fmt: skip
     # The test can see what it forbids.
     assert {"numpy", "PIL"} <= imported_by("import numpy, PIL", cwd=tmp_path)
 
@@ -141,7 +146,7 @@ def test_every_public_name_is_where_it_is_said_to_be(name):
     if name in tracking._MODULES:
         assert value is import_module(f"tracking_core.{name}")
     elif name != "__version__":
-        assert value is getattr(import_module(f"tracking_core.{tracking._LAZY[name]}"), name)
+        assert value is getattr(import_module(f"tracking_core.{HOMES[name]}"), name)
     assert name == "__version__" or getattr(value, "__doc__", None) or isinstance(value, int)
 
 
@@ -154,7 +159,7 @@ def test_type_checkers_see_the_same_names():
         assert isinstance(node, ast.ImportFrom)
         for alias in node.names:
             seen[alias.name] = node.module.removeprefix("tracking_core").lstrip(".")
-    assert seen == {**tracking._LAZY, **dict.fromkeys(tracking._MODULES, "")}
+    assert seen == {**HOMES, **dict.fromkeys(tracking._MODULES, "")}
 
 
 def test_other_names_are_no_attributes():
@@ -221,8 +226,8 @@ def source_of(module, name):
     """The module that a name comes from, as far as it is known: `from tracking_core import x` asks for x's home."""
     if name and f"{module}.{name}" in MODULES:
         return f"{module}.{name}"
-    if module == "tracking_core" and name in tracking._LAZY:
-        return f"tracking_core.{tracking._LAZY[name]}"
+    if module == "tracking_core" and name in HOMES:
+        return f"tracking_core.{HOMES[name]}"
     return module
 
 

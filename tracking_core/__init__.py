@@ -5,9 +5,10 @@ Importing this package is cheap: every name is loaded when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tracking_core._version import __version__
+from tracking_core.base.lazy import load_on_use
 
 if TYPE_CHECKING:
     from tracking_core import errors, fallbacks, naming, testing, values
@@ -126,7 +127,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "wrappers": ("NullTracker", "every", "multi", "scope"),
 }
 _MODULES = ("errors", "fallbacks", "naming", "testing", "values")
-_LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "API_VERSION",
@@ -215,19 +215,4 @@ __all__ = [
     "values",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name in _LAZY:
-        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    elif name in _MODULES:
-        value = import_module(f"{__name__}.{name}")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = load_on_use(__name__, _HOMES, _MODULES)

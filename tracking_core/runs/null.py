@@ -106,7 +106,7 @@ class NullRun(NullTracker, Run):
     def finish(  # pyright: ignore[reportIncompatibleMethodOverride] - a run says what became of its records
         self,
         status: str = "finished",
-        timeout: float = 60.0,
+        timeout: float = 60.0,  # noqa: ARG002
         *,
         error: str | None = None,  # noqa: ARG002
     ) -> DeliveryReport:

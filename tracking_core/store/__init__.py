@@ -6,7 +6,9 @@ does, must not load the queries, which need the artifact store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tracking_core.base.lazy import load_on_use
 
 if TYPE_CHECKING:
     from tracking_core.store.comparing import Comparison, MetricSummary
@@ -14,23 +16,13 @@ if TYPE_CHECKING:
     from tracking_core.store.series import Series
     from tracking_core.store.store import Store, open_store
 
-_HOMES = {
-    "Comparison": "comparing",
-    "MetricSummary": "comparing",
-    "RunRecord": "records",
-    "Series": "series",
-    "Store": "store",
-    "open_store": "store",
+_HOMES: dict[str, tuple[str, ...]] = {
+    "comparing": ("Comparison", "MetricSummary"),
+    "records": ("RunRecord",),
+    "series": ("Series",),
+    "store": ("Store", "open_store"),
 }
 
 __all__ = ["Comparison", "MetricSummary", "RunRecord", "Series", "Store", "open_store"]
 
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = load_on_use(__name__, _HOMES)

@@ -6,7 +6,9 @@ For whoever logs: `FakeTracker`. For whoever writes an adapter: `AdapterHarness`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tracking_core.base.lazy import load_on_use
 
 if TYPE_CHECKING:
     from tracking_core.testing import faults
@@ -46,7 +48,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "contract.runner": ("check_adapter",),
     "contract.suite": ("ContractSuite",),
 }
-_LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AdapterHarness",
@@ -69,19 +70,4 @@ __all__ = [
     "faults",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name in _LAZY:
-        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    elif name == "faults":
-        value = import_module(f"{__name__}.faults")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = load_on_use(__name__, _HOMES, ("faults",))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tracking_core.base.lazy import load_on_use
 
 if TYPE_CHECKING:
     from tracking_core.transfer.foreign import Imported
@@ -10,22 +12,13 @@ if TYPE_CHECKING:
     from tracking_core.transfer.sources import import_runs
     from tracking_core.transfer.unpack import unpack_run
 
-_HOMES = {
-    "Imported": "foreign",
-    "Packed": "pack",
-    "import_runs": "sources",
-    "pack_run": "pack",
-    "unpack_run": "unpack",
+_HOMES: dict[str, tuple[str, ...]] = {
+    "foreign": ("Imported",),
+    "pack": ("Packed", "pack_run"),
+    "sources": ("import_runs",),
+    "unpack": ("unpack_run",),
 }
 
 __all__ = ["Imported", "Packed", "import_runs", "pack_run", "unpack_run"]
 
-
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = load_on_use(__name__, _HOMES)
