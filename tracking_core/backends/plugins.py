@@ -1,35 +1,25 @@
-"""Adapters are found here: by entry point, by name, one at a time.
-
-Asking for `tensorboard` imports the module behind that entry point and no other. Every adapter has a plugin manager
-of its own, so that a broken one breaks only itself. First-party adapters come through the same door.
-"""
+"""Adapters of backends: what each says of itself, and what it is asked. First-party ones come through the same door."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import re
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import pluggy
-
 from tracking_core.backends.hooks import GROUP, LEVELS, AdapterInfo, AdapterSpec, Finding, ForeignRun, RunInfo
 from tracking_core.backends.targets import COMMON_OPTIONS, Target, redact_targets, refuse_control_characters
 from tracking_core.base.redaction import redact_text
+from tracking_core.base.registry import Candidate, Registry, brief, where_of
 from tracking_core.base.text import did_you_mean
 from tracking_core.errors import (
-    AdapterConflictError,
     AdapterVersionError,
     BrokenAdapterError,
     MissingDependencyError,
     SettingsError,
-    UnknownAdapterError,
 )
 from tracking_core.protocol import API_VERSION, CORE_CAPABILITIES, OPTIONAL_CAPABILITIES
 
@@ -44,44 +34,13 @@ _TARGET = re.compile(r"""["'(\[]*(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?:["')\]]*|(?
 _CAPABILITIES = frozenset(CORE_CAPABILITIES) | frozenset(OPTIONAL_CAPABILITIES) | {"resume"}
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An entry point of the group, not loaded.
-
-    Args:
-        name: Name of the adapter.
-        value: The module or object it names.
-        distribution: Name of the distribution that installed it; "" when unknown.
-        version: Version of that distribution.
-    """
-
-    name: str
-    value: str
-    distribution: str
-    version: str
-    entry_point: importlib.metadata.EntryPoint
-
-
 class Adapter:
     """An adapter whose module is loaded and whose hooks are checked; its backend is not imported yet."""
 
     def __init__(self, plugin: Any, name: str, candidate: Candidate | None = None) -> None:
         self.candidate = candidate
-        self._manager = pluggy.PluginManager("tracking_core")
-        self._manager.add_hookspecs(AdapterSpec)
-        where = _where(name, candidate)
-        try:
-            self._manager.register(plugin, name=name)
-            self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise BrokenAdapterError(f"the adapter {where} does not fit the hooks: {error}") from error
-        except Exception as error:
-            raise BrokenAdapterError(f"the adapter {where} cannot be registered: {_brief(error)}") from error
-        for hook in ("tracking_adapter", "open_tracker"):
-            if not getattr(self._manager.hook, hook).get_hookimpls():
-                raise BrokenAdapterError(
-                    f"the adapter {where} has no hook {hook!r}; mark the function with @tracking_core.hookimpl"
-                )
+        where = where_of(name, candidate)
+        self._manager = ADAPTERS.manager(plugin, name, candidate, ("tracking_adapter", "open_tracker"))
         self.info = self._checked_info(name, where)
 
     @property
@@ -93,7 +52,7 @@ class Adapter:
         try:
             info = self._manager.hook.tracking_adapter()
         except (Exception, SystemExit) as error:
-            raise BrokenAdapterError(f"the adapter {where} failed to say what it is: {_brief(error)}") from error
+            raise BrokenAdapterError(f"the adapter {where} failed to say what it is: {brief(error)}") from error
         if not isinstance(info, AdapterInfo):
             raise BrokenAdapterError(
                 f"the adapter {where} must return tracking_core.AdapterInfo, got {type(info).__name__}"
@@ -163,7 +122,7 @@ class Adapter:
             # Not from the error: a traceback would say the same twice.
             raise SettingsError(f"{source}: {redact_targets(str(target))!r}: {redact_text(str(error))}") from None
         except (Exception, SystemExit) as error:
-            raise BrokenAdapterError(f"the adapter {self.name!r} failed to check a target: {_brief(error)}") from error
+            raise BrokenAdapterError(f"the adapter {self.name!r} failed to check a target: {brief(error)}") from error
 
     def check_options(self, target: Target, *, origin: str | None = None) -> None:
         """Check the options of a target alone.
@@ -217,7 +176,7 @@ class Adapter:
         try:
             place = self._manager.hook.target_place(target=target, run=run)
         except (Exception, SystemExit) as error:
-            raise BrokenAdapterError(f"the adapter {self.name!r} failed to say where: {_brief(error)}") from error
+            raise BrokenAdapterError(f"the adapter {self.name!r} failed to say where: {brief(error)}") from error
         if place is not None and not (isinstance(place, str) and place):
             raise BrokenAdapterError(f"the adapter {self.name!r} named {place!r:.80} as a place, which is no text")
         return place or str(target.bare)
@@ -227,7 +186,7 @@ class Adapter:
         try:
             found: list[Any] = list(self._manager.hook.diagnose(target=target) or ())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a diagnosis that fails is itself a finding
-            return [Finding("error", f"the diagnosis of {self.name!r} failed: {_brief(error)}")]
+            return [Finding("error", f"the diagnosis of {self.name!r} failed: {brief(error)}")]
         for finding in found:
             if not isinstance(finding, Finding) or finding.level not in LEVELS:
                 message = f"the diagnosis of {self.name!r} returned {finding!r:.80}, which is no tracking_core.Finding"
@@ -248,9 +207,7 @@ class Adapter:
         try:
             found: Iterable[ForeignRun] | None = self._manager.hook.tracking_import(path=path)
         except (Exception, SystemExit) as error:
-            raise BrokenAdapterError(
-                f"the adapter {self.name!r} failed to look into {path}: {_brief(error)}"
-            ) from error
+            raise BrokenAdapterError(f"the adapter {self.name!r} failed to look into {path}: {brief(error)}") from error
         if found is not None and (missing := self.missing()):
             raise self.dependency_error(missing)
         return found
@@ -263,90 +220,6 @@ class Adapter:
         if capability in OPTIONAL_CAPABILITIES:
             return callable(getattr(tracker, OPTIONAL_CAPABILITIES[capability][1], None))
         return True
-
-
-def candidates() -> dict[str, list[Candidate]]:
-    """All entry points of the group by name; the same distribution found twice on the path counts once."""
-    found: dict[str, dict[tuple[str, str], Candidate]] = {}
-    for entry in _entry_points():
-        name, version = _distribution(entry)
-        key = (name.lower().replace("_", "-"), entry.value)
-        found.setdefault(entry.name.lower(), {})[key] = Candidate(entry.name, entry.value, name, version, entry)
-    return {name: list(entries.values()) for name, entries in sorted(found.items())}
-
-
-def _entry_points() -> Iterable[importlib.metadata.EntryPoint]:
-    try:
-        return importlib.metadata.entry_points(group=GROUP)
-    except Exception:  # noqa: BLE001 - one distribution with a damaged list must not hide the others
-        return _readable_entry_points()
-
-
-def _readable_entry_points() -> Iterator[importlib.metadata.EntryPoint]:
-    seen: set[str] = set()
-    for dist in importlib.metadata.distributions():
-        try:
-            entries = [entry for entry in dist.entry_points if entry.group == GROUP]
-        except Exception:  # noqa: BLE001, S112 - see above; what cannot be read cannot be offered
-            continue
-        # As importlib.metadata has it: of two of one name the first on the path counts.
-        name = _distribution(entries[0])[0].lower().replace("_", "-") if entries else ""
-        if name not in seen:
-            seen |= {name} - {""}
-            yield from entries
-
-
-def _distribution(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution that an entry point comes from; "" for what it does not say."""
-    try:
-        return (entry.dist.metadata["Name"] or "", entry.dist.version or "") if entry.dist is not None else ("", "")
-    except Exception:  # noqa: BLE001 - metadata that are missing or damaged; the entry point may work all the same
-        return "", ""
-
-
-_LOADED: dict[str, Adapter] = {}
-_LOCK = threading.Lock()
-
-
-def find_adapter(name: str, *, origin: str = "TRACKING_BACKEND") -> Adapter:
-    """Load the adapter of a name.
-
-    Args:
-        name: What TRACKING_BACKEND says.
-        origin: Where the name was written, for the error message.
-
-    Raises:
-        UnknownAdapterError: Nothing provides it.
-        AdapterConflictError: Two distributions do.
-        BrokenAdapterError: Its module cannot be imported, or does not hold the hooks.
-        AdapterVersionError: It was built for another version of the API.
-    """
-    loaded = _LOADED.get(name)
-    if loaded is not None:
-        return loaded
-    available = candidates()
-    entries = available.get(name, [])
-    if not entries:
-        raise UnknownAdapterError(_unknown(name, list(available), origin))
-    if len(entries) > 1:
-        raise AdapterConflictError(f"{origin}: {conflict(name, entries)}")
-    # Not under the lock: a module that never comes back from its import must not keep others from being found.
-    adapter = load(entries[0])
-    with _LOCK:
-        return _LOADED.setdefault(name, adapter)
-
-
-def load(candidate: Candidate) -> Adapter:
-    """Import what an entry point names, and check its hooks."""
-    where = _where(candidate.name, candidate)
-    try:
-        plugin = candidate.entry_point.load()
-    except BaseException as error:
-        # A module may do anything while it is imported, sys.exit included; only a user's interrupt is passed on.
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise BrokenAdapterError(f"the adapter {where} cannot be imported: {_brief(error)}") from error
-    return Adapter(plugin, candidate.name.lower(), candidate)
 
 
 def refuse_joined(target: Target, *, origin: str | None = None) -> None:
@@ -396,40 +269,6 @@ def _other_origins(target: Target, said: str) -> str:
     return ", ".join(f"{option} is from {place}" for option, place in sorted(named.items()) if place not in said)
 
 
-def conflict(name: str, entries: Sequence[Candidate]) -> str:
-    """What to say of a name that several distributions provide."""
-    owners = " and ".join(
-        f"{entry.distribution} {entry.version}".strip() or f"the entry point {entry.value!r}" for entry in entries
-    )
-    return f"the backend {name!r} is provided by {owners}; uninstall one of them"
-
-
-def forget_adapters() -> None:
-    """Drop what was loaded, so that a package installed meanwhile is found."""
-    with _LOCK:
-        _LOADED.clear()
-
-
-def _unknown(name: str, installed: Sequence[str], origin: str) -> str:
-    # What stands where a name should may be a key that was pasted into the wrong variable.
-    text = f"{origin}: no backend {redact_text(name)!r} is installed"
-    text += did_you_mean(name, [*installed, *FIRST_PARTY])
-    text += f"; installed are {', '.join(sorted(installed)) or 'none'}"
-    if name in FIRST_PARTY or not installed:
-        text += ". The entry points of tracking-core itself are missing: reinstall it (pip install tracking-core)"
-    return text
-
-
-def _where(name: str, candidate: Candidate | None) -> str:
-    if candidate is None or not candidate.distribution:
-        return repr(name)
-    return f"{name!r} of {candidate.distribution} {candidate.version}".rstrip()
-
-
-def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
-
-
 def _is_installed(module: str) -> bool:
     if module in sys.modules:
         return sys.modules[module] is not None
@@ -437,3 +276,24 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except Exception:  # noqa: BLE001 - the parent of a dotted name is imported, and may do anything
         return False
+
+
+ADAPTERS = Registry(GROUP, AdapterSpec, Adapter, kind="adapter", asked="backend", own=FIRST_PARTY)
+"""The adapters that are installed."""
+candidates, load, conflict, forget_adapters = ADAPTERS.candidates, ADAPTERS.load, ADAPTERS.conflict, ADAPTERS.forget
+
+
+def find_adapter(name: str, *, origin: str = "TRACKING_BACKEND") -> Adapter:
+    """Load the adapter of a name.
+
+    Args:
+        name: What TRACKING_BACKEND says.
+        origin: Where the name was written, for the error message.
+
+    Raises:
+        UnknownAdapterError: Nothing provides it.
+        AdapterConflictError: Two distributions do.
+        BrokenAdapterError: Its module cannot be imported, or does not hold the hooks.
+        AdapterVersionError: It was built for another version of the API.
+    """
+    return ADAPTERS.find(name, origin=origin)
