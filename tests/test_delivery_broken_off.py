@@ -92,7 +92,7 @@ def at_tensorboard(tmp_path):
     return held.count(f"failed: {BROKE_OFF}".encode())
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
