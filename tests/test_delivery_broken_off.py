@@ -247,7 +247,7 @@ def serve(run_dir, monkeypatch, *targets, last=b"", unread=False):
         ours.close()
     else:
         ours.shutdown(socket.SHUT_WR)
-    thread.join(100)
+    thread.join(300)
     assert not thread.is_alive()
     assert failed == []
     ours.close()
