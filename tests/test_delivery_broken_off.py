@@ -92,7 +92,7 @@ def at_tensorboard(tmp_path):
     return held.count(f"failed: {BROKE_OFF}".encode())
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -247,7 +247,7 @@ def serve(run_dir, monkeypatch, *targets, last=b"", unread=False):
         ours.close()
     else:
         ours.shutdown(socket.SHUT_WR)
-    thread.join(100)
+    thread.join(300)
     assert not thread.is_alive()
     assert failed == []
     ours.close()

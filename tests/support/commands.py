@@ -34,7 +34,12 @@ def environment(**env: str) -> dict[str, str]:
 
 
 def tracking(*arguments: str, cwd: Path, code: int = 0, stdin: str = "", **env: str) -> tuple[str, str]:
-    """Call the command in this process, in a directory and with an environment of its own; returns (stdout, stderr)."""
+    """Call the command, in a directory and with an environment of its own; returns (stdout, stderr).
+
+    It runs in this process, unless it may start what outlives the call, as clients of backends do.
+    """
+    if arguments[0] in {"sync", "doctor"}:
+        return spawned(*arguments, cwd=cwd, code=code, stdin=stdin, **env)
     clean = environment(**env)
     with contextlib.chdir(cwd):
         done = CliRunner().invoke(

@@ -60,11 +60,18 @@ class Server:
         self._hurried: set[str] = set()
         self._asked = 0
         self._environ: dict[str, str] = {}
+        self._over = False
 
     def serve(self) -> None:
         """Answer requests until the training closes the socket, or dies."""
         _raise_file_limit()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        try:
+            self._serve()
+        finally:
+            self._over = True
+
+    def _serve(self) -> None:
         for request in self._requests():
             if request["do"] == "open":
                 # In order with what follows; opening itself happens on the lanes' threads.
@@ -153,7 +160,7 @@ class Server:
 
     def _watch(self) -> None:
         """Say that the process lives, and when a backend has an address or asks to stop; hurry those that lag."""
-        while True:
+        while not self._over:
             time.sleep(WATCH)
             if self._asked:
                 self._send({"alive": True})
@@ -204,12 +211,13 @@ def facts(delivery: ThreadDelivery) -> dict[str, dict[str, Any]]:
 def set_priority(nice: int) -> None:
     """Set the priority of the thread that calls this, and of the processes that backends have started.
 
-    Only those: a backend that is opened later is opened at the priority of the main thread, since opening at the
+    They are in the group of this process, if it leads one; in a group of others they cannot be told from theirs. Only
+    those: a backend that is opened later is opened at the priority of the main thread, since opening at the
     lowest one takes minutes on a busy machine. Without privileges a priority can be lowered, but not raised again.
     """
     tasks = [threading.get_native_id()]
     group, me = os.getpgid(0), os.getpid()
-    for entry in Path("/proc").glob("[0-9]*"):
+    for entry in Path("/proc").glob("[0-9]*") if group == me else ():
         with contextlib.suppress(OSError):
             if int(entry.name) != me and os.getpgid(int(entry.name)) == group:
                 tasks += [int(task.name) for task in (entry / "task").iterdir()]
