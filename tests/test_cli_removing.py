@@ -154,7 +154,13 @@ def test_a_run_of_a_newer_format_is_refused(tmp_path):
 def test_what_was_not_delivered_is_said(tmp_path):
     code = """
     import os, tracking_core as t
-    run = t.start_run("p", run_id="x", backends="tensorboard:/proc/no/such/place")
+    import tracking_tensorboard.tracker as tracker
+
+    def open_run(target, run):
+        raise PermissionError(13, "denied")
+
+    tracker.open_run = open_run
+    run = t.start_run("p", run_id="x", backends="tensorboard:./never")
     for step in range(3):
         run.log_scalars({"a": 1}, step=step)
     os.kill(os.getpid(), 9)
@@ -162,7 +168,7 @@ def test_what_was_not_delivered_is_said(tmp_path):
     run_program(code, tmp_path, code_expected=-9, TRACKING_DELIVERY="thread")
     _, err = tracking("rm", "x", cwd=tmp_path, code=1, stdin="n\n")
     assert "crashed" in err
-    assert "3 records have not reached tensorboard:/proc/no/such/place" in err
+    assert f"3 records have not reached tensorboard:{tmp_path}/never" in err
 
 
 def test_nothing_is_removed_when_one_is_not_there(tmp_path):
@@ -222,7 +228,13 @@ def test_delivered_runs_go_and_others_stay(tmp_path, running):
     record(tmp_path, "objects", backends=None)
     code = """
     import os, tracking_core as t
-    run = t.start_run("p", run_id="behind", backends="tensorboard:/proc/no/such/place")
+    import tracking_tensorboard.tracker as tracker
+
+    def open_run(target, run):
+        raise PermissionError(13, "denied")
+
+    tracker.open_run = open_run
+    run = t.start_run("p", run_id="behind", backends="tensorboard:./never")
     run.log_scalars({"a": 1}, step=0)
     os.kill(os.getpid(), 9)
     """

@@ -556,3 +556,27 @@ def test_histograms_of_mappings_that_jax_does_not_know():
         run.log_histogram("h", {"a": types.MappingProxyType({"b": np.arange(4.0), "c": jnp.arange(4.0)})}, step=0)
     found = [event["name"] for event in journal_events(run.dir) if event["kind"] == "histogram"]
     assert sorted(found) == ["h/a/b", "h/a/c"]
+
+
+def test_a_finaliser_that_logs_while_threads_are_started_starts_none_twice(monkeypatch):
+    """Garbage is collected wherever something is allocated, also in the middle of starting a thread."""
+    from tracking_core.intake import resolver as module
+
+    made, written, starts = module.Resolver(), [], []
+
+    def draft(name):
+        return module.Draft([], lambda host: written.append(name), lambda error: written.append(error), encode=True)
+
+    start = module._start_once
+
+    def collect(thread):
+        starts.append(thread)
+        if len(starts) < 3:
+            made.submit(draft("of a finaliser"))
+        start(thread)
+
+    monkeypatch.setattr(module, "_start_once", collect)
+    made.submit(draft("of a call"))
+    assert made.drain(60)
+    assert starts == list(made._threads)
+    assert written == ["of a finaliser", "of a finaliser", "of a call"]

@@ -9,6 +9,7 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import journal_events
 from tracking_core.intake import resolver as resolver_module
+from tracking_core.intake.steps import StepCounter
 
 LAST = 2**63 - 1
 
@@ -127,8 +128,21 @@ def test_outcomes_do_not_pile_up(run):
     run._recorder.drain(60)
     assert len(run._steps._news) < 1200
     run.log({"a": 1.0})
-    assert (run._steps._promised, len(run._steps._news)) == ({}, 0)
+    assert (sum(map(len, run._steps._promised.values())), len(run._steps._news)) == (0, 0)
     assert steps_of(run) == [1000]
+
+
+def test_promises_that_an_interrupt_has_left_are_forgotten():
+    steps = StepCounter()
+    for _ in range(1000):
+        number = steps.take("step")
+        # Broken off before it was handed over, or before its outcome was counted.
+        steps.promise("step", number) if number % 2 else steps.resolve("step", number, None)
+    steps.promise("step", 5000)
+    assert steps.take("step") == 5001
+    assert sum(map(len, steps._promised.values())) <= 1
+    steps.accepted("step", 6000)
+    assert (steps.take("step"), sum(map(len, steps._promised.values()))) == (6001, 0)
 
 
 def test_a_call_of_which_something_is_taken_moves_the_step(run, troubles):

@@ -67,6 +67,7 @@ class Resolver:
             threading.Thread(target=self._write_media, name="tracking-encoder", daemon=True),
         )
         self._started = False
+        self._starting: set[int] = set()
         self._held: dict[int, int] = {}
 
     def has_room(self, nbytes: int) -> bool:
@@ -78,7 +79,8 @@ class Resolver:
         if draft.nbytes:
             self._held[id(draft)] = draft.nbytes
         if not self._running():
-            # No thread can be started while the interpreter ends: the call does it itself.
+            # No thread can be started while the interpreter ends, or while this one starts them and is in a finaliser:
+            # the call does it itself.
             self._settle(draft)
             return
         (self._fetch if draft.arrays or not draft.encode else self._encode).put(draft)
@@ -99,11 +101,17 @@ class Resolver:
         """Whether both threads run; started once, even if the one who starts them is interrupted meanwhile."""
         if self._started:
             return True
+        me = threading.get_ident()
+        if me in self._starting:
+            return False
+        self._starting.add(me)
         try:
             for thread in self._threads:
                 _start_once(thread)
         except RuntimeError:
             return False
+        finally:
+            self._starting.discard(me)
         self._started = True
         return True
 

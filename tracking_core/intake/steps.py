@@ -34,8 +34,12 @@ class StepCounter:
         """The step of a call that has none."""
         self._count()
         step = self.next.get(axis, 0)
-        if axis in self._promised:
-            step = min(max([step, *(promised + 1 for promised in self._promised[axis])]), _LAST)
+        promised = self._promised.get(axis)
+        if promised:
+            # What lies behind is of no interest any more, also what an interrupt has left there.
+            for old in [one for one in promised if one < step]:
+                del promised[old]
+            step = min(max([step, *(one + 1 for one, count in promised.items() if count > 0)]), _LAST)
         # Behind the last step that there is nothing comes: better it is repeated than that values are lost.
         self.next[axis] = min(step + 1, _LAST)
         return step
@@ -68,10 +72,8 @@ class StepCounter:
                 return
             if not change:
                 self.accepted(axis, step)
-                continue
-            promised = self._promised.setdefault(axis, Counter())
-            promised[step] += change
-            if not promised[step]:
-                del promised[step]
-            if not promised:
-                del self._promised[axis]
+            elif step >= self.next.get(axis, 0):
+                promised = self._promised.setdefault(axis, Counter())
+                promised[step] += change
+                if not promised[step]:
+                    del promised[step]
