@@ -158,7 +158,7 @@ def test_priorities_of_other_processes_are_left_alone():
     """What leads no group of its own may be in that of a shell, with whatever else was started there."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         before = [os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, other.pid)]
-        code = "from tracking_core.delivery.process import set_priority; set_priority(19)"
+        code = "from tracking_core.delivery.process.server import set_priority; set_priority(19)"
         subprocess.run([sys.executable, "-c", code], check=True)
         assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, other.pid)] == before
         other.communicate(b"\n")
