@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import tracking_core as tracking
+from tests.support.programs import REPO
 from tests.support.wandb_adapter import open_run, scalar
 from tests.support.wandb_client import wandb_client
 from tests.support.wandb_server import WandbServer
@@ -383,7 +384,7 @@ def test_nor_one_of_another_process(online, server, tmp_path, other):
     with opened_in_vain(server, tmp_path, dir=tmp_path / "copied"):
         process = subprocess.Popen(
             [sys.executable, "-c", _OTHER, str(tmp_path), other],
-            cwd=Path(__file__).parents[1], env={**os.environ, **online[1]},
+            cwd=REPO, env={**os.environ, **online[1]},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout.readline() == "open\n"

@@ -16,12 +16,13 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto import event_pb2
 
 import tracking_core as tracking
+from tests.support.programs import REPO
 from tracking_core import RunInfo, SettingsError, open_tracker
 from tracking_core.backends.targets import parse_target
 from tracking_tensorboard.kept import kept
 from tracking_tensorboard.testing import read_run
 
-FIXTURE = Path(__file__).parent / "fixtures" / "tensorboard-1"
+FIXTURE = REPO / "tests" / "fixtures" / "tensorboard-1"
 
 
 def opened(state=None, target="tensorboard:tb", **details):

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 import tracking_core as tracking
 from tests.support.commands import environment
 from tests.support.programs import REPO
-from tests.test_wandb_offline_log import _write_log as write_log
+from tests.support.wandb_logs import write_log
 from tracking_core.journal import encode_line
 from tracking_core.journal import part_reader as parts_module
 from tracking_core.transfer import import_runs, pack_run

@@ -9,17 +9,17 @@ import ast
 import importlib
 import sys
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tracking_core
+from tests.support.programs import REPO
 from tracking_core.backends.plugins import Adapter
 from tracking_core.backends.targets import parse_target
 from tracking_core.testing import ContractSuite
 
-ROOT = Path(__file__).resolve().parents[1] / "examples" / "third_party_adapter"
+ROOT = REPO / "examples" / "third_party_adapter"
 SOURCES = sorted((ROOT / "tracking_csv").rglob("*.py"))
 for place in (ROOT, ROOT / "tests"):
     if str(place) not in sys.path:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import tracking_core as tracking
+from tests.support.programs import REPO
 from tests.support.wandb_adapter import open_run, scalar
 from tests.support.wandb_client import wandb_client
 from tests.support.wandb_server import WandbServer
@@ -588,7 +589,7 @@ os._exit(0)
 def _script(online, tmp_path, text):
     done = subprocess.run(
         [sys.executable, "-c", _CORE + text, str(tmp_path), online.server.url],
-        cwd=Path(__file__).parents[1], env={**os.environ, **online.env}, timeout=60, check=False,
+        cwd=REPO, env={**os.environ, **online.env}, timeout=60, check=False,
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

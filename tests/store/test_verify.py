@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import tracking_core as tracking
-from tests.test_compaction import everything, journals, record
+from tests.support.segmented import everything, journals, record
 from tracking_core.cli.app import app
 from tracking_core.compaction.compaction import compact
 from tracking_core.store.verify import verify

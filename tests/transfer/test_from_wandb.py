@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 import tracking_core as tracking
+from tests.support.logged import log_everything, pixels
 from tests.support.wandb_adapter import LEAN
 from tests.support.wandb_client import client_env, lean_settings, wandb_client
-from tests.test_importing_tensorboard import log_everything, pixels
 from tracking_core.cli.app import app
 from tracking_core.transfer import import_runs
 from tracking_wandb.offline.transaction_log import BLOCK, MAGIC

@@ -7,7 +7,7 @@ import os
 import pytest
 
 import tracking_core as tracking
-from tests.test_environment import git
+from tests.support.repositories import git
 from tracking_core.environment.git import git_state
 
 

@@ -711,7 +711,7 @@ def test_cursors_of_places_that_stay_go_along_and_are_not_ahead(bucket, server, 
 
 
 def test_a_mirror_is_followed_to_a_target(tmp_path, monkeypatch):
-    from tests.test_tensorboard_buckets import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     where = f"file://{tmp_path}/mirror"
     monkeypatch.setenv("TRACKING_MIRROR", where)

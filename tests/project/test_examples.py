@@ -18,10 +18,10 @@ import pytest
 from PIL import Image as Pillow
 
 import tracking_core as tracking
-from tests.support.programs import journal_events
+from tests.support.programs import REPO, journal_events
 from tracking_core.testing import FakeTracker
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = REPO / "examples"
 METHODS = {"log_scalars", "log_images", "log_histogram", "log_artifact", "finish"}
 EPOCHS, STEPS = 3, 8
 SHORT = ("--epochs", str(EPOCHS), "--steps-per-epoch", str(STEPS), "--latent-dim", "4", "--project", "short")

@@ -7,11 +7,9 @@ import gzip
 import hashlib
 import json
 import math
-import struct
 import subprocess
 import sys
 import threading
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +18,14 @@ import pytest
 from PIL import Image
 
 from tests.support.wandb_client import client_env, lean_settings, wandb_client
+from tests.support.wandb_logs import BLOCK, frame, write_log
 from tracking_core.errors import MissingDependencyError
 from tracking_wandb.offline.run import LogFormatError, OfflineRun, TransactionLog, read_offline_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
     from types import ModuleType
 
-BLOCK = 32 * 1024
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3) * 4
 
 
@@ -391,29 +388,6 @@ def test_stopping_early_leaves_the_place_to_go_on_from(content: bytes, tmp_path:
 # ---- logs of our own making, for what the client does not write on demand
 
 
-def _frame(kind: int, data: bytes) -> bytes:
-    return struct.pack("<IHB", zlib.crc32(bytes([kind]) + data), len(data), kind) + data
-
-
-def _write_log(path: Path, records: Iterable[Any], tail: bytes = b"") -> Path:
-    """Write a log as LevelDB's format says."""
-    content = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
-    for record in records:
-        data, first = record.SerializeToString(), True
-        while first or data:
-            room = BLOCK - len(content) % BLOCK
-            if room < 7:
-                content += bytes(room)
-                room = BLOCK
-            part, data = data[: room - 7], data[room - 7 :]
-            content += _frame(
-                {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}[first, not data], part
-            )
-            first = False
-    path.write_bytes(content + tail)
-    return path
-
-
 @pytest.fixture
 def pb() -> Any:
     from wandb.proto import wandb_internal_pb2
@@ -428,7 +402,7 @@ def test_every_room_that_a_block_can_leave(tmp_path: Path, pb: Any, room: int):
 
     overhead = len(filled(30000).SerializeToString()) - 30000
     filler = filled(BLOCK - 7 - 7 - overhead - room)
-    path = _write_log(tmp_path / "run-z.wandb", [filler, pb.Record(num=2), filled(2 * BLOCK), pb.Record(num=4)])
+    path = write_log(tmp_path / "run-z.wandb", [filler, pb.Record(num=2), filled(2 * BLOCK), pb.Record(num=4)])
     assert _boundaries(path)[1] == BLOCK - room
     log = TransactionLog(path)
     assert [record.num or len(record.uuid) for record in log] == [len(filler.uuid), 2, 2 * BLOCK, 4]
@@ -437,7 +411,7 @@ def test_every_room_that_a_block_can_leave(tmp_path: Path, pb: Any, room: int):
 
 
 def test_zeros_at_the_end_are_a_torn_tail(tmp_path: Path, pb: Any):
-    path = _write_log(tmp_path / "run-z.wandb", [pb.Record(num=1)], tail=bytes(4096))
+    path = write_log(tmp_path / "run-z.wandb", [pb.Record(num=1)], tail=bytes(4096))
     records, log = _read(path)
     assert len(records) == 1
     assert log.end.kind == "torn"
@@ -455,8 +429,8 @@ def test_zeros_at_the_end_are_a_torn_tail(tmp_path: Path, pb: Any):
     ],
 )
 def test_frames_that_do_not_fit_are_named(tmp_path: Path, pb: Any, frames: list[tuple[int, bytes]], reason: str):
-    tail = b"".join(_frame(kind, data) for kind, data in frames)
-    log = TransactionLog(_write_log(tmp_path / "run-z.wandb", [pb.Record(num=1)], tail))
+    tail = b"".join(frame(kind, data) for kind, data in frames)
+    log = TransactionLog(write_log(tmp_path / "run-z.wandb", [pb.Record(num=1)], tail))
     assert [record.num for record in log] == [1]
     assert log.end.kind in {"torn", "corrupt"}
     assert reason in log.end.reason
@@ -465,7 +439,7 @@ def test_frames_that_do_not_fit_are_named(tmp_path: Path, pb: Any, frames: list[
 def test_paths_that_lead_out_of_the_run_are_none_of_its_files(tmp_path: Path, pb: Any):
     names = ["../secret", "/etc/hostname", "a/../../x", ".", "media/ok.png", "a/../ok.txt"]
     record = pb.Record(files=pb.FilesRecord(files=[pb.FilesItem(path=name) for name in names]))
-    run = read_offline_run(_write_log(tmp_path / "run-z.wandb", [record]))
+    run = read_offline_run(write_log(tmp_path / "run-z.wandb", [record]))
     assert run.id == "z"
     assert run.files == {
         "media/ok.png": tmp_path / "files" / "media" / "ok.png",
@@ -482,7 +456,7 @@ def test_typed_history_values(tmp_path: Path, pb: Any):
         pb.HistoryItem(key="j", json="[NaN]"),
     ]
     record = pb.Record(history=pb.HistoryRecord(item=items, step=pb.HistoryStep(num=7)))
-    (row,) = read_offline_run(_write_log(tmp_path / "run-z.wandb", [record])).history
+    (row,) = read_offline_run(write_log(tmp_path / "run-z.wandb", [record])).history
     assert math.isnan(row["j"][0])
     assert {**row, "j": None} == {"b": True, "i": 2**62 + 1, "n": {"x": 0.1}, "t": "1", "j": None, "_step": 7}
 
@@ -496,7 +470,7 @@ def test_manifest_in_a_file_of_its_own(tmp_path: Path, pb: Any):
         file.writelines(json.dumps(line) + "\n" for line in lines)
     manifests = [pb.ArtifactManifest(manifest_file_path=str(tmp_path / name)) for name in ("m.jl.gz", "gone.jl.gz")]
     records = [pb.Record(artifact=pb.ArtifactRecord(name="big", type="t", manifest=manifest)) for manifest in manifests]
-    there, gone = read_offline_run(_write_log(tmp_path / "run-z.wandb", records)).artifacts
+    there, gone = read_offline_run(write_log(tmp_path / "run-z.wandb", records)).artifacts
     assert [(entry.path, entry.size, entry.ref) for entry in there.entries] == [("a", 3, None), ("b", 0, "s3://b")]
     assert gone.entries == ()
 
@@ -511,7 +485,7 @@ def test_config_changes_by_nested_key_and_removal(tmp_path: Path, pb: Any):
         change([item(nested_key=["n", "z", "w"], value_json="3")], [item(nested_key=["n", "x"])]),
         change([item(nested_key=["a", "b"], value_json="null")], [item(key="gone"), item(nested_key=["q", "r"])]),
     ]
-    run = read_offline_run(_write_log(tmp_path / "run-z.wandb", records))
+    run = read_offline_run(write_log(tmp_path / "run-z.wandb", records))
     assert run.config == {"a": {"b": None}, "n": {"y": 2, "z": {"w": 3}}}
 
 

@@ -16,20 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import REPO
+from tests.support.repositories import git
 from tracking_core.base.redaction import REDACTED
 from tracking_core.environment.git import MAX_DIFF_BYTES, git_state
 from tracking_core.environment.machine import accelerators, capture, identity
 
 TOKEN = "ghp_" + "aB3d" * 9
-
-
-def git(cwd, *arguments):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    who = ("-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")
-    return subprocess.run(
-        ["git", *who, *arguments], cwd=cwd, env=environment, check=True, capture_output=True, text=True, timeout=60
-    ).stdout.strip()
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +43,7 @@ def repository(tmp_path):
 
 
 def run_python(code, *arguments, cwd=None, **environment):
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
@@ -92,7 +85,7 @@ class TestIdentity:
                 f"--url=https://u:{TOKEN}@h/",
             ],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "MY_TOKEN": "horse-battery"},
+            env={**os.environ, "PYTHONPATH": str(REPO), "MY_TOKEN": "horse-battery"},
             capture_output=True,
             text=True,
             timeout=60,

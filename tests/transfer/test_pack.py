@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 import tracking_core as tracking
+from tests.support.logged import log_everything
 from tests.support.programs import start
-from tests.test_importing_tensorboard import log_everything
 from tracking_core.cli.app import app
 from tracking_core.layout import staging as staging_module
 from tracking_core.transfer import import_runs, pack_run
@@ -458,7 +458,7 @@ def test_a_damaged_content_does_not_spoil_the_pack(run):
 
 def test_a_run_that_is_compacted_while_it_is_packed(tmp_path, monkeypatch):
     """Between the looks into its directories segments become a part: they must be in the pack in one form or the other."""
-    from tests.test_compaction import everything, record
+    from tests.support.segmented import everything, record
     from tracking_core.compaction.compaction import compact
     from tracking_core.transfer import pack as packing
 

@@ -12,10 +12,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tracking_core as tracking
+from tests.support.programs import REPO
 from tracking_core import RunInfo, open_tracker
 from tracking_core.transfer import import_runs
 
-FIXTURE = Path(__file__).parent / "fixtures" / "tensorboard-1"
+FIXTURE = REPO / "tests" / "fixtures" / "tensorboard-1"
 NAMES = ["plain", "", "~7e", "\ud800", "späß <b>\n", "x" * 700, "train/loss (epoch)", "notes/text_summary"]
 PIXELS = np.arange(3 * 5 * 6 * 3, dtype=np.uint8).reshape(3, 5, 6, 3)
 

@@ -13,7 +13,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import REPO
-from tests.test_compaction import everything
+from tests.support.segmented import everything
 from tracking_core.backends.targets import parse_target
 from tracking_core.cli.delivered import deliveries, is_delivered
 from tracking_core.compaction.compaction import compact

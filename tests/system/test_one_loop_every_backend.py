@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tracking_core as tracking
+from tests.support.programs import REPO
 from tracking_core.backends.plugins import find_adapter
 from tracking_core.testing.contract.local import LocalHarness, read_run_directory
 
@@ -122,7 +123,7 @@ def test_first_party_backends(monkeypatch, tmp_path, backend):
 
 def test_a_third_party_backend(monkeypatch, tmp_path):
     """The CSV adapter of the examples, found by its entry point, as if it had been installed."""
-    source = Path(__file__).resolve().parents[1] / "examples" / "third_party_adapter"
+    source = REPO / "examples" / "third_party_adapter"
     info = tmp_path / "site" / "tracking_csv-0.1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tracking-csv\nVersion: 0.1\n")

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image as Pillow
 
 import tracking_core as tracking
+from tests.support.programs import REPO
 from tests.support.wandb_adapter import open_run, open_target, scalar
 from tests.support.wandb_client import client_env, wandb_client
 from tracking_core.values import Figure, Histogram, Image, Record, Table
@@ -466,7 +467,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_what_was_flushed_survives_a_kill(client, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", _KILLED, str(tmp_path)],
-        cwd=Path(__file__).parents[1], env={**os.environ, **client.env}, timeout=60, check=False,
+        cwd=REPO, env={**os.environ, **client.env}, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
     (log,) = tmp_path.rglob("run-killed.wandb")
