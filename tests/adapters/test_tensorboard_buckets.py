@@ -15,6 +15,8 @@ import tracking_core as tracking
 from tests.support.bucket_server import BucketServer, GoogleServer
 from tests.support.programs import run
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def server():

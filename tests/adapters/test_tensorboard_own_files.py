@@ -331,6 +331,7 @@ def cursor_of(run):
     return path
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("delivery", ["thread", "process"])
 def test_a_cursor_that_names_another_file_is_said_and_nothing_is_lost(tmp_path, troubles, delivery):
     start = {"run_id": "r", "name": "r", "root": "runs", "backends": "tensorboard:tb", "delivery": delivery}

@@ -16,6 +16,8 @@ from tests.support.tensorboard_server import fast, in_process
 from tracking_core import RunInfo, open_tracker
 from tracking_core.values import Audio, Image, Table
 
+pytestmark = pytest.mark.system
+
 PIXELS = np.arange(3 * 4 * 5 * 3, dtype=np.uint8).reshape(3, 4, 5, 3)
 CONFIG = {"lr": 0.1, "model": {"width": 64, "name": "vae"}, "flag": True, "odd": math.nan, "big": 2**60, "none": None}
 STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]

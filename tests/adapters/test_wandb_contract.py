@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tracking_core.backends.plugins import find_adapter
 from tracking_core.testing import ContractSuite
+
+pytestmark = pytest.mark.system
 
 
 class TestWandb(ContractSuite):

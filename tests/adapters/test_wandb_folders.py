@@ -23,6 +23,8 @@ from tracking_core.delivery.sync import sync_run
 from tracking_wandb.folders import MARK, Folders
 from tracking_wandb.offline.run import read_offline_run
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory):

@@ -24,6 +24,8 @@ from tracking_core.values import Figure, Histogram, Image, Record, Table
 from tracking_wandb import names
 from tracking_wandb.offline.run import read_offline_run
 
+pytestmark = pytest.mark.system
+
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 ENVIRONMENT = {
     "program": "/code/train.py",

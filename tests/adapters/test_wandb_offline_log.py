@@ -289,6 +289,7 @@ def _boundaries(path: Path) -> list[int]:
     return [7, *(log.end.offset for _ in log.payloads())]
 
 
+@pytest.mark.system
 def test_cut_at_every_byte_gives_all_records_before(content: bytes, tmp_path: Path):
     path = tmp_path / "run-x.wandb"
     path.write_bytes(content)
@@ -317,6 +318,7 @@ def test_cut_in_a_long_log(recorded: Recorded, tmp_path: Path, size: int):
     assert log.end.offset in ends
 
 
+@pytest.mark.system
 def test_a_changed_bit_never_changes_a_record(content: bytes, tmp_path: Path):
     path = tmp_path / "run-x.wandb"
     path.write_bytes(content)

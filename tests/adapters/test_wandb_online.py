@@ -25,6 +25,8 @@ from tracking_core.backends.targets import parse_target
 from tracking_core.values import Image, Record
 from tracking_wandb.offline.run import read_offline_run
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory):

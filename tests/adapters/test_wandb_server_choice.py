@@ -24,6 +24,8 @@ from tracking_core.delivery.sync import sync_run
 from tracking_wandb import places
 from tracking_wandb.offline.run import read_offline_run
 
+pytestmark = pytest.mark.system
+
 KEY = "0123456789" * 4
 
 

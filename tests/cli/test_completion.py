@@ -12,6 +12,8 @@ import pytest
 from tests.support.commands import COMMAND, environment, tracking
 from tests.support.programs import run as run_program
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_takes_its_script(shell, tmp_path):

@@ -157,6 +157,7 @@ def test_at_a_terminal_only_colours_and_progress_move(root, arguments):
         assert part not in shown.seen, part
 
 
+@pytest.mark.system
 def test_what_others_print_is_guarded_too(root, tmp_path):
     """Warnings, loggers, what a backend says, and the traceback of what nobody foresaw."""
     (tmp_path / "sitecustomize.py").write_text(

@@ -66,6 +66,7 @@ def of(rows):
 # ---------------------------------------------------------------- one file
 
 
+@pytest.mark.system
 def test_csv_is_read_by_csv(place, tmp_path):
     out, err = tracking("export", "r0", "r2", "--to", str(tmp_path / "out.csv"), cwd=place)
     assert (out, err) == ("", f"wrote 52 rows of 2 runs to {tmp_path}/out.csv\n")
@@ -308,6 +309,7 @@ def test_a_dataset_has_one_format(place, tmp_path):
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_killed_export_leaves_nothing_in_a_dataset(tmp_path, kind):
     """Readers take every file that they find below a dataset, whatever it is called."""

@@ -70,6 +70,7 @@ def test_at_a_terminal_runs_share_a_drawing_in_colours(place):
     assert "\x1b[" not in Terminal("plot", "up", "down", "line", cwd=place, NO_COLOR="1").end()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", ["one", "holes", "flat"])
 @pytest.mark.parametrize("options", [[], ["--log"], ["--x", "time"]], ids=" ".join)
 def test_odd_values_are_drawn(place, name, options):
@@ -115,6 +116,7 @@ def test_curves_as_json(place):
     assert found["runs"][0]["step"] == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("options", [[], ["--log"], ["--x", "time"]], ids=" ".join)
 def test_curves_as_an_image(place, options, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra plot")
@@ -126,6 +128,7 @@ def test_curves_as_an_image(place, options, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.system
 def test_an_image_that_cannot_be_written_is_said(place, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra plot")
     _, err = tracking("plot", "up", "line", "--png", str(tmp_path / "no" / "a.png"), cwd=place, code=1)

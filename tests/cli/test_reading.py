@@ -19,6 +19,8 @@ from tracking_core.cli import choosing
 from tracking_core.cli.expressions import found_in, parse
 from tracking_core.cli.sync import describe
 
+pytestmark = pytest.mark.system
+
 RECORD = r"""
 import math
 import numpy as np

@@ -18,6 +18,8 @@ from tests.support.programs import REPO
 from tests.support.programs import run as run_program
 from tracking_core.cli.app import app
 
+pytestmark = pytest.mark.system
+
 SIMPLE = """
 import tracking_core as t
 for name in {names!r}:

@@ -12,6 +12,8 @@ import pytest
 from tests.support.commands import COMMAND, Terminal, environment, refuse, tracking
 from tests.support.programs import run as run_program
 
+pytestmark = pytest.mark.system
+
 WRITER = """
 import sys
 import numpy as np

@@ -17,6 +17,8 @@ from tests.support.wandb_server import WandbServer
 from tracking_core.backends.plugins import find_adapter
 from tracking_core.cli.app import app
 
+pytestmark = pytest.mark.system
+
 STEPS = 40
 
 

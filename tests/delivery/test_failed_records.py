@@ -580,6 +580,7 @@ def wandb_target(server, tmp_path):
     return f"wandb://?mode=online&base_url={server.url}&dir={tmp_path}/wb&finish_timeout=20&system_metrics=off"
 
 
+@pytest.mark.system
 def test_w_and_b_has_each_row_once(server, tmp_path, refusing):
     recorded(30, run_id="again")
     bad = refusing(WandbTracker)
@@ -599,6 +600,7 @@ def test_w_and_b_has_each_row_once(server, tmp_path, refusing):
     assert (summary["x"], summary["step"]) == (29.0, 29)
 
 
+@pytest.mark.system
 def test_w_and_b_has_each_row_once_though_it_was_killed_on_the_way(server, tmp_path, refusing):
     directory = recorded(30, run_id="killed")
     bad = refusing(WandbTracker)
@@ -626,6 +628,7 @@ def test_w_and_b_has_each_row_once_though_it_was_killed_on_the_way(server, tmp_p
     assert sorted(step for step, _, _ in at(server, "killed")) == list(range(40))
 
 
+@pytest.mark.system
 def test_rows_that_came_late_do_not_hide_how_far_w_and_b_is(server, tmp_path, refusing, monkeypatch):
     """The cursor is lost after rows came again: those at the end of the history have low numbers."""
     monkeypatch.setattr("tracking_wandb.history._WINDOW", 2)
@@ -644,6 +647,7 @@ def test_rows_that_came_late_do_not_hide_how_far_w_and_b_is(server, tmp_path, re
     assert sorted(step for step, _, _ in at(server, "lost")) == list(range(30))
 
 
+@pytest.mark.system
 def test_without_an_answer_of_the_server_nothing_is_sent_twice(server, tmp_path, refusing, monkeypatch):
     recorded(10, run_id="unsure")
     bad = refusing(WandbTracker)
@@ -666,6 +670,7 @@ def test_without_an_answer_of_the_server_nothing_is_sent_twice(server, tmp_path,
     assert len(at(server, "unsure")) == 10
 
 
+@pytest.mark.system
 def test_other_kinds_come_to_w_and_b_again(server, tmp_path, monkeypatch):
     with tracking.start_run("p", root="runs", run_id="kinds", backends="local") as run:
         run.log_scalars({"x": 1.0}, step=0)
@@ -699,6 +704,7 @@ def test_other_kinds_come_to_w_and_b_again(server, tmp_path, monkeypatch):
     assert (state["uploads"], state["facts"]) == ([], [])
 
 
+@pytest.mark.system
 def test_an_offline_run_has_each_row_once(tmp_path, refusing):
     recorded(20, run_id="offline")
     bad = refusing(WandbTracker)
@@ -724,6 +730,7 @@ def test_an_offline_run_has_each_row_once(tmp_path, refusing):
     assert steps() == list(range(21))
 
 
+@pytest.mark.system
 def test_an_upload_that_the_server_refused_afterwards_is_known_by_number(server, tmp_path):
     with tracking.start_run("p", root="runs", run_id="upload", backends="local") as run:
         run.log_scalars({"x": 1.0}, step=0)

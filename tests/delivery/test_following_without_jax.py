@@ -22,6 +22,8 @@ from tests.support.programs import run as run_program
 from tests.support.replayed import check_tensorboard, check_wandb, from_tensorboard, from_wandb, offline
 from tests.support.wandb_client import client_env
 
+pytestmark = pytest.mark.system
+
 JAX = ("jax", "jaxlib", "flax", "optax", "orbax")
 TRAINING = (*JAX, "sklearn", "matplotlib", "torch", "tensorflow", "keras")
 #: A follower of TensorBoard needs neither the other backend nor columns.

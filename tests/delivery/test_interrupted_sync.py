@@ -21,6 +21,8 @@ from tests.support.programs import scalar_rows
 from tests.support.replayed import at_server, check_tensorboard, check_wandb, from_tensorboard, from_wandb
 from tests.support.wandb_server import WandbServer
 
+pytestmark = pytest.mark.system
+
 ROWS = 80_000
 LONG = f"""
 import os

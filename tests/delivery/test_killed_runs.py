@@ -23,6 +23,8 @@ from tracking_core.cli.app import app
 from tracking_core.delivery.process import server as deliverer_process
 from tracking_core.store.records import RunRecord
 
+pytestmark = pytest.mark.system
+
 BROKE_OFF = "the process ended without finishing the run"
 TRAIN = """
 import os, sys, time

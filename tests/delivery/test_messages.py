@@ -9,6 +9,8 @@ import pytest
 from tests.support.distributions import good, install
 from tests.support.programs import REPO, run
 
+pytestmark = pytest.mark.system
+
 FAULT = "the fault that is said once"
 OPENING = "    return Lines(target.path)"
 FAULTS = {

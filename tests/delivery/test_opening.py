@@ -275,6 +275,7 @@ def test_tensorboard_ends_with_the_configuration_as_of_now(tmp_path):
     assert held.count(b'"seen"') == 2
 
 
+@pytest.mark.system
 def test_no_scalar_is_decoded_for_it(rec, monkeypatch):
     changed()
     record(range(2000), backends="local")

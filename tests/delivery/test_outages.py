@@ -694,6 +694,7 @@ def test_media_that_can_never_be_read_fail_alone(monkeypatch):
     assert clock.now >= STUCK
 
 
+@pytest.mark.system
 def test_threads_wait_in_an_outage_and_deliver_all_of_it(troubles):
     """As a training has it, with its own clock: the backend is back when it was asked three times."""
     asked = threading.Semaphore(0)

@@ -19,6 +19,8 @@ from tracking_core.backends.targets import parse_target
 from tracking_core.cli.app import app
 from tracking_core.delivery.lease import Lease
 
+pytestmark = pytest.mark.system
+
 
 def stored(place, run_dir):
     info = tracking.RunInfo(id=run_dir.name, name="r", project="p", dir=run_dir)

@@ -94,6 +94,7 @@ DTYPES = ["bool", "int8", "uint8", "int16", "int32", "uint32", "float16", "bfloa
           "float8_e5m2", "int4", "uint4"]  # fmt: skip
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("ready", [True, False])
 def test_scalars_of_every_dtype_are_exact(monkeypatch, ready):
     monkeypatch.setattr("tracking_core.intake.deferred.is_at_hand", lambda values: ready)
@@ -139,6 +140,7 @@ def test_changing_keys_do_not_compile_for_ever(monkeypatch):
     assert all(row[3] == float(row[0].split("-")[1]) for row in rows)
 
 
+@pytest.mark.system
 def test_the_first_of_a_kind_compiles_for_all_sizes_off_the_training_thread(tmp_path):
     """Whatever number of values is logged after that, the call does not compile."""
     code = """
@@ -365,6 +367,7 @@ def test_jax_debugging_modes(tmp_path):
     assert rows == {"int": 16777217.0, "half": 0.5}
 
 
+@pytest.mark.system
 def test_x64(tmp_path):
     code = """
     import jax, jax.numpy as jnp
@@ -384,6 +387,7 @@ def test_x64(tmp_path):
     assert event["step"] == 2**40
 
 
+@pytest.mark.system
 def test_eight_devices(tmp_path):
     code = """
     import jax, jax.numpy as jnp, numpy as np

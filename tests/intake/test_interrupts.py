@@ -162,6 +162,7 @@ def test_an_interrupt_while_appends_are_deferred_holds_nothing_back(tmp_path):
     assert run.finish().ok
 
 
+@pytest.mark.system
 def test_a_second_interrupt_while_the_first_is_handled_is_made_up_for_at_the_end(tmp_path):
     """The exception is kept, as an interactive session keeps its last one, and with it the frames that were broken off."""
     kept = []

@@ -23,6 +23,8 @@ from tracking_core.layout.runs import create_run
 from tracking_core.runs import continuing
 from tracking_core.runs.continuing import goes_on, last_steps
 
+pytestmark = pytest.mark.system
+
 BEGIN = """
 import os
 import numpy as np

@@ -60,6 +60,7 @@ def test_strict_runs_are_told(tmp_path):
     run.finish()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("time", [1e308, -1e308, 1e12, 253402300800.0])
 def test_older_stores_that_have_one_go_on(tmp_path, time):
     """As it was recorded before: compaction keeps the row and its time exactly, in the events file."""

@@ -73,6 +73,7 @@ def test_truncated_at_every_byte(tmp_path):
             assert f"byte {torn}" in str(damage[0])
 
 
+@pytest.mark.system
 def test_every_bit_flipped(tmp_path):
     path, content = small_journal(tmp_path)
     lines = lines_of(content)

@@ -27,6 +27,8 @@ from tracking_core.runs import housekeeping
 from tracking_core.store.verify import verify
 from tracking_tensorboard.testing import find_run, read_run
 
+pytestmark = pytest.mark.system
+
 WAIT = 60.0
 
 

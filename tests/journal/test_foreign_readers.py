@@ -17,6 +17,8 @@ import pytest
 from tests.support.commands import environment, tracking
 from tests.support.programs import run as run_program
 
+pytestmark = pytest.mark.system
+
 pytest.importorskip("pyarrow", reason="needs the extra store")
 
 VALUES = [1 / 3, math.nan, math.inf, -math.inf, 1e-300, -2.5]

@@ -195,6 +195,7 @@ def test_the_first_line_is_the_header(writer):
     assert writer.path == writer.directory / "journal" / f"{writer.id}-000001.jsonl"
 
 
+@pytest.mark.system
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_=values, tree=st.dictionaries(keys, trees, max_size=3), at=st.floats(0, 2**33))
 def test_what_is_appended_is_read(writer, given_, tree, at):
@@ -351,6 +352,7 @@ def test_a_torn_tail_at_every_byte(tmp_path):
         assert not (reader := WriterReader(path)).read() or not reader.damage
 
 
+@pytest.mark.system
 def test_every_flipped_bit_costs_one_line_and_is_reported(tmp_path):
     path, content, spans = small_journal(tmp_path)
     original = {event.seq: event for event in read_all(path)[0]}
@@ -371,6 +373,7 @@ def test_every_flipped_bit_costs_one_line_and_is_reported(tmp_path):
     assert read_all(path) == (list(original.values()), [])
 
 
+@pytest.mark.system
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rubbish=st.binary(min_size=1, max_size=60), where=st.integers(0, 4))
 def test_rubbish_between_lines_costs_no_line(tmp_path, rubbish, where):

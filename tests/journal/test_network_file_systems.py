@@ -18,6 +18,8 @@ from tests.support.programs import only_run, run, scalar_rows, start
 from tracking_core.journal import deferral
 from tracking_tensorboard.testing import find_run, read_run
 
+pytestmark = pytest.mark.system
+
 TRAIN = """
 import sys
 import numpy as np

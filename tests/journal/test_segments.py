@@ -196,6 +196,7 @@ def test_journals_and_cursors_of_before_there_were_segments(tmp_path):
     assert [event.seq for event in inbox.take(9)] == [2]
 
 
+@pytest.mark.system
 def test_killed_while_it_rotates(tmp_path):
     """Whatever was acknowledged is there, and what is there can be read."""
     code = """

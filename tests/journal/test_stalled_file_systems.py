@@ -17,6 +17,8 @@ import tracking_core as tracking
 from tests.support.programs import journal_events, scalar_rows
 from tracking_core.journal import deferral, writer
 
+pytestmark = pytest.mark.system
+
 
 class Disk:
     """`os` as the journal sees it, with a write that can be held up."""

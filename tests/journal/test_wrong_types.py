@@ -277,6 +277,7 @@ def root(made, tmp_path):
     return Path(shutil.copytree(made, tmp_path / "runs"))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("kinds", [list(VALID)[at : at + 3] for at in range(0, len(VALID), 3)], ids="-".join)
 def test_no_reader_is_brought_down_by_such_lines(root, tmp_path, kinds):
     lines = [line_of(body) for kind in kinds for _, body in mutations(kind) if not is_right(kind, body)]
@@ -360,6 +361,7 @@ ABOUT = {
 }  # fmt: skip
 
 
+@pytest.mark.system
 def test_a_run_file_is_what_describes_a_run_or_is_not_read(root, tmp_path):
     directory = bad_run(root, [])
     path = directory / "run.json"

@@ -28,6 +28,8 @@ from tracking_core.remote.address import Address, Mirroring
 from tracking_core.remote.objects import FolderObjects
 from tracking_core.runs import housekeeping
 
+pytestmark = pytest.mark.system
+
 PREFIX = "team/a"
 TRAINING = """
     import sys, time, tracking_core as tracking

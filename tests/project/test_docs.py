@@ -45,6 +45,7 @@ def having(language):
 # ---------------------------------------------------------------- code
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("page", having("python"), ids=ids)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     """Blocks of a page run in order and share their names; a block with a title is a file of that name."""
@@ -262,6 +263,7 @@ def test_lines_of_journals_are_intact():
         json.loads(line)
 
 
+@pytest.mark.system
 def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path):
     pytest.importorskip("mkdocs", reason="needs the dependency group docs")
     pytest.importorskip("mkdocstrings", reason="needs the dependency group docs")

@@ -41,7 +41,7 @@ PARAMETERS = {
 }
 
 # Deprecations inside JAX, Flax and Optax are theirs.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 def run_example(name: str, cwd: Path, *options: str, **environment: str) -> str:

@@ -85,6 +85,7 @@ def test_importing_the_package_loads_nothing_heavy(tmp_path):
     assert {"numpy", "PIL"} <= imported_by("import numpy, PIL", cwd=tmp_path)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [
@@ -108,6 +109,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(tmp_path, code, allowed):
     assert (imported_by(code, cwd=tmp_path) & HEAVY) - allowed == set()
 
 
+@pytest.mark.system
 def test_every_module_can_be_imported_first(tmp_path):
     """Whatever is imported first: circles show only for some."""
     modules = sorted(
@@ -303,6 +305,7 @@ def test_imports_run_downward():
     assert found.keys() == UPWARD.keys(), "an exception is no longer needed"
 
 
+@pytest.mark.system
 def test_the_core_knows_no_adapter():
     """It reaches its own through the entry points, as any other."""
     for path in CORE.rglob("*.py"):

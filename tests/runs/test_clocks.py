@@ -21,6 +21,8 @@ from tracking_core.compaction.compaction import compact
 from tracking_core.journal import JournalWriter, liveness
 from tracking_core.journal.segments import LIMIT, by_start, find_files
 
+pytestmark = pytest.mark.system
+
 HOUR, YEAR = 3600, 365 * 86400
 SHIFTED = """
 import time

@@ -374,6 +374,7 @@ class TestAccelerators:
         code = "import sys; from tracking_core.environment.machine import accelerators; print(accelerators(), 'jax' in sys.modules)"
         assert run_python(code) == "None False\n"
 
+    @pytest.mark.system
     def test_initialises_nothing_and_leaves_distributed_jax_possible(self):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

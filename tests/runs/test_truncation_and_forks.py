@@ -23,6 +23,8 @@ from tracking_core.backends.plugins import find_adapter
 from tracking_core.cli.app import app
 from tracking_core.compaction.compaction import compact
 
+pytestmark = pytest.mark.system
+
 RED, BLUE = (np.full((4, 4, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
 
 ATTEMPT = """

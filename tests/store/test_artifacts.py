@@ -142,6 +142,7 @@ def competing(tmp_path, *, same, count):
     return [tuple(pair) for path in tmp_path.glob("found-*") for pair in json.loads(path.read_text())]
 
 
+@pytest.mark.system
 def test_eight_processes_lose_and_share_no_number(tmp_path):
     found = competing(tmp_path, same=False, count=20)
     assert sorted(version for _, version in found) == list(range(160))

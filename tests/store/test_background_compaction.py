@@ -15,6 +15,8 @@ from tests.support.programs import only_run, run, start
 from tracking_core.compaction import background
 from tracking_core.runs import housekeeping
 
+pytestmark = pytest.mark.system
+
 
 def journals(directory):
     return sorted(path.name for path in (directory / "journal").glob("*.jsonl"))

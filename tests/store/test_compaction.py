@@ -183,6 +183,7 @@ def test_two_compactors_make_the_same_files(tmp_path):
     assert journals(directory) == []
 
 
+@pytest.mark.system
 def test_killed_at_any_moment_and_repeated(tmp_path):
     """Nothing is lost at any time, and what comes out in the end is the same."""
     original = record(tmp_path / "a")
@@ -224,6 +225,7 @@ compact(Path(sys.argv[1]), over=True)
     assert killed > 3
 
 
+@pytest.mark.system
 def test_killed_at_random_times(tmp_path):
     original = record(tmp_path / "a", rows=1500)
     events = list(map(exact, read_events(original)))
@@ -424,6 +426,7 @@ def test_a_reader_goes_on_in_a_part_and_gives_nothing_twice(tmp_path, share):
     assert one.unread() == ([], 0)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("backend", ["tensorboard", "wandb"])
 def test_a_compacted_run_is_replayed_like_any_other(tmp_path, backend, monkeypatch):
     """Values, steps, axes, times and media of every row: as they come from the journal."""

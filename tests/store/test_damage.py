@@ -10,6 +10,8 @@ import tracking_core as t
 from tests.support.commands import as_json, spawned, tracking
 from tracking_core.errors import InvalidValueError, JournalError, RunNotFoundError
 
+pytestmark = pytest.mark.system
+
 pytest.importorskip("pyarrow", reason="needs the extra store")
 
 

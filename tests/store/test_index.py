@@ -123,6 +123,7 @@ def indexed(root):
         time.sleep(0.005)
 
 
+@pytest.mark.system
 def test_a_listing_says_the_same_with_it(root):
     expected = plainly(root)
     assert set(expected) == set(ENDED)
@@ -378,6 +379,7 @@ for _ in range(40):
 """
 
 
+@pytest.mark.system
 def test_many_at_once_while_it_is_removed_and_damaged(root):
     wanted = sorted(repr((r.id, r.status, r.config, r.summary())) for r in map(RunRecord, (root / "p").iterdir()))
     (root.parent / "wanted").write_text("\n".join(wanted))

@@ -461,6 +461,7 @@ def tracking_reader(directory):
     return SegmentReader(path, "w")
 
 
+@pytest.mark.system
 def test_a_gigabyte_without_a_line(root):
     """1.5 GB for a line, and for run.json: with 700 MB of memory everything is answered."""
     directory = bad_run(root, rows(2))

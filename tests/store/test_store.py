@@ -345,6 +345,7 @@ def test_a_run_without_a_journal(root):
     assert (record.tags, record.group, record.notes, record.environment) == ((), None, None, {})
 
 
+@pytest.mark.system
 def test_two_writers_at_once(tmp_path, root):
     first, second = (start_program(PROGRAM, tmp_path) for _ in range(2))
     for process in (first, second):
@@ -686,6 +687,7 @@ def test_a_run_is_created_once(tmp_path):
     assert find_run(tmp_path, "r") == tmp_path / "p" / "r"
 
 
+@pytest.mark.system
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     config=st.dictionaries(any_text, trees, max_size=3),

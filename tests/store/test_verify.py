@@ -44,6 +44,7 @@ def test_what_is_whole_is_said_to_be(run):
     assert result.events > 200
 
 
+@pytest.mark.system
 def test_a_flipped_bit_anywhere_is_found(run):
     expected = everything(run)
     for path in sorted(

@@ -29,6 +29,7 @@ class TestHonest(ContractSuite):
     harness = faults.harness(faults.Honest)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("broken", faults.BROKEN, ids=lambda broken: broken.__name__)
 def test_a_broken_adapter_fails_the_check_that_names_its_fault(broken):
     harness = faults.harness(broken)
@@ -115,6 +116,7 @@ class _Unread(faults.LinesHarness):
         return Stored()
 
 
+@pytest.mark.system
 def test_without_read_back_nothing_passes():
     report = check_adapter(harness=_Unread(faults.Honest))
     evidence = [
@@ -176,6 +178,7 @@ class BoastfulHarness(AdapterHarness):
         return Stored([], [], [], [], [], [], [], [], [], {}, {}, [])
 
 
+@pytest.mark.system
 def test_no_check_about_what_is_stored_passes_where_nothing_is():
     report = check_adapter(harness=BoastfulHarness())
     stored = {name for name in report.passed if name.partition(".")[0] not in {"discovery", "hygiene"}}
@@ -201,6 +204,7 @@ class Undeclared(faults.Honest):
         return tracking.AdapterInfo(name="undeclared", api_version=1)
 
 
+@pytest.mark.system
 def test_capabilities_that_are_not_declared_are_found_by_method():
     report = check_adapter(
         harness=faults.LinesHarness(Undeclared), checks=["config", "media", "histograms", "discovery"]
@@ -340,6 +344,7 @@ class TestNothing(ContractSuite):
 """
 
 
+@pytest.mark.system
 def test_the_pytest_class(tmp_path):
     (tmp_path / "test_suite.py").write_text(_SUITE)
     command = [sys.executable, "-m", "pytest", "-v", "-rxs", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]

@@ -309,6 +309,7 @@ def test_difference(fake_tracker):
 """
 
 
+@pytest.mark.system
 def test_the_pytest_plugin_brings_a_fixture_and_explains_differences(tmp_path):
     (tmp_path / "test_plugin.py").write_text(_PLUGIN_TEST)
     # Where the entry point is installed, pytest would load the same module twice.

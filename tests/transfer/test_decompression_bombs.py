@@ -25,6 +25,8 @@ from tracking_core.journal import part_reader as parts_module
 from tracking_core.transfer import import_runs, pack_run
 from tracking_core.values import to_images
 
+pytestmark = pytest.mark.system
+
 MB = 1 << 20
 LIMIT = 300
 """MB of memory at the peak, with interpreter and libraries; each of these took more, and most several gigabytes."""

@@ -256,6 +256,7 @@ def ours(tmp_path_factory):
     return done[0], records[done[0].run], original
 
 
+@pytest.mark.system
 def test_our_own_run_comes_back_from_offline_directories(ours):
     done, record, original = ours
     assert done.problems == ()

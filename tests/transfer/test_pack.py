@@ -290,6 +290,7 @@ def test_another_zip_archive_is_no_pack(tmp_path):
 # ---------------------------------------------------------------- interrupted
 
 
+@pytest.mark.system
 def test_an_import_that_is_killed_leaves_no_run(tmp_path):
     rows = "".join(f"{step},{step}\n" for step in range(60_000))
     (tmp_path / "big.csv").write_text(f"step,a\n{rows}")

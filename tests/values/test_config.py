@@ -414,6 +414,7 @@ class TestJax:
         step(jax.numpy.ones(3))
         assert "float32[3]" in seen[0]
 
+    @pytest.mark.system
     def test_optimizers_and_networks(self):
         optax = pytest.importorskip("optax")
         nnx = pytest.importorskip("flax.nnx")
@@ -594,6 +595,7 @@ def is_plain(value):
 
 
 class TestProperties:
+    @pytest.mark.system
     @settings(max_examples=200, deadline=None)
     @given(st.dictionaries(keys, nested, max_size=4))
     def test_the_result_is_plain_survives_json_and_stays_as_it_is(self, config):
@@ -608,6 +610,7 @@ class TestProperties:
         assert repr(msgspec.json.decode(msgspec.json.encode(finite(plain)))) == repr(finite(plain))
         assert repr(to_plain(plain)) == repr(plain)
 
+    @pytest.mark.system
     @settings(deadline=None)
     @given(st.dictionaries(st.text(max_size=5), nested, max_size=4))
     def test_flatten_loses_no_leaf(self, config):

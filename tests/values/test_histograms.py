@@ -68,6 +68,7 @@ def check(values, histogram):
         assert all(math.isnan(getattr(histogram, key)) for key in ("min", "max", "mean", "std"))
 
 
+@pytest.mark.system
 @settings(max_examples=300)
 @given(st.lists(numbers, max_size=30), st.integers(1, 20))
 @example([TINY, 0.0], 7)

@@ -207,6 +207,7 @@ def test_a_wide_table_is_cut():
 # ---------------------------------------------------------------- images and other media
 
 
+@pytest.mark.system
 def test_an_image_of_any_size_has_room():
     pixels = np.random.default_rng(0).integers(0, 255, (3000, 3100, 3), dtype=np.uint8)
     shown = Image(pixels)._repr_png_()

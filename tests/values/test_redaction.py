@@ -201,6 +201,7 @@ class TestText:
         once = redact_text(text)
         assert redact_text(once) == once
 
+    @pytest.mark.system
     def test_hostile_text_takes_no_quadratic_time(self):
         # Together a few seconds; each took minutes when a pattern could look on to the end from every beginning.
         code = """

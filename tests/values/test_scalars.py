@@ -297,6 +297,7 @@ trees = st.recursive(
 )
 
 
+@pytest.mark.system
 @given(st.dictionaries(names, trees, max_size=4))
 def test_nested_mappings_are_joined_with_slashes(tree):
     expected = {}
@@ -445,6 +446,7 @@ def test_nested_sequences_become_arrays():
     refused(["a"], "real numbers", convert=to_host)
 
 
+@pytest.mark.system
 def test_sharded_and_replicated_arrays_over_eight_devices(tmp_path):
     out, _ = run_program(
         """
