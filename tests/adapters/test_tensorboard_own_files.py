@@ -201,6 +201,7 @@ json_values = st.recursive(
 KEYS = ["file", "length", "last", "target", "tags", "counts", "hparams", "session", "ended"]
 
 
+@pytest.mark.system
 @given(st.dictionaries(st.sampled_from(KEYS), json_values))
 def test_any_state_is_read(state):
     known = kept(state)

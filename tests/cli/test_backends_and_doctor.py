@@ -21,6 +21,8 @@ from tracking_core.cli.bounded import bounded
 from tracking_core.cli.doctor import history, storage
 from tracking_core.environment.settings import VARIABLES
 
+pytestmark = pytest.mark.system
+
 SECRET = "hunter2hunter2"
 
 
@@ -131,7 +133,6 @@ def test_a_working_directory_that_is_gone_is_said(tmp_path):
     assert err == "Error: the working directory is gone: change to one that exists\n"
 
 
-@pytest.mark.system
 def test_output_is_plain_where_nobody_looks_and_coloured_at_a_terminal(tmp_path):
     for arguments in (["backends"], ["backends", "wandb"], ["doctor"]):
         out, _ = command(*arguments, cwd=tmp_path)
@@ -268,7 +269,6 @@ def zoo(tmp_path):
     return site
 
 
-@pytest.mark.system
 def test_what_is_wrong_with_one_backend_hides_no_other(tmp_path, zoo):
     out, _ = command("backends", "--json", cwd=tmp_path, code=1, PYTHONPATH=str(zoo))
     rows = [(row["name"], row["status"]) for row in json.loads(out)["backends"]]
@@ -301,7 +301,6 @@ def test_what_is_wrong_with_one_backend_hides_no_other(tmp_path, zoo):
     assert "upgrade broken-dist, or uninstall it" in text
 
 
-@pytest.mark.system
 def test_a_package_that_is_missing_is_no_error_until_it_is_asked_for(tmp_path):
     site = install(tmp_path / "site", "nothing", modules={"sitecustomize": BLOCKER})
     out, _ = command("backends", cwd=tmp_path, PYTHONPATH=str(site))
@@ -515,7 +514,6 @@ def diagnose(target):
 """
 
 
-@pytest.mark.system
 def test_what_hangs_is_left_alone_and_the_command_ends(tmp_path):
     site = tmp_path / "site"
     install(site, "hang-dist", "1.0", {"hang": "hang_m"}, {"hang_m": good("hang") + HANGING})
@@ -731,7 +729,6 @@ def undelivered(tmp_path):
     return site
 
 
-@pytest.mark.system
 def test_what_has_not_reached_a_target_is_counted(tmp_path, undelivered):
     found = doctor()
     [run] = found["runs"]
@@ -751,7 +748,6 @@ def test_what_has_not_reached_a_target_is_counted(tmp_path, undelivered):
     assert "run one: 5 values were dropped" in seen
 
 
-@pytest.mark.system
 def test_the_remedy_for_pending_records_helps(tmp_path, undelivered):
     code = """
     import tracking_core as tracking

@@ -16,6 +16,8 @@ import pytest
 from tests.support.commands import COMMAND, Terminal, as_json, environment, refuse, spawned, tracking
 from tests.support.programs import run as run_program
 
+pytestmark = pytest.mark.system
+
 COLUMNS = ["project", "run_id", "run", "name", "axis", "step", "time", "value"]
 RECORD = r"""
 import tracking_core as t
@@ -66,7 +68,6 @@ def of(rows):
 # ---------------------------------------------------------------- one file
 
 
-@pytest.mark.system
 def test_csv_is_read_by_csv(place, tmp_path):
     out, err = tracking("export", "r0", "r2", "--to", str(tmp_path / "out.csv"), cwd=place)
     assert (out, err) == ("", f"wrote 52 rows of 2 runs to {tmp_path}/out.csv\n")
@@ -309,7 +310,6 @@ def test_a_dataset_has_one_format(place, tmp_path):
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
 
 
-@pytest.mark.system
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_killed_export_leaves_nothing_in_a_dataset(tmp_path, kind):
     """Readers take every file that they find below a dataset, whatever it is called."""

@@ -28,6 +28,8 @@ from tracking_core.layout.runs import ORIGIN_FILE
 from tracking_core.store import open_store
 from tracking_core.store.records import RunRecord
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def rec(tmp_path, monkeypatch):
@@ -275,7 +277,6 @@ def test_tensorboard_ends_with_the_configuration_as_of_now(tmp_path):
     assert held.count(b'"seen"') == 2
 
 
-@pytest.mark.system
 def test_no_scalar_is_decoded_for_it(rec, monkeypatch):
     changed()
     record(range(2000), backends="local")

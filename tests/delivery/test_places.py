@@ -24,6 +24,8 @@ from tracking_core.delivery.places import cursor_key, cursor_path, cursor_paths,
 from tracking_core.delivery.process import client as deliverer
 from tracking_core.store.records import RunRecord
 
+pytestmark = pytest.mark.system
+
 SHORT, LONG = "rec", "rec://stub/p"
 HERE = "rec://stub/p"
 

@@ -285,6 +285,7 @@ def test_where_an_option_comes_from_is_said(checked, tmp_path, monkeypatch, mode
     assert "is from" not in str(caught.value)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("target", "says"),
     [

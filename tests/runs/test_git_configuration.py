@@ -10,6 +10,8 @@ import tracking_core as tracking
 from tests.support.repositories import git
 from tracking_core.environment.git import git_state
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(autouse=True)
 def _plain_git(monkeypatch):

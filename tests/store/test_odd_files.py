@@ -47,6 +47,8 @@ from tracking_core.remote.address import Address, Mirroring
 from tracking_core.remote.objects import FolderObjects
 from tracking_core.store.verify import verify
 
+pytestmark = pytest.mark.system
+
 KINDS = ["fifo", "directory", "socket", "device", "loop", "nowhere"]
 
 
@@ -461,7 +463,6 @@ def tracking_reader(directory):
     return SegmentReader(path, "w")
 
 
-@pytest.mark.system
 def test_a_gigabyte_without_a_line(root):
     """1.5 GB for a line, and for run.json: with 700 MB of memory everything is answered."""
     directory = bad_run(root, rows(2))

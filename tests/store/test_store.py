@@ -317,6 +317,7 @@ def test_the_newest_session_counts(begin, root):
     assert (record.status, record.error) == ("preempted", None)
 
 
+@pytest.mark.system
 def test_a_forked_child_is_no_session(tmp_path, root):
     run_program(
         """
