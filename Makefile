@@ -17,7 +17,7 @@ VIEWER := $(if $(findstring tensorboard,$(TRACKING_BACKEND)),"tensorboard>=2.18"
 export JAX_PLATFORMS ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stress lint types docs wheel bench format clean
+.PHONY: help demo test quick stress lint types docs wheel bench format clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ demo: $(VENV)/.demo-$(EXTRAS)  ## train a VAE on handwritten digits; TRACKING_BA
 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not stress and not wheel"
+
+quick: $(VENV)/.dev  ## run the tests that start no trainings, deliverers or servers, in under two minutes
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system and not stress and not wheel"
 
 stress: $(VENV)/.dev  ## run the long fault and kill campaigns
 	$(BIN)/python -m pytest -m stress

@@ -1,0 +1,1 @@
+"""Bringing what was recorded to targets, at once or later."""

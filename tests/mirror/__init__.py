@@ -1,0 +1,1 @@
+"""Copies of runs in buckets and directories."""

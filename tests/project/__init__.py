@@ -1,0 +1,1 @@
+"""The package, its documentation, examples and benchmarks."""

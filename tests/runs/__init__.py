@@ -1,0 +1,1 @@
+"""A run itself: settings, identity, environment, sessions and forks."""

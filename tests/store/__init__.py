@@ -1,0 +1,1 @@
+"""Reading what was recorded: runs, series, artifacts, compaction and verification."""

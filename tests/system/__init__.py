@@ -1,0 +1,1 @@
+"""Whole trainings and deliverers in processes of their own, with faults and kills."""

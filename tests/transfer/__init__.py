@@ -1,0 +1,1 @@
+"""Importing, packing and unpacking."""
