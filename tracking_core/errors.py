@@ -14,6 +14,8 @@ TrackingError
 ├── StoreError                     the run store cannot do what was asked
 │   ├── RunNotFoundError               no such run under this root (KeyError)
 │   ├── RunExistsError                 the id is taken and resume="never"
+│   ├── RunBusyError                   the run goes on, or is being delivered, and cannot be removed
+│   ├── PlaceTakenError                the file to be written exists already
 │   ├── NameNotFoundError              the run has no series, image, … of that name (KeyError)
 │   ├── LeaseHeldError                 another worker delivers to this target
 │   └── JournalError                   a journal line is damaged or of an unknown format
@@ -28,6 +30,11 @@ Settings errors are raised when a run is started. After that nothing here reache
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class TrackingError(Exception):
@@ -87,6 +94,34 @@ class RunNotFoundError(StoreError, KeyError):
 
 class RunExistsError(StoreError):
     """The run id is taken already, and `resume="never"`."""
+
+
+class RunBusyError(StoreError):
+    """A run is not removed, as something still goes on with it or cannot be told.
+
+    Args:
+        run_id: The run.
+        name: Its name.
+        reason: What goes on, such as "is running".
+    """
+
+    def __init__(self, run_id: str, name: str, reason: str) -> None:
+        super().__init__(f"run {run_id} ({name}) {reason}; force=True removes it all the same")
+        self.run_id = run_id
+        self.name = name
+        self.reason = reason
+
+
+class PlaceTakenError(StoreError):
+    """A file is not written, as it exists already.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already: force=True replaces it, or name another place")
+        self.path = path
 
 
 class NameNotFoundError(StoreError, KeyError):

@@ -16,7 +16,6 @@ from tests.support.recording_adapter import install_recorder
 from tracking_core.backends.plugins import find_adapter, forget_adapters
 from tracking_core.backends.targets import key_of, parse_target
 from tracking_core.cli.app import app
-from tracking_core.cli.delivered import deliveries
 from tracking_core.compaction import compaction
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.lease import Lease
@@ -164,7 +163,7 @@ def test_a_cursor_of_before_is_taken_over(tmp_path, monkeypatch, delivery):
     target = parse_target(SHORT)
     # Whoever only looks finds it where it is.
     assert cursor_path(run.dir, target, ask=True).stem == target.key
-    assert [one.delivered for one in deliveries(RunRecord(run.dir))] == [3]
+    assert [one.delivered for one in RunRecord(run.dir).deliveries()] == [3]
     again = record(SHORT, range(3, 5), delivery=delivery)
     assert rec.steps() == [(HERE, step) for step in range(5)]
     assert rec.all("open")[-1]["state"] == {"opened": 1}
@@ -203,7 +202,7 @@ def test_of_two_cursors_of_one_place_one_goes_on(tmp_path, monkeypatch):
     record("rec:p", range(5, 7))
     assert rec.steps()[6:] == [(HERE, step) for step in range(3, 7)]
     assert [path.stem for path in cursor_paths(run.dir)] == [key_of("rec", HERE)]
-    assert [(one.pending, one.delivered) for one in deliveries(RunRecord(run.dir))] == [(0, 7)]
+    assert [(one.pending, one.delivered) for one in RunRecord(run.dir).deliveries()] == [(0, 7)]
 
 
 def test_compaction_waits_for_the_cursor_of_the_place(rec):
@@ -251,7 +250,7 @@ def test_a_listing_needs_no_adapter(tmp_path, rec):
     forget_adapters()
     with pytest.raises(tracking.UnknownAdapterError):
         find_adapter("rec")
-    (found,) = deliveries(RunRecord(run.dir))
+    (found,) = RunRecord(run.dir).deliveries()
     assert (found.target, found.pending, found.delivered, found.status) == (SHORT, 0, 3, "finished")
     for command in (["runs"], ["prune", "--older-than", "0d", "--delivered", "--dry-run"], ["verify", "r"]):
         result = CliRunner().invoke(app, [*command, "--root", "runs"])

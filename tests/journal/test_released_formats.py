@@ -15,10 +15,10 @@ import tracking_core as tracking
 from tests.support.programs import REPO
 from tests.support.segmented import everything
 from tracking_core.backends.targets import parse_target
-from tracking_core.cli.delivered import deliveries, is_delivered
 from tracking_core.compaction.compaction import compact
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.progress import is_delivered
 from tracking_core.store.verify import verify
 from tracking_core.transfer import import_runs
 
@@ -126,7 +126,7 @@ def test_cursors_are_read(root, run_id):
     """A target that had everything has it; one that had half of it gets the other half."""
     directory = root / "the~20project" / run_id
     target = parse_target("tensorboard:/srv/tb")
-    found = deliveries(tracking.open_store(root).run(run_id))
+    found = tracking.open_store(root).run(run_id).deliveries()
     assert [(one.pending, one.delivered, one.status) for one in found] == [(0, 81, "finished")]
     assert is_delivered(found)
     (path,) = (directory / "cursors").glob("*.json")

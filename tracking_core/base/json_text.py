@@ -128,3 +128,14 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in cast("Sequence[Any]", value)]
     tolist = getattr(value, "tolist", None)
     return plain(tolist()) if callable(tolist) else str(value)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON of ASCII characters, of which none is a control character: what else there is, is escaped.
+
+    Args:
+        value: A value as `plain` gives it.
+        indent: How far inner levels are moved to the right; None writes one line.
+    """
+    # The one control character that the module leaves as it is; it can only be in a string.
+    return json.dumps(value, indent=indent, allow_nan=False).replace("\x7f", "\\u007f")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -102,3 +102,25 @@ def progress(label: str, total: int) -> Generator[Callable[[], None]]:
 
     with moving(label, total) as line:
         yield line.advance
+
+
+@contextmanager
+def stages() -> Generator[Callable[[str, int, int], None]]:
+    """Progress bars that follow each other, for work that says itself what it does and how far it is.
+
+    Yields:
+        A function to be called with (what is done, how many are done, of how many).
+    """
+    with ExitStack() as bar:
+        now: str | None = None
+        advance: Callable[[], None] | None = None
+
+        def say(what: str, done: int, total: int) -> None:
+            nonlocal now, advance
+            if what != now:
+                bar.close()
+                now, advance = what, bar.enter_context(progress(what, total))
+            if done and advance is not None:
+                advance()
+
+        yield say

@@ -39,7 +39,11 @@ def choose(text: str, root: str | None) -> RunRecord:
 
 def choose_all(texts: Sequence[str], root: str | None) -> list[RunRecord]:
     """The runs that texts name, each once, in that order; see `choose`."""
-    store = open_store(root)
+    return choose_all_in(open_store(root), texts)
+
+
+def choose_all_in(store: Store, texts: Sequence[str]) -> list[RunRecord]:
+    """As `choose_all`, in a store that is open."""
     store.refresh()
     there = _There(store.root)
     found = dict.fromkeys(_chosen(there, text) for text in texts)

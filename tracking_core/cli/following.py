@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tracking_core.base.json_text import plain
-from tracking_core.cli.output import json_text, number, shown
+from tracking_core.base.json_text import json_text, plain
+from tracking_core.cli.output import number, shown
 from tracking_core.cli.overview import MEDIA
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox

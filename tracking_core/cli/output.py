@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracking_core.base.json_text import plain
+from tracking_core.base.json_text import json_text, plain
 from tracking_core.cli.terminal import styled
 from tracking_core.naming import printable
 
@@ -170,38 +169,6 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
         indent: How far inner levels are moved to the right; None prints one line.
     """
     click.echo(json_text(plain(value), indent=indent))
-
-
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON of ASCII characters, of which none is a control character: what else there is, is escaped.
-
-    Args:
-        value: A value as `plain` gives it.
-        indent: As for `print_json`.
-    """
-    # The one control character that the module leaves as it is; it can only be in a string.
-    return json.dumps(value, indent=indent, allow_nan=False).replace("\x7f", "\\u007f")
-
-
-class _Newlines:
-    """Ends the lines of a CSV writer with a newline alone."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    def write(self, line: str) -> None:
-        self._file.write(line[:-2] + "\n")
-
-
-def csv_writer(file: IO[str]) -> Any:
-    """A `csv.writer` of lines that end with a newline.
-
-    Told so itself, it would leave a carriage return in a name without quotes, and readers take that for a line's end.
-
-    Args:
-        file: Where it writes, opened with `newline=""`.
-    """
-    return csv.writer(_Newlines(file), lineterminator="\r\n")
 
 
 def number(value: Any) -> str:

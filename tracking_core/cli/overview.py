@@ -11,7 +11,6 @@ import click
 from rich.cells import cell_len
 
 from tracking_core.base.text import size
-from tracking_core.cli.delivered import deliveries
 from tracking_core.cli.output import STYLES, Output, duration, exactly, moment, number, shown, status_style
 from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.layout.runs import ORIGIN_FILE, read_origin
@@ -67,7 +66,7 @@ def overview(record: RunRecord) -> dict[str, Any]:
         "alerts": [
             {"time": at, "title": title, "text": text, "level": level} for at, title, text, level in record.alerts()
         ],
-        "targets": [one.as_json() for one in deliveries(record)],
+        "targets": [one.as_json() for one in record.deliveries()],
         "damage": _damage(record),
     }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
-from tracking_core.cli.output import Output, csv_writer, moment, number, print_json, shown
+from tracking_core.cli.output import Output, moment, number, print_json, shown
 from tracking_core.cli.terminal import data
 from tracking_core.errors import NameNotFoundError
 from tracking_core.store import RunRecord, Series
+from tracking_core.store.names import fitting, matching
+from tracking_core.store.sinks import csv_writer
 
 COLUMNS = ("name", "axis", "step", "time", "value")
 """Of tables and CSV."""
@@ -30,7 +31,7 @@ def series_of(record: RunRecord, names: Sequence[str], axis: str | None = None, 
     """
     axes = record.scalar_axes()
     for name in names:
-        if not _fitting(axes, name):
+        if not fitting(axes, name):
             # It says what there is.
             record.scalars(name, axis)
     wanted = matching(axes, names, axis)
@@ -38,22 +39,6 @@ def series_of(record: RunRecord, names: Sequence[str], axis: str | None = None, 
         known = sorted({one for name, _ in matching(axes, names) for one in axes[name]})
         raise NameNotFoundError(f"run {record.id}: nothing of that name is on the axis {axis!r}, but on {known}")
     return [record.scalars(name, one, raw=raw) for name, one in wanted]
-
-
-def matching(axes: Mapping[str, Sequence[str]], names: Sequence[str], axis: str | None = None) -> list[tuple[str, str]]:
-    """(name, axis) of the series that names or patterns fit, in the order of these.
-
-    Args:
-        axes: The step axes of every scalar; see `RunRecord.scalar_axes`.
-        names: Names or patterns; () takes all.
-        axis: Only this axis.
-    """
-    chosen = dict.fromkeys(known for name in names for known in _fitting(axes, name)) if names else axes
-    return [(name, one) for name in chosen for one in axes[name] if axis is None or one == axis]
-
-
-def _fitting(axes: Mapping[str, Sequence[str]], name: str) -> list[str]:
-    return [name] if name in axes else [known for known in axes if fnmatchcase(known, name)]
 
 
 def tail_of(series: Series, count: int) -> Series:

@@ -11,7 +11,7 @@ from tracking_core.backends.targets import Target
 from tracking_core.base.processes import STALE, owner_of, read_facts
 from tracking_core.base.regular import own_folder
 from tracking_core.delivery.cursor import Cursor
-from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.progress import waiting
 from tracking_core.journal.finding import EventFinder
 
 BROKE_OFF = "the process ended without finishing the run"
@@ -61,10 +61,7 @@ def lacks(directory: Path, target: Target, status: str) -> bool:
     cursor = Cursor.load(directory, target, ask=True)
     if status == "running" or cursor.status != closing(status)[0] or cursor.filters != target.filters:
         return True
-    inbox = Inbox(directory, cursor)
-    inbox.look()
-    # What the run took back since may be at the target.
-    return bool(inbox.taken_back) or inbox.waiting() > 0
+    return waiting(directory, target, cursor, taken_back=True) > 0
 
 
 def _beats(path: Path, now: float) -> bool:

@@ -10,7 +10,7 @@ from tracking_core.backends.targets import Target
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.ending import closing, lacks
-from tracking_core.delivery.inbox import Inbox
+from tracking_core.delivery.progress import waiting
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.worker import TargetWorker
 from tracking_core.errors import LeaseHeldError
@@ -58,8 +58,7 @@ def sync_run(
             reports.append(_sync_target(directory, target, status, note, progress, failed=failed))
         except LeaseHeldError as error:
             held.append(error)
-            waiting = Inbox(directory, Cursor.load(directory, target, ask=True)).waiting()
-            reports.append(TargetReport(str(target), pending=waiting, last_error=str(error)))
+            reports.append(TargetReport(str(target), pending=waiting(directory, target), last_error=str(error)))
             note("lease", str(error), error)
     if held and len(held) == len(targets):
         raise held[0]
@@ -80,7 +79,7 @@ def _sync_target(
         unknown = cursor.count("failed") - cursor.failed.total
         if unknown > 0:
             note("failed", f"{target}: of {unknown} records that failed only the count is known", None)
-        if not cursor.failed and cursor.opened and not Inbox(directory, cursor).waiting():
+        if not cursor.failed and cursor.opened and not waiting(directory, target, cursor):
             return TargetReport(str(target))
     deadline = time.monotonic() + PATIENCE
 

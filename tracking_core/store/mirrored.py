@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tracking_core.delivery.progress import TargetProgress
 from tracking_core.journal.finding import EventFinder
 from tracking_core.mirror.cache import MirrorCache
 from tracking_core.store.columns import ScalarColumns
@@ -45,6 +46,11 @@ class MirrorRecord(RunRecord):
         # Whoever follows a run asks this before every look at its files.
         self._cache.refresh_run(self.dir)
         return super().has_ended
+
+    def deliveries(self) -> list[TargetProgress]:
+        """How far each target has come, as far as the mirror tells; see `RunRecord.deliveries`."""
+        self._look()
+        return super().deliveries()
 
     def fetch(self) -> None:
         """Fetch media and contents of artifacts that are not here yet; they come one by one otherwise.

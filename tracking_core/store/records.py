@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.artifacts import StoredVersion
+from tracking_core.delivery.progress import TargetProgress, deliveries
 from tracking_core.errors import InvalidValueError, NameNotFoundError
 from tracking_core.journal import Damage, Event, JournalReader, Superseded, read_events, unpack
 from tracking_core.journal.events import MEDIA_KINDS, RECORD_KINDS, blobs_of, to_record
@@ -330,6 +331,25 @@ class RunRecord:
             if not (isinstance(value, (int, float)) and value >= 0):
                 raise InvalidValueError(f"follow: {what} is a number of seconds, got {value!r:.80}")
         return follow(self.dir, lambda: self.has_ended, poll, timeout)
+
+    def deliveries(self) -> list[TargetProgress]:
+        """How far each target has come: what it has had, and what waits for it.
+
+        The targets that it was started with come first, then those that it was brought to later; the store is not
+        among them. A target's cursor and the journals say how far it is: no backend is opened.
+
+        Returns:
+            One for each target. `pending` is None where not all can be read, and for a tracker that was passed as an
+            object, for which nobody keeps count.
+
+        Raises:
+            OSError: The directory cannot be read.
+
+        Example:
+            >>> def unfinished(record):
+            ...     return [one.target for one in record.deliveries() if not one.complete]
+        """
+        return deliveries(self.dir, self.targets)
 
     @property
     def has_ended(self) -> bool:

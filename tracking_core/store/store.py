@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.errors import InvalidValueError, RunNotFoundError, StoreError
 from tracking_core.layout.runs import find_run, run_places, tombstone_of
-from tracking_core.remote.address import is_address
+from tracking_core.remote.address import is_address, refuse_address
 from tracking_core.store.comparing import Comparison, compare
 from tracking_core.store.filters import RunFilter
 from tracking_core.store.index import Listing, ProjectIndex
@@ -19,6 +19,9 @@ from tracking_core.store.records import RunRecord
 
 if TYPE_CHECKING:
     from tracking_core.mirror.cache import MirrorCache
+    from tracking_core.store.export import Exported
+    from tracking_core.store.pruning import Pruned
+    from tracking_core.store.removal import Removed
 
 
 class Store:
@@ -100,6 +103,137 @@ class Store:
             records.setdefault(record.id, record)
         return compare(list(records.values()), common=common)
 
+    def remove(
+        self,
+        runs: str | RunRecord | Iterable[str | RunRecord],
+        *,
+        force: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> list[Removed]:
+        """Remove runs. A note of each stays, in `.removed` of its project.
+
+        Contents of artifacts stay, and so does what was delivered to other places. Nothing is removed when something
+        still goes on with one of the runs, or one is not there.
+
+        Args:
+            runs: An id or a run, or several; one that is named twice counts once.
+            force: Whether to remove also runs that are running, being delivered, or not readable.
+            progress: Called with ("removing", how many are removed, of how many).
+
+        Returns:
+            What was removed, in the order in which it was named.
+
+        Raises:
+            RunNotFoundError: There is no such run under this root.
+            RunBusyError: A run is running, being delivered, or not readable, and `force` is not set.
+            InvalidValueError: Something else than ids and runs was given.
+            SettingsError: This is a mirror, which is only read.
+            StoreError: A run is of another store, or is reached through a link.
+            OSError: A run cannot be moved or deleted; those before it were removed.
+
+        Example:
+            >>> open_store("no/such/place").remove([])
+            []
+        """
+        from tracking_core.store.removal import check_inside, remove_runs
+
+        self._refuse_mirror("remove")
+        records = self._chosen("remove", runs)
+        for record in records:
+            check_inside(record, self.root)
+        return remove_runs(records, force=force, progress=progress or _unseen)
+
+    def prune(
+        self,
+        keep: str | Iterable[str],
+        *,
+        dry_run: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Pruned:
+        """Remove runs that have ended, and of which every target has everything, unless a rule keeps them.
+
+        Runs that are in this store alone are never removed; nor are those of which a target refused records, or whose
+        targets all leave something out. What is removed leaves a note, as `remove` does.
+
+        Args:
+            keep: What stays: "delivered:AGE" runs that ended and were delivered within AGE (such as 12h, 30d or 4w),
+                "tag:TAG", "status:STATUS" and "project:NAME" runs of that kind, "last:N" the newest N of each project.
+                One rule or several; one must be "delivered:AGE".
+            dry_run: Whether only to say what would be removed.
+            progress: Called with ("looking" or "removing", how many are done, of how many).
+
+        Returns:
+            What was removed, or would be, and how many runs stay for which reason.
+
+        Raises:
+            InvalidValueError: A rule is none, or none says for how long delivered runs are kept.
+            SettingsError: This is a mirror, which is only read.
+            OSError: A run cannot be moved or deleted; those before it were removed.
+
+        Example:
+            >>> open_store("no/such/place").prune("delivered:30d", dry_run=True).removed
+            []
+        """
+        from tracking_core.store.pruning import prune
+
+        self._refuse_mirror("prune")
+        rules = _several("prune", keep, "a rule such as 'delivered:30d'", str)
+        return prune(self, rules, dry_run=dry_run, progress=progress or _unseen)
+
+    def export(
+        self,
+        runs: str | RunRecord | Iterable[str | RunRecord],
+        to: str | os.PathLike[str],
+        names: str | Iterable[str] = (),
+        *,
+        format: str | None = None,  # noqa: A002 - as on the command line
+        partition: bool = False,
+        raw: bool = False,
+        force: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Exported:
+        """Write scalars as Parquet, CSV or JSON Lines: one file, or a dataset partitioned as Hive does it.
+
+        The columns are project, run_id, run (its name), name, axis, step, time (seconds since the epoch) and value. In
+        a dataset the directories hold project and run_id. Each file is there whole, or as it was before.
+
+        Args:
+            runs: An id or a run, or several; one that is named twice counts once.
+            to: The file, or the directory of the dataset.
+            names: Only scalars with these names, or that patterns such as "train/*" fit; () takes all.
+            format: "parquet", "csv" or "jsonl"; None goes by the ending of the file.
+            partition: Whether to write a file for each run, into `to/project=…/run_id=…/`.
+            raw: Whether to write all rows, also those of a step that was logged again later.
+            force: Whether to replace files that are there.
+            progress: Called with ("exporting", how many runs are written, of how many).
+
+        Returns:
+            The files, how many rows they have, and the ids of the runs.
+
+        Raises:
+            RunNotFoundError: There is no such run under this root.
+            NameNotFoundError: None of the runs has such a scalar.
+            PlaceTakenError: A file is there already, and `force` is not set.
+            InvalidValueError: An argument is of the wrong kind, there is no such format, or nothing says which.
+            MissingDependencyError: Parquet needs pyarrow, and it is not installed.
+            StoreError: A directory is where the file should be, or a dataset of another format.
+            OSError: A file cannot be written.
+
+        Example:
+            >>> def best_of(store):
+            ...     return store.export(store.runs("digits"), "digits.csv", ["val/*"]).rows
+        """
+        from tracking_core.store.export import export
+
+        if not isinstance(to, (str, os.PathLike)):
+            raise InvalidValueError(f"export: expected a path, got {to!r:.80} ({type(to).__name__})")
+        wanted = _several("export", names, "the name of a scalar", str)
+        records = self._chosen("export", runs)
+        return export(
+            records, Path(to), wanted, kind=format, partition=partition, raw=raw, force=force,
+            progress=progress or _unseen,
+        )  # fmt: skip
+
     def run(self, run_id: str) -> RunRecord:
         """One run, by its id.
 
@@ -118,6 +252,19 @@ class Store:
             hint = f"; by name it is found with runs(where=lambda run: run.name == {run_id!r:.80})"
             raise RunNotFoundError(f"{error}{hint}") from None
         return self.record(directory)
+
+    def _chosen(self, what: str, runs: str | RunRecord | Iterable[str | RunRecord]) -> list[RunRecord]:
+        """The runs that ids or records name, each once, in that order."""
+        found: dict[Path, RunRecord] = {}
+        for one in _several(what, runs, "the id of a run", (str, RunRecord)):
+            record = self.run(one) if isinstance(one, str) else one
+            found.setdefault(record.dir, record)
+        return list(found.values())
+
+    def _refuse_mirror(self, what: str) -> None:
+        if self._mirror is not None:
+            remedy = "do it where the runs are, and in a bucket with the tools of the cloud"
+            refuse_address(self.place, what=what, remedy=remedy)
 
     def refresh(self) -> None:
         """Find out which runs there are, where this is a mirror; a directory is looked into anyway.
@@ -178,6 +325,27 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.place!r})"
+
+
+def _unseen(what: str, done: int, total: int) -> None:
+    """Nobody looks how far something is."""
+
+
+def _several(what: str, given: Any, expected: str, kinds: type | tuple[type, ...]) -> list[Any]:
+    """One thing or several, as a list.
+
+    Raises:
+        InvalidValueError: One is of another kind.
+    """
+    if isinstance(given, kinds):
+        return [given]
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise InvalidValueError(f"{what}: expected {expected}, or several, got {given!r:.80} ({type(given).__name__})")
+    found = list(given)
+    for one in found:
+        if not isinstance(one, kinds):
+            raise InvalidValueError(f"{what}: expected {expected}, got {one!r:.80} ({type(one).__name__})")
+    return found
 
 
 def open_store(root: str | os.PathLike[str] | None = None) -> Store:

@@ -15,8 +15,8 @@ from tracking_core.backends.targets import Target, parse_target
 from tracking_core.base.regular import open_regular
 from tracking_core.cli.doctor.report import DeliveryLook, RunLook
 from tracking_core.delivery.cursor import Cursor, Position
-from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.places import cursor_path
+from tracking_core.delivery.progress import waiting
 from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.journal import Event, JournalReader, Place, decode_line
 from tracking_core.journal.liveness import is_alive
@@ -187,9 +187,7 @@ def _pending(directory: Path, target: Target, ends: Mapping[str, _Ends], cursor:
     reader.look()
     unread = sum(one.behind() for one in reader.writers.values())
     if unread <= _COUNTED:
-        inbox = Inbox(directory, Cursor(None, str(target), writers=dict(cursor.writers)))
-        inbox.pull(final=True)
-        return inbox.waiting(), True
+        return waiting(directory, target, cursor, exact=True), True
     behind = 0
     for name, end in ends.items():
         last = max((event.seq for event in end.last), default=0)

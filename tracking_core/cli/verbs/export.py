@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tracking_core.cli.arguments import json_option, root_option, runs_argument, said_plainly
+from tracking_core.cli.arguments import json_option, root_option, runs_argument, said_plainly, stages
 
 
 @click.command(short_help="Write scalars as Parquet, CSV or JSON Lines.")
@@ -40,25 +40,42 @@ def verb(
     The columns are project, run_id, run (its name), name, axis, step, time (seconds since the epoch) and value. In a
     dataset the directories hold project and run_id.
     """
-    from tracking_core.cli import exporting
-    from tracking_core.cli.choosing import choose_all
+    from tracking_core.cli.choosing import choose_all_in
     from tracking_core.cli.output import print_json, shown
+    from tracking_core.cli.terminal import data
+    from tracking_core.errors import MissingDependencyError, PlaceTakenError
+    from tracking_core.naming import printable
+    from tracking_core.store import open_store
+    from tracking_core.store.export import format_of, write_text
 
     to_stdout = str(place) == "-"
-    kind = kind or exporting.kind_of(place)
+    kind = kind or format_of(place)
     if kind is None:
         raise click.UsageError("--format is missing: parquet, csv or jsonl")
     if to_stdout and (partition or kind == "parquet" or as_json):
         raise click.UsageError("only one file of CSV or JSON Lines can be written to stdout, and nothing beside it")
     if not partition and place.is_dir():
         raise click.UsageError(f"{str(place)!r} is a directory: name a file in it, or say --partition")
-    records = choose_all(runs, root)
+    store = open_store(root)
+    records = choose_all_in(store, runs)
     if to_stdout:
-        exporting.write_stdout(records, kind, names, raw=raw)
+        write_text(records, data(), kind, names, raw=raw)
         return
-    result = exporting.export(records, place, kind, names, partition=partition, raw=raw, force=force)
+    try:
+        with stages() as progress:
+            result = store.export(
+                records, place, names, format=kind, partition=partition, raw=raw, force=force, progress=progress
+            )
+    except PlaceTakenError as error:
+        text = f"{error.path} exists already: --force replaces it, or name another place"
+        raise click.ClickException(printable(text, limit=4000)) from error
+    except MissingDependencyError as error:
+        if kind != "parquet":
+            raise
+        text = f"{error}; --format csv and --format jsonl need nothing"
+        raise click.ClickException(printable(text, limit=4000)) from error
     if as_json:
-        print_json(result)
+        print_json({"files": [str(path) for path in result.files], "rows": result.rows, "runs": list(result.runs)})
     else:
-        where = shown(f"{len(result['files'])} files below {place}" if partition else str(place))
-        click.echo(f"wrote {result['rows']} rows of {len(records)} runs to {where}", err=True)
+        where = shown(f"{len(result.files)} files below {place}" if partition else str(place))
+        click.echo(f"wrote {result.rows} rows of {len(records)} runs to {where}", err=True)

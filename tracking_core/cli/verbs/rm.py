@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracking_core.cli.arguments import json_option, progress, root_option, runs_argument, said_plainly
+from tracking_core.cli.arguments import json_option, root_option, runs_argument, said_plainly, stages
 
 if TYPE_CHECKING:
-    from tracking_core.cli.removal import Candidate
+    from tracking_core.store import RunRecord
 
 
 @click.command()
@@ -26,46 +26,50 @@ def verb(runs: tuple[str, ...], yes: bool, force: bool, root: str | None, as_jso
     other places. Nothing is removed when one of the runs is running or is not there.
     """
     from tracking_core.base.text import size
-    from tracking_core.cli.choosing import choose_all, own_root
+    from tracking_core.cli.choosing import choose_all_in, own_root
     from tracking_core.cli.output import print_json, shown
-    from tracking_core.cli.removal import look, remove
+    from tracking_core.errors import RunBusyError
+    from tracking_core.store import open_store
 
     own_root(root, "rm")
-    found = [look(record) for record in choose_all(runs, root)]
+    store = open_store(root)
+    records = choose_all_in(store, runs)
+    try:
+        if not yes:
+            _ask(records, force=force)
+        with stages() as progress:
+            removed = store.remove(records, force=force, progress=progress)
+    except RunBusyError as error:
+        text = f"run {error.run_id} ({error.name}) {error.reason}; --force removes it all the same"
+        raise click.ClickException(shown(text)) from error
+    if as_json:
+        facts = [
+            {"id": one.id, "name": one.name, "project": one.project, "bytes": one.size, "tombstone": str(one.tombstone)}
+            for one in removed
+        ]
+        print_json({"removed": facts, "bytes": sum(one.size for one in removed)})
+    else:
+        for one in removed:
+            click.echo(shown(f"removed {one.id} ({one.name}), {size(one.size)}"))
+
+
+def _ask(records: list[RunRecord], *, force: bool) -> None:
+    """Show what would be removed, and ask.
+
+    Raises:
+        RunBusyError: One of the runs would be refused.
+        Abort: The answer is no.
+    """
+    from tracking_core.base.text import size
+    from tracking_core.cli.output import shown
+    from tracking_core.store.removal import look, refuse_busy
+
+    found = [look(record) for record in records]
     if not force:
-        _refuse_busy(found)
+        refuse_busy(found)
     for one in found:
         status = one.status or "unreadable"
         line = f"{one.record.id} ({one.record.name}) of {one.record.project}, {status}, {size(one.size)}"
         line += "".join(f"; {count} records have not reached {target}" for target, count in one.pending.items())
-        if not yes:
-            click.echo(shown(line), err=True)
-    if not yes:
-        click.confirm(f"Remove {'it' if len(found) == 1 else f'these {len(found)} runs'}?", abort=True, err=True)
-        if not force:
-            # It may have been continued while nobody answered.
-            _refuse_busy([look(one.record) for one in found])
-    removed = [{**_facts(one.record, one.size), "tombstone": ""} for one in found]
-    with progress("removing", len(found)) as advance:
-        for one, facts in zip(found, removed, strict=True):
-            facts["tombstone"] = str(remove(one))
-            advance()
-    if as_json:
-        print_json({"removed": removed, "bytes": sum(one.size for one in found)})
-    else:
-        for one in found:
-            click.echo(shown(f"removed {one.record.id} ({one.record.name}), {size(one.size)}"))
-
-
-def _refuse_busy(found: list[Candidate]) -> None:
-    from tracking_core.cli.output import shown
-
-    for one in found:
-        if one.busy is not None:
-            raise click.ClickException(
-                shown(f"run {one.record.id} ({one.record.name}) {one.busy}; --force removes it all the same")
-            )
-
-
-def _facts(record: object, count: int) -> dict[str, object]:
-    return {**{key: getattr(record, key) for key in ("id", "name", "project")}, "bytes": count}
+        click.echo(shown(line), err=True)
+    click.confirm(f"Remove {'it' if len(found) == 1 else f'these {len(found)} runs'}?", abort=True, err=True)

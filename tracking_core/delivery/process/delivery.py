@@ -12,9 +12,9 @@ from typing import Any
 
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.destinations import Destination
-from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.process import client as processes
 from tracking_core.delivery.process.client import Deliverer, deliverer
+from tracking_core.delivery.progress import waiting
 from tracking_core.delivery.report import TargetReport
 from tracking_core.delivery.threads import STALLED
 from tracking_core.delivery.worker import Note
@@ -179,11 +179,11 @@ class RemoteDelivery:
 
     def _report_without(self, destination: Destination) -> TargetReport:
         """What the journal and the cursor say, when the deliverer is not there to ask, or does not answer."""
-        waiting = Inbox(self._directory, Cursor.load(self._directory, destination.target, ask=True)).waiting()
+        pending = waiting(self._directory, destination.target)
         what = "has ended" if self._process.gone else "does not answer"
-        error = f"the deliverer process {what}" if waiting else None
+        error = f"the deliverer process {what}" if pending else None
         return replace(
-            TargetReport(destination.label, pending=waiting, last_error=error), **self._since_start(destination)
+            TargetReport(destination.label, pending=pending, last_error=error), **self._since_start(destination)
         )
 
     def _ask(self, message: dict[str, Any], silence: float | None = None) -> dict[str, Any] | None:

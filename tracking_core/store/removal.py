@@ -13,18 +13,44 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracking_core.base import trees
 from tracking_core.base.files import replace_file
 from tracking_core.base.json_text import dump_json
-from tracking_core.cli.delivered import Delivery, deliveries, delivering
-from tracking_core.errors import StoreError
+from tracking_core.delivery.progress import TargetProgress, delivering
+from tracking_core.errors import RunBusyError, StoreError
 from tracking_core.layout.runs import REMOVED
-from tracking_core.store import RunRecord
+from tracking_core.store.records import RunRecord
 
 _ASIDE = re.compile(r"(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)\.[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A run that was removed, or would be.
+
+    Args:
+        id: Its id.
+        name: Its name.
+        project: Its project.
+        status: Its status; None where its journal cannot be read.
+        size: Bytes of all its files.
+        targets: Where it had been delivered to, or was to be.
+        ended: When it had ended and been delivered, in seconds since the epoch; None where nobody asked.
+        tombstone: The note that is left of it; None when it was not removed.
+    """
+
+    id: str
+    name: str
+    project: str
+    status: str | None
+    size: int
+    targets: tuple[str, ...]
+    ended: float | None = None
+    tombstone: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +67,7 @@ class Candidate:
     record: RunRecord
     status: str | None
     size: int
-    deliveries: tuple[Delivery, ...]
+    deliveries: tuple[TargetProgress, ...]
 
     @property
     def busy(self) -> str | None:
@@ -58,11 +84,71 @@ class Candidate:
         """Records that a target has not had yet, by target."""
         return {one.target: one.pending for one in self.deliveries if one.pending}
 
+    def removed(self, *, ended: float | None = None, tombstone: Path | None = None) -> Removed:
+        """What is said of it when it is gone, or would be."""
+        targets = tuple(one.target for one in self.deliveries)
+        record = self.record
+        return Removed(record.id, record.name, record.project, self.status, self.size, targets, ended, tombstone)
+
+
+def remove_runs(
+    records: Sequence[RunRecord],
+    *,
+    force: bool = False,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,  # noqa: ARG005 - nobody needs to see it
+) -> list[Removed]:
+    """Remove runs, or none of them when something still goes on with one.
+
+    Args:
+        records: The runs.
+        force: Whether to remove them also then.
+        progress: Called with ("removing", how many are removed, of how many).
+
+    Returns:
+        What was removed, in the same order.
+
+    Raises:
+        RunBusyError: A run is running, being delivered, or not readable; none was removed.
+        StoreError: One is reached through a link; those before it were removed.
+        OSError: One cannot be moved or deleted; those before it were removed.
+    """
+    found = [look(record) for record in records]
+    if not force:
+        refuse_busy(found)
+    removed: list[Removed] = []
+    progress("removing", 0, len(found))
+    for one in found:
+        removed.append(one.removed(tombstone=remove(one)))
+        progress("removing", len(removed), len(found))
+    return removed
+
+
+def refuse_busy(found: Sequence[Candidate]) -> None:
+    """Check that nothing goes on with any of several runs.
+
+    Raises:
+        RunBusyError: Something does.
+    """
+    for one in found:
+        reason = one.busy
+        if reason is not None:
+            raise RunBusyError(one.record.id, one.record.name, reason)
+
+
+def check_inside(record: RunRecord, root: Path) -> None:
+    """Check that a run stands in a project of a root, as its path is written.
+
+    Raises:
+        StoreError: It does not.
+    """
+    if Path(os.path.abspath(record.dir)).parent.parent != Path(os.path.abspath(root)):  # noqa: PTH100 - links stay
+        raise StoreError(f"{record.dir} was not removed: it is not in the store {root}; open the store that holds it")
+
 
 def look(record: RunRecord) -> Candidate:
     """What there is to know before a run is removed."""
     try:
-        status, found = record.status, tuple(deliveries(record))
+        status, found = record.status, tuple(record.deliveries())
     except (StoreError, OSError):
         status, found = None, ()
     return Candidate(record, status, size_of(record.dir), found)

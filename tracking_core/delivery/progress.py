@@ -1,8 +1,9 @@
-"""How far the targets of a run have come, from their cursors; no backend is asked, and nothing is written."""
+"""How far the targets of a run have come, from their cursors; nothing is written, and no backend is opened."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +16,12 @@ from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.places import cursor_path, cursor_paths, owner
 from tracking_core.errors import MissingDependencyError, SettingsError, StoreError
 from tracking_core.journal.times import LATEST
-from tracking_core.store import RunRecord
 
 _LOCAL = frozenset({"local", "none"})
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class TargetProgress:
     """One target of a run.
 
     Args:
@@ -58,21 +58,57 @@ class Delivery:
         return asdict(self)
 
 
-def deliveries(record: RunRecord) -> list[Delivery]:
-    """The targets of a run: those it was started with, then those it was brought to later."""
-    found: dict[str, Delivery] = {}
-    for text in record.targets:
+def waiting(
+    directory: Path,
+    target: Target,
+    cursor: Cursor | None = None,
+    *,
+    exact: bool = False,
+    taken_back: bool = False,
+) -> int:
+    """How many records of a run a target has not had.
+
+    Args:
+        directory: The run directory.
+        target: The target.
+        cursor: Its cursor; None reads it, and asks the adapter for its place where the run does not know it yet.
+        exact: Whether the journals are read, so that what was taken back before it was delivered does not count. Only
+            so much of them as an inbox holds.
+        taken_back: Whether what the run took back since, and may be at the target, counts too: once for each time.
+
+    Raises:
+        StoreError: A journal cannot be read.
+        OSError: A file cannot be read.
+        MissingDependencyError: A run that was compacted needs a package that is not installed.
+    """
+    inbox = Inbox(directory, Cursor.load(directory, target, ask=True) if cursor is None else cursor)
+    if exact:
+        inbox.pull(final=True)
+    if taken_back:
+        inbox.look()
+    return inbox.waiting() + (len(inbox.taken_back) if taken_back else 0)
+
+
+def deliveries(directory: Path, targets: Iterable[str]) -> list[TargetProgress]:
+    """The targets of a run: those it was started with, then those it was brought to later.
+
+    Args:
+        directory: The run directory.
+        targets: Those it was started with, as its `run.json` says them.
+    """
+    found: dict[str, TargetProgress] = {}
+    for text in targets:
         target = _parsed(text)
         if target is None:
-            found[text] = Delivery(text)
+            found[text] = TargetProgress(text)
         elif target.name not in _LOCAL:
-            path = cursor_path(record.dir, target)
-            found.setdefault(path.stem, _delivery(record.dir, target, path))
-    for path in cursor_paths(record.dir):
+            path = cursor_path(directory, target)
+            found.setdefault(path.stem, _progress(directory, target, path))
+    for path in cursor_paths(directory):
         text = _read(path).get("target")
         target = _parsed(text) if isinstance(text, str) else None
         if target is not None and path.stem not in found:
-            found[path.stem] = _delivery(record.dir, target, path)
+            found[path.stem] = _progress(directory, target, path)
     return list(found.values())
 
 
@@ -85,15 +121,15 @@ def delivering(directory: Path) -> str | None:
     return None
 
 
-def is_delivered(found: list[Delivery] | tuple[Delivery, ...]) -> bool:
+def is_delivered(found: Sequence[TargetProgress]) -> bool:
     """Whether every target has everything, and at least one was to have all of it."""
     return bool(found) and all(one.complete for one in found) and not all(one.filtered for one in found)
 
 
-def _delivery(directory: Path, target: Target, path: Path) -> Delivery:
+def _progress(directory: Path, target: Target, path: Path) -> TargetProgress:
     cursor = Cursor.read(path, target)
     facts = _read(path)
-    return Delivery(
+    return TargetProgress(
         str(target),
         _waiting(directory, target, cursor),
         cursor.count("delivered"),
@@ -109,7 +145,7 @@ def _delivery(directory: Path, target: Target, path: Path) -> Delivery:
 
 def _waiting(directory: Path, target: Target, cursor: Cursor) -> int | None:
     try:
-        return Inbox(directory, Cursor(None, str(target), writers=dict(cursor.writers))).waiting()
+        return waiting(directory, target, cursor)
     except (StoreError, OSError, MissingDependencyError):
         # What cannot be read cannot be counted; the rest of the run can be shown all the same, or removed.
         return None

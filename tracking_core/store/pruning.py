@@ -6,20 +6,22 @@ import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-import click
+from tracking_core.delivery.progress import is_delivered
+from tracking_core.errors import InvalidValueError
+from tracking_core.store.records import RunRecord
+from tracking_core.store.removal import Candidate, Removed, is_linked, look, remove
 
-from tracking_core.cli.arguments import progress
-from tracking_core.cli.delivered import is_delivered
-from tracking_core.cli.removal import Candidate, is_linked, look, remove
-from tracking_core.naming import printable
-from tracking_core.store import RunRecord, open_store
+if TYPE_CHECKING:
+    from tracking_core.store.store import Store
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _KINDS = ("delivered", "tag", "status", "project", "last")
+Test = Callable[[Candidate, int], bool]
+"""Whether a run stays, by what is known of it, and by how many of its project are newer."""
 
 
 @dataclass
@@ -28,93 +30,88 @@ class Pruned:
 
     Args:
         dry_run: Whether nothing was removed.
-        removed: The runs, and when they ended and had been delivered, in seconds since the epoch.
+        removed: The runs.
         kept: How many runs stay, by reason.
     """
 
     dry_run: bool
-    removed: list[tuple[Candidate, float]] = field(default_factory=list[tuple[Candidate, float]])
+    removed: list[Removed] = field(default_factory=list[Removed])
     kept: Counter[str] = field(default_factory=Counter[str])
 
     @property
-    def bytes(self) -> int:
-        """What that frees."""
-        return sum(one.size for one, _ in self.removed)
-
-    def kept_words(self) -> str:
-        """What stays, for people."""
-        if not self.kept:
-            return "nothing else is there"
-        return "kept " + ", ".join(f"{count} ({printable(reason)})" for reason, count in self.kept.most_common())
-
-    def as_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "dry_run": self.dry_run,
-            "bytes": self.bytes,
-            "removed": [
-                {
-                    "id": one.record.id,
-                    "name": one.record.name,
-                    "project": one.record.project,
-                    "status": one.status,
-                    "ended": ended,
-                    "bytes": one.size,
-                    "targets": [delivery.target for delivery in one.deliveries],
-                }
-                for one, ended in self.removed
-            ],
-            "kept": dict(self.kept),
-        }
+    def size(self) -> int:
+        """What that frees, in bytes."""
+        return sum(one.size for one in self.removed)
 
 
-def prune(rules: Sequence[str], root: str | None, *, dry_run: bool, now: float | None = None) -> Pruned:
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What stays.
+
+    Args:
+        age: For how many seconds runs stay after they ended and were delivered; None where no rule says it.
+        tests: Rules as they were written, and whether each keeps a run.
+    """
+
+    age: float | None
+    tests: Sequence[tuple[str, Test]]
+
+
+def prune(
+    store: Store,
+    keep: Iterable[str],
+    *,
+    dry_run: bool = False,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,  # noqa: ARG005 - nobody needs to see it
+    now: float | None = None,
+) -> Pruned:
     """Remove what no rule keeps.
 
     Args:
-        rules: As on the command line.
-        root: Root of the store; None takes what is set.
+        store: The store.
+        keep: The rules; see `Store.prune`.
         dry_run: Only look.
+        progress: Called with ("looking" or "removing", how many are done, of how many).
         now: Seconds since the epoch, for the age of runs; None asks the clock.
 
     Raises:
-        UsageError: A rule is none, or none says for how long delivered runs are kept.
+        InvalidValueError: A rule is none, or none says for how long delivered runs are kept.
         OSError: A run cannot be removed.
     """
-    age, tests = _parse(rules)
+    rules = parse_rules(keep)
+    if rules.age is None:
+        raise InvalidValueError("prune: say for how long delivered runs are kept, such as 'delivered:30d'")
     result = Pruned(dry_run)
     ranks: Counter[str] = Counter()
     clock = time.time() if now is None else now
-    store = open_store(root)
     records = store.runs()
     if store.unreadable:
         result.kept["cannot be read"] += len(store.unreadable)
-    with progress("looking", len(records)) as advance:
-        for record in records:
-            rank = ranks[record.project]
-            ranks[record.project] += 1
-            one = look(record)
-            reason, ended = _reason(one, rank, age, tests, clock)
-            if reason is None:
-                result.removed.append((one, ended))
-            else:
-                result.kept[reason] += 1
-            advance()
-    if not dry_run:
-        with progress("removing", len(result.removed)) as advance:
-            for one, ended in list(result.removed):
-                # It may have been continued since.
-                busy = look(one.record).busy
-                if busy is None:
-                    remove(one)
-                else:
-                    result.removed.remove((one, ended))
-                    result.kept[busy] += 1
-                advance()
+    going: list[tuple[Candidate, float]] = []
+    progress("looking", 0, len(records))
+    for done, record in enumerate(records, 1):
+        rank = ranks[record.project]
+        ranks[record.project] += 1
+        one = look(record)
+        reason, ended = _reason(one, rank, rules.age, rules.tests, clock)
+        if reason is None:
+            going.append((one, ended))
+        else:
+            result.kept[reason] += 1
+        progress("looking", done, len(records))
+    if dry_run:
+        result.removed += [one.removed(ended=ended) for one, ended in going]
+        return result
+    progress("removing", 0, len(going))
+    for done, (one, ended) in enumerate(going, 1):
+        # It may have been continued since.
+        busy = look(one.record).busy
+        if busy is None:
+            result.removed.append(one.removed(ended=ended, tombstone=remove(one)))
+        else:
+            result.kept[busy] += 1
+        progress("removing", done, len(going))
     return result
-
-
-Test = Callable[[Candidate, int], bool]
 
 
 def _reason(
@@ -147,31 +144,36 @@ def _ended(record: RunRecord) -> float:
     return max(changed)
 
 
-def _parse(rules: Sequence[str]) -> tuple[float, list[tuple[str, Test]]]:
+def parse_rules(rules: Iterable[str]) -> Rules:
+    """Rules as `Store.prune` and the command line take them.
+
+    Raises:
+        InvalidValueError: One is none; the message says which.
+    """
     ages: list[float] = []
     tests: list[tuple[str, Test]] = []
     for rule in rules:
+        if not isinstance(rule, str):
+            raise InvalidValueError(f"{rule!r:.80} is no rule: expected a text, such as 'delivered:30d'")
         kind, colon, value = rule.partition(":")
         if not colon or not value or kind not in _KINDS:
             expected = ", ".join(f"{one}:…" for one in _KINDS)
-            raise click.BadParameter(f"{rule!r} is no rule: expected one of {expected}", param_hint="--keep")
+            raise InvalidValueError(f"{rule!r} is no rule: expected one of {expected}")
         if kind == "delivered":
             ages.append(_age(value, rule))
         elif kind == "last":
             if not value.isdecimal() or int(value) < 1:
-                raise click.BadParameter(f"{rule!r}: expected a positive whole number of runs", param_hint="--keep")
+                raise InvalidValueError(f"{rule!r}: expected a positive whole number of runs")
             tests.append((rule, _newest(int(value))))
         else:
             tests.append((rule, _same(kind, value)))
-    if not ages:
-        raise click.UsageError("say for how long delivered runs are kept, such as --keep delivered:30d")
-    return max(ages), tests
+    return Rules(max(ages, default=None), tests)
 
 
 def _age(text: str, rule: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
     if match is None:
-        raise click.BadParameter(f"{rule!r}: expected an age such as 12h, 30d or 4w", param_hint="--keep")
+        raise InvalidValueError(f"{rule!r}: expected an age such as 12h, 30d or 4w")
     return float(match[1]) * _SECONDS[match[2]]
 
 
