@@ -16,6 +16,8 @@ import pyarrow.parquet
 import pytest
 
 import tracking_core as tracking
+from tests.support.commands import as_json
+from tests.support.commands import tracking as command
 from tests.support.programs import run as run_program
 from tracking_core.errors import (
     InvalidValueError,
@@ -325,3 +327,15 @@ def test_what_waits_for_a_target_is_counted(root, store, tmp_path):
     assert (one.pending, one.delivered, one.opened, one.complete) == (4, 0, 0, False)
     assert not (tmp_path / "tb").exists()
     assert not list((root / "digits" / "late").glob("cursors/tensorboard*")), "nothing is written"
+
+
+def test_the_command_says_what_waits_before_it_removes(root, tmp_path):
+    record(root, "late", steps=4)
+    facts_path = root / "digits" / "late" / "run.json"
+    facts = json.loads(facts_path.read_bytes())
+    facts_path.write_text(json.dumps({**facts, "targets": [f"tensorboard:{tmp_path}/tb"]}))
+    _, err = command("rm", "late", "--root", str(root), cwd=tmp_path, code=1, stdin="n\n")
+    assert f"; 4 records have not reached tensorboard:{tmp_path}/tb" in err
+    assert there(root) == ["late"]
+    found = as_json("prune", "--keep", "delivered:0s", "--root", str(root), cwd=tmp_path)
+    assert found["kept"] == {"not delivered completely": 1}
