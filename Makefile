@@ -41,7 +41,7 @@ demo: $(VENV)/.demo-$(EXTRAS)  ## train a VAE on handwritten digits; TRACKING_BA
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not stress and not wheel"
 
-quick: $(VENV)/.dev  ## run the tests that start no trainings, deliverers or servers, in under two minutes
+quick: $(VENV)/.dev  ## run the tests that start no trainings, deliverers or servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system and not stress and not wheel"
 
 stress: $(VENV)/.dev  ## run the long fault and kill campaigns

@@ -346,6 +346,7 @@ def test_too_many_media_are_dropped_and_scalars_never(troubles, monkeypatch):
     assert run.health.dropped["media"] >= 7
 
 
+@pytest.mark.system
 def test_jax_debugging_modes(tmp_path):
     code = """
     import jax, jax.numpy as jnp
