@@ -18,7 +18,7 @@ from tests.support.programs import run as run_program
 from tests.support.programs import start as start_program
 from tracking_core.backends.plugins import find_adapter
 from tracking_core.compaction.compaction import compact
-from tracking_core.journal import JournalWriter, liveness
+from tracking_core.journal import JournalWriter
 from tracking_core.journal.segments import LIMIT, by_start, find_files
 
 pytestmark = pytest.mark.system
@@ -244,12 +244,12 @@ def test_an_owner_elsewhere_whose_clock_is_ahead_does_not_live_for_ever(tmp_path
     ahead = time.time() + HOUR
     os.utime(path, (ahead, ahead))
     now = 1000.0
-    monkeypatch.setattr(liveness.time, "monotonic", lambda: now)
-    assert liveness.owner_of(path) == 1
-    now += liveness.STALE / 2
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now)
+    assert processes.owner_of(path) == 1
+    now += processes.STALE / 2
     os.utime(path, (ahead + 30, ahead + 30))
-    assert liveness.owner_of(path) == 1
-    now += liveness.STALE - 1
-    assert liveness.owner_of(path) == 1
+    assert processes.owner_of(path) == 1
+    now += processes.STALE - 1
+    assert processes.owner_of(path) == 1
     now += 2
-    assert liveness.owner_of(path) is None
+    assert processes.owner_of(path) is None

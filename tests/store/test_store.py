@@ -641,7 +641,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
         """
         import os, resource
         from pathlib import Path
-        from tracking_core.layout.runs import create_run, put_media, replace_file, write_exclusively
+        from tracking_core.base.files import replace_file, write_exclusively
+        from tracking_core.layout.media import put_media
+        from tracking_core.layout.runs import create_run
 
         Path("whole").write_bytes(b"old")
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))

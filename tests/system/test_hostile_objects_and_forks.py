@@ -496,7 +496,7 @@ def wait_for_end(pid, seconds=40):
     """Wait until a process that is nobody's child here has ended."""
     import time
 
-    from tracking_core.journal.liveness import process_start
+    from tracking_core.base.processes import process_start
 
     deadline = time.monotonic() + seconds
     while process_start(pid) is not None:
