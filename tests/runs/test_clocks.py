@@ -17,6 +17,7 @@ from tests.support.programs import journal_events
 from tests.support.programs import run as run_program
 from tests.support.programs import start as start_program
 from tracking_core.backends.plugins import find_adapter
+from tracking_core.base import processes
 from tracking_core.compaction.compaction import compact
 from tracking_core.journal import JournalWriter
 from tracking_core.journal.segments import LIMIT, by_start, find_files
