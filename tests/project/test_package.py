@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -178,6 +179,38 @@ def test_all_of_the_packages_is_the_truth(module):
     assert sorted(set(package.__all__)) == sorted(package.__all__)
     for name in package.__all__:
         assert getattr(package, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("older", "name", "now"),
+    [
+        ("importing", "import_runs", "transfer"),
+        ("importing", "Packed", "transfer"),
+        ("hookspecs", "AdapterInfo", "backends.hooks"),
+        ("health", "Health", "runs.health"),
+        ("null_adapter", "tracking_adapter", "backends.null_adapter"),
+        ("null_adapter", "open_tracker", "backends.null_adapter"),
+        ("store.adapter", "tracking_adapter", "intake.local_adapter"),
+        ("store.adapter", "open_tracker", "intake.local_adapter"),
+        ("mirror.process", "main", "mirror.server"),
+        ("store.compaction", "main", "compaction.compaction"),
+    ],
+)
+def test_older_names_of_modules_still_work(older, name, now):
+    value = getattr(import_module(f"tracking_core.{older}"), name)
+    assert value is getattr(import_module(f"tracking_core.{now}"), name)
+
+
+def test_a_training_that_began_before_an_upgrade_can_start_a_deliverer(tmp_path):
+    """It knows the older name of the module."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-P", "-m", "tracking_core.delivery.process", str(theirs.fileno())]
+        process = subprocess.Popen(command, cwd=tmp_path, pass_fds=[theirs.fileno()], process_group=0)
+        ours.sendall(b'{"do": "reports", "run": "none", "id": 1}\n')
+        assert json.loads(ours.makefile().readline())["id"] == 1
+        ours.sendall(b'{"do": "bye"}\n')
+        assert process.wait(60) == 0
 
 
 def test_everything_can_be_imported_with_a_star():
