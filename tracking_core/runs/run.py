@@ -223,7 +223,20 @@ class Run:
         step_axis: str = "step",
         wall_time: float | None = None,
     ) -> None:
-        """`Tracker.log_scalars`; `step=None` is the next step on that axis."""
+        """Record scalars by name at one step.
+
+        Args:
+            scalars: Names to bool, int, float or size-1 arrays of a real dtype, on the host or on a device. Nested
+                mappings are joined with "/". NaN and infinities are kept. Values of a device are not waited for.
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_scalars({"train": {"loss": 0.5, "accuracy": 0.75}}, step=0)
+        """
         # `_record`, written out: this is the call that every step makes.
         begin = perf_counter_ns()
         try:
@@ -255,7 +268,22 @@ class Run:
         wall_time: float | None = None,
         value_range: tuple[float, float] | None = None,
     ) -> None:
-        """`Tracker.log_images`; `step=None` is the next step on that axis."""
+        """Record images by name at one step.
+
+        Args:
+            images: Names to uint8 or float arrays of shape `[H, W]`, `[H, W, 1|3|4]`, `[N, H, W]` or `[N, H, W, C]`, to
+                `Image` objects (with captions), or to sequences of either.
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+            value_range: `(low, high)` that float images are scaled from; None means `[0, 1]`.
+
+        Example:
+            >>> import numpy as np
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_images({"samples": np.zeros((16, 28, 28))}, step=0)
+        """
         self._record("log_images", (images,), {"wall_time": wall_time, "value_range": value_range}, step, step_axis)
 
     def log_histogram(
@@ -268,7 +296,24 @@ class Run:
         wall_time: float | None = None,
         bins: int = 64,
     ) -> None:
-        """`Tracker.log_histogram`; `step=None` is the next step on that axis."""
+        """Record the distribution of many numbers.
+
+        Args:
+            name: Name of the distribution.
+            values: Numbers of any shape, a ready-made `Histogram`, or a mapping or tree of arrays, which gives one
+                histogram for each, named by its path. What is not finite is counted apart. Arrays of a device are
+                counted there.
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+            bins: Number of equal bins between the smallest and the largest finite value, 1 to 4096.
+
+        Example:
+            >>> import numpy as np
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_histogram("weights", np.linspace(-1.0, 1.0, 1000), step=0)
+        """
         self._record("log_histogram", (name, values), {"wall_time": wall_time, "bins": bins}, step, step_axis)
 
     def log_artifact(
@@ -280,7 +325,25 @@ class Run:
         metadata: Mapping[str, Any] | None = None,
         aliases: Sequence[str] = (),
     ) -> ArtifactRef:
-        """`Tracker.log_artifact`: the contents are in the local store when this returns."""
+        """Store files as a new version of a named artifact: they are in the run store when this returns.
+
+        Args:
+            artifact: A file, a directory, or a mapping of relative names to paths or bytes.
+            name: Name of the artifact; None takes the file's or directory's name.
+            type: Kind of artifact, such as "model" or "dataset".
+            metadata: JSON-like facts about it.
+            aliases: Further names of this version, such as "best"; "latest" is always given.
+
+        Returns:
+            The version. Contents that are those of the newest version give that one again.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     ref = run.log_artifact({"weights.bin": b"..."}, name="vae", type="model", aliases=["best"])
+            >>> ref.name
+            'vae'
+        """
         from tracking_core.values import ArtifactRef
 
         keywords = {"name": name, "type": type, "metadata": metadata, "aliases": aliases}
@@ -306,7 +369,20 @@ class Run:
     def log_table(
         self, name: str, value: Any, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """Record a table: a `Table`, a mapping of columns, a sequence of row mappings, or a data frame."""
+        """Record a table.
+
+        Args:
+            name: Name of the table.
+            value: A `Table`, a mapping of columns, a sequence of row mappings, or a data frame.
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_table("errors", {"label": [3, 5], "predicted": [8, 6]}, step=0)
+        """
         self._record("log_table", (name, value), {"wall_time": wall_time}, step, step_axis)
 
     def log_video(
@@ -320,7 +396,17 @@ class Run:
         fps: float = 8.0,
         value_range: tuple[float, float] | None = None,
     ) -> None:
-        """Record a video: frames of shape `[T, H, W]` or `[T, H, W, C]`, a `Video`, or the path of a file."""
+        """Record a video.
+
+        Args:
+            name: Name of the video.
+            value: Frames of shape `[T, H, W]` or `[T, H, W, C]`, a `Video`, or the path of a file.
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+            fps: Frames a second, for frames in an array.
+            value_range: `(low, high)` that float frames are scaled from; None means `[0, 1]`.
+        """
         keywords = {"wall_time": wall_time, "fps": fps, "value_range": value_range}
         self._record("log_video", (name, value), keywords, step, step_axis)
 
@@ -334,19 +420,44 @@ class Run:
         wall_time: float | None = None,
         sample_rate: int = 16000,
     ) -> None:
-        """Record audio: samples of shape `[T]` or `[T, channels]` in [-1, 1], or an `Audio`."""
+        """Record audio.
+
+        Args:
+            name: Name of the audio.
+            value: Samples of shape `[T]` or `[T, channels]` in [-1, 1], or an `Audio`.
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+            sample_rate: Samples a second, for samples in an array.
+        """
         self._record("log_audio", (name, value), {"wall_time": wall_time, "sample_rate": sample_rate}, step, step_axis)
 
     def log_text(
         self, name: str, value: str, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """Record text, shown as Markdown where the backend can."""
+        """Record text, which is shown as Markdown where the backend can.
+
+        Args:
+            name: Name of the text.
+            value: The text, or a `Text`.
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+        """
         self._record("log_text", (name, value), {"wall_time": wall_time}, step, step_axis)
 
     def log_figure(
         self, name: str, value: Any, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """Record a matplotlib or plotly figure."""
+        """Record a figure.
+
+        Args:
+            name: Name of the figure.
+            value: A figure of matplotlib or plotly, or a `Figure`.
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+        """
         self._record("log_figure", (name, value), {"wall_time": wall_time}, step, step_axis)
 
     def log_config(self, config: Any) -> None:
@@ -365,11 +476,22 @@ class Run:
         self._guarded(change, (), {})
 
     def log_summary(self, summary: Mapping[str, Any]) -> None:
-        """Set values that describe the run as a whole, such as the best accuracy."""
+        """Set values that describe the run as a whole, such as the best accuracy.
+
+        Args:
+            summary: Names to JSON-like values; a name that was set before is replaced.
+        """
         self._guarded("log_summary", (summary,), {})
 
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
-        """Raise an alert on the backends that have them; `level` is "info", "warn" or "error"."""
+        """Raise an alert on the backends that have them.
+
+        Args:
+            title: What happened, in a few words.
+            text: More about it.
+            level: "info", "warn" or "error".
+            wall_time: Seconds since the epoch; None means now.
+        """
         self._guarded("log_alert", (title, text), {"level": level, "wall_time": wall_time})
 
     def log(self, values: Mapping[str, Any], step: int | None = None, *, step_axis: str = "step") -> None:
