@@ -417,7 +417,7 @@ def test_a_root_that_is_a_file(tmp_path, troubles):
 def test_media_that_cannot_be_written_are_counted_and_scalars_go_on(monkeypatch, troubles):
     import numpy as np
 
-    from tracking_core.layout import runs as layout
+    from tracking_core.layout import media as layout
 
     with tracking.start_run("p", root="runs") as run:
         broken = True

@@ -160,9 +160,15 @@ def test_another_run_in_its_place_is_left_alone(tmp_path, troubles, delivery):
     for step in range(20):
         run.log_scalars({"x": float(step)}, step=step)
     assert run.flush()["tensorboard"].delivered == 20
-    run.dir.rename(tmp_path / "kept")
-    other.dir.rename(run.dir)
     place = run.dir
+    place.rename(tmp_path / "kept")
+    while True:
+        # It may be begun anew in between.
+        try:
+            other.dir.rename(place)
+            break
+        except OSError:
+            delete(place)
     before = snapshot(place)
     # At once, media too: nothing of it goes there.
     run.log_images({"i": np.zeros((4, 4), np.uint8)}, step=20)
@@ -322,13 +328,12 @@ def test_where_it_cannot_be_made_anew_it_is_counted_and_tried_again(tmp_path, tr
     run = tracking.start_run("p", root=tmp_path / "runs", run_id="r", backends="local")
     run.log_scalars({"x": 1.0}, step=0)
     (tmp_path / "runs").rename(tmp_path / "kept")
-    shutil.rmtree(tmp_path / "kept")
-    # A file where the root was: no directory can be made there, not even by root.
-    try:
-        (tmp_path / "runs").touch()
-    except IsADirectoryError:
+    delete(tmp_path / "kept")
+    # A file where the root was: no directory can be made there, not even by root. It may be begun anew in between.
+    while not (tmp_path / "runs").is_file():
         delete(tmp_path / "runs")
-        (tmp_path / "runs").touch()
+        with contextlib.suppress(FileExistsError):
+            (tmp_path / "runs").touch(exist_ok=False)
     until(lambda: any("cannot be made anew" in message for message in lost(troubles)), "nothing was said")
     assert run.health.unwritten >= 1
     os.unlink(tmp_path / "runs")
