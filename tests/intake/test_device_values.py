@@ -585,3 +585,30 @@ def test_a_finaliser_that_logs_while_threads_are_started_starts_none_twice(monke
     assert made.drain(60)
     assert starts == list(made._threads)
     assert written == ["of a finaliser", "of a finaliser", "of a call"]
+
+
+def test_threads_that_log_first_at_the_same_time_start_none_twice(monkeypatch):
+    from tracking_core.intake import resolver as module
+
+    made, written, starts = module.Resolver(), [], []
+    begun, go_on = threading.Event(), threading.Event()
+    start = module._start_once
+
+    def slowly(thread):
+        starts.append(thread)
+        begun.set()
+        assert go_on.wait(60)
+        start(thread)
+
+    def submit(name):
+        made.submit(module.Draft([], lambda host: written.append(name), written.append, encode=True))
+
+    monkeypatch.setattr(module, "_start_once", slowly)
+    first = threading.Thread(target=submit, args=("first",))
+    first.start()
+    assert begun.wait(60)
+    submit("second")
+    go_on.set()
+    first.join(60)
+    assert made.drain(60)
+    assert (written, starts) == (["second", "first"], list(made._threads))

@@ -165,7 +165,7 @@ print(made)
     assert sorted(row[2] for row in rows if row[0] == "finaliser") == list(range(int(out)))
     for index in range(3):
         assert [row[2] for row in rows if row[0] == f"t{index}"] == list(range(200))
-    assert "Exception ignored" not in err
+    assert "Exception ignored" not in err, err
 
 
 def test_logging_from_a_logging_handler(tmp_path):

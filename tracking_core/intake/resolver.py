@@ -67,6 +67,7 @@ class Resolver:
             threading.Thread(target=self._write_media, name="tracking-encoder", daemon=True),
         )
         self._started = False
+        self._starter: dict[str, int] = {}
         self._starting: set[int] = set()
         self._held: dict[int, int] = {}
 
@@ -79,8 +80,8 @@ class Resolver:
         if draft.nbytes:
             self._held[id(draft)] = draft.nbytes
         if not self._running():
-            # No thread can be started while the interpreter ends, or while this one starts them and is in a finaliser:
-            # the call does it itself.
+            # No thread can be started while the interpreter ends; or another thread is starting them, or this one is and
+            # runs a finaliser. The call does it itself.
             self._settle(draft)
             return
         (self._fetch if draft.arrays or not draft.encode else self._encode).put(draft)
@@ -102,13 +103,15 @@ class Resolver:
         if self._started:
             return True
         me = threading.get_ident()
-        if me in self._starting:
+        # Without a lock, which an interrupt might leave taken: one thread starts them.
+        if self._starter.setdefault("is", me) != me or me in self._starting:
             return False
-        self._starting.add(me)
         try:
+            self._starting.add(me)
             for thread in self._threads:
                 _start_once(thread)
         except RuntimeError:
+            self._starter.clear()
             return False
         finally:
             self._starting.discard(me)
