@@ -80,8 +80,8 @@ class Resolver:
         if draft.nbytes:
             self._held[id(draft)] = draft.nbytes
         if not self._running():
-            # No thread can be started while the interpreter ends, or another is starting them, or this one is, and runs a
-            # finaliser meanwhile. The call does it itself.
+            # The call does it itself where no thread can be started, as while the interpreter ends, and where that is
+            # going on: in another thread, or in this one, in the middle of which a finaliser runs.
             self._settle(draft)
             return
         (self._fetch if draft.arrays or not draft.encode else self._encode).put(draft)
