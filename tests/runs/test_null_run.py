@@ -59,13 +59,14 @@ def test_every_public_name_works(run, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name.startswith("log_") and name in ARGUMENTS])
-def test_every_keyword_of_a_run_is_taken(run, name):
+def test_every_keyword_of_a_run_is_taken(run, tmp_path, name):
     keywords = {
         one.name: one.default
         for one in inspect.signature(getattr(Run, name)).parameters.values()
         if one.kind is one.KEYWORD_ONLY
     }
     getattr(run, name)(*ARGUMENTS[name], **keywords)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_what_it_says_it_is(run):
@@ -91,6 +92,7 @@ def test_its_end_is_checked_as_that_of_any_run(run, tmp_path):
     assert run.status == "running"
 
 
-def test_wrappers_go_around_it(run):
+def test_wrappers_go_around_it(run, tmp_path):
     run.scope("a").log_scalars({"x": 1.0}, step=1)
-    run.every(2).log_images({"x": object()}, step=1)
+    run.every(2).log_images({"x": object()}, step=2)
+    assert list(tmp_path.iterdir()) == []
