@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         SupportsDelivery,
         SupportsFigures,
         SupportsFlush,
+        SupportsHtml,
         SupportsSummary,
         SupportsTables,
         SupportsText,
@@ -67,7 +68,19 @@ if TYPE_CHECKING:
     from tracking_core.runs.start import current_run, start_run
     from tracking_core.store import Comparison, MetricSummary, RunRecord, Series, Store, open_store
     from tracking_core.transfer import import_runs, pack_run
-    from tracking_core.values import ArtifactRef, Audio, Figure, Histogram, Image, Record, Stacked, Table, Text, Video
+    from tracking_core.values import (
+        ArtifactRef,
+        Audio,
+        Figure,
+        Histogram,
+        Html,
+        Image,
+        Record,
+        Stacked,
+        Table,
+        Text,
+        Video,
+    )
     from tracking_core.wrappers import NullTracker, every, multi, scope
 
 #: Where each public name lives; `__getattr__` loads it when it is first used.
@@ -117,6 +130,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "SupportsDelivery",
         "SupportsFigures",
         "SupportsFlush",
+        "SupportsHtml",
         "SupportsSummary",
         "SupportsTables",
         "SupportsText",
@@ -127,7 +141,19 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "runs.start": ("current_run", "start_run"),
     "store": ("Comparison", "MetricSummary", "RunRecord", "Series", "Store", "open_store"),
     "transfer": ("import_runs", "pack_run"),
-    "values": ("ArtifactRef", "Audio", "Figure", "Histogram", "Image", "Record", "Stacked", "Table", "Text", "Video"),
+    "values": (
+        "ArtifactRef",
+        "Audio",
+        "Figure",
+        "Histogram",
+        "Html",
+        "Image",
+        "Record",
+        "Stacked",
+        "Table",
+        "Text",
+        "Video",
+    ),
     "wrappers": ("NullTracker", "every", "multi", "scope"),
 }
 _MODULES = ("errors", "fallbacks", "naming", "testing", "values")
@@ -151,6 +177,7 @@ __all__ = [
     "Finding",
     "ForeignRun",
     "Histogram",
+    "Html",
     "Image",
     "ImageLike",
     "InvalidStepError",
@@ -184,6 +211,7 @@ __all__ = [
     "SupportsDelivery",
     "SupportsFigures",
     "SupportsFlush",
+    "SupportsHtml",
     "SupportsSummary",
     "SupportsTables",
     "SupportsText",

@@ -6,6 +6,7 @@
 | video | `log_video` | a strip of up to 16 frames, as an image |
 | audio | `log_audio` | an artifact of type "audio", one WAV file |
 | text | `log_text` | an artifact of type "text", one file |
+| HTML | `log_html` | an artifact of type "html", one file |
 | figure | `log_figure` | an image; a plotly figure becomes an artifact of type "figure" |
 | config, summary | `log_config`, `log_summary` | an artifact of that type, one JSON file |
 | alert, use of an artifact | `log_alert`, `use_artifact` | nothing: there is no place for it |
@@ -14,19 +15,18 @@
 from __future__ import annotations
 
 import inspect
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.errors import InvalidValueError, TrackingError
+from tracking_core.values.kinds import MEDIA, FileOf
 
 if TYPE_CHECKING:
     from tracking_core.protocol import Tracker
     from tracking_core.values import Record
+    from tracking_core.values.kinds import Medium
 
-_STRIP = 16
 REPLAYED = ("version", "digest")
 """What of an artifact a replay passes on beyond the protocol, besides `wall_time`, to whoever takes it."""
 
@@ -84,8 +84,8 @@ def replay(record: Record, tracker: Tracker, *, on_fallback: Callable[[str], Non
                 wall_time=record.time,
                 **{key: data.get(key) for key in REPLAYED},
             )
-        case "table" | "video" | "audio" | "text" | "figure":
-            _media(record.kind, tracker, data["name"], data["value"], when, on_fallback)
+        case kind if kind in MEDIA:
+            _log(MEDIA[kind], tracker, data["name"], data["value"], when, on_fallback)
         case "config" | "summary":
             _facts(record.kind, tracker, data, on_fallback, wall_time=record.time)
         case "alert":
@@ -109,9 +109,7 @@ def log_table(
     tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
 ) -> None:
     """Log a table to any tracker."""
-    from tracking_core.values import to_table
-
-    _media("table", tracker, name, to_table(value), _when(step, step_axis, wall_time), None)
+    log_medium(MEDIA["table"], tracker, name, value, step=step, step_axis=step_axis, wall_time=wall_time)
 
 
 def log_video(
@@ -126,10 +124,8 @@ def log_video(
     value_range: tuple[float, float] | None = None,
 ) -> None:
     """Log a video to any tracker."""
-    from tracking_core.values import to_video
-
-    video = to_video(value, fps=fps, value_range=value_range)
-    _media("video", tracker, name, video, _when(step, step_axis, wall_time), None)
+    when: dict[str, Any] = {"step": step, "step_axis": step_axis, "wall_time": wall_time}
+    log_medium(MEDIA["video"], tracker, name, value, **when, fps=fps, value_range=value_range)
 
 
 def log_audio(
@@ -143,32 +139,56 @@ def log_audio(
     sample_rate: int = 16000,
 ) -> None:
     """Log audio to any tracker."""
-    from tracking_core.values import to_audio
-
-    audio = to_audio(value, sample_rate=sample_rate)
-    _media("audio", tracker, name, audio, _when(step, step_axis, wall_time), None)
+    when: dict[str, Any] = {"step": step, "step_axis": step_axis, "wall_time": wall_time}
+    log_medium(MEDIA["audio"], tracker, name, value, **when, sample_rate=sample_rate)
 
 
 def log_text(
     tracker: Tracker, name: str, value: str, *, step: int, step_axis: str = "step", wall_time: float | None = None
 ) -> None:
     """Log text to any tracker."""
-    from tracking_core.values import to_text
-
-    _media("text", tracker, name, to_text(value), _when(step, step_axis, wall_time), None)
+    log_medium(MEDIA["text"], tracker, name, value, step=step, step_axis=step_axis, wall_time=wall_time)
 
 
 def log_figure(
     tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
 ) -> None:
     """Log a figure to any tracker."""
-    from tracking_core.values import to_figure
-
-    _media("figure", tracker, name, to_figure(value), _when(step, step_axis, wall_time), None)
+    log_medium(MEDIA["figure"], tracker, name, value, step=step, step_axis=step_axis, wall_time=wall_time)
 
 
-def _when(step: int, step_axis: str, wall_time: float | None) -> dict[str, Any]:
-    return {"step": step, "step_axis": step_axis, "wall_time": wall_time}
+def log_html(
+    tracker: Tracker, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
+) -> None:
+    """Log HTML to any tracker."""
+    log_medium(MEDIA["html"], tracker, name, value, step=step, step_axis=step_axis, wall_time=wall_time)
+
+
+def log_medium(
+    kind: Medium,
+    tracker: Tracker,
+    name: str,
+    value: Any,
+    *,
+    step: int,
+    step_axis: str = "step",
+    wall_time: float | None = None,
+    **options: Any,
+) -> None:
+    """Log a value of some kind of medium to any tracker.
+
+    Args:
+        kind: The row of the table of kinds.
+        tracker: Any tracker.
+        name: Name of the value.
+        value: What the kind's method takes.
+        step: Position on `step_axis`.
+        step_axis: Which axis `step` counts on.
+        wall_time: Seconds since the epoch; None means now.
+        options: What that method takes besides.
+    """
+    when = {"step": step, "step_axis": step_axis, "wall_time": wall_time}
+    _log(kind, tracker, name, kind.normal(value, **options), when, None)
 
 
 def log_config(tracker: Tracker, config: Mapping[str, Any]) -> None:
@@ -193,8 +213,8 @@ def log_mixed(
 
     Args:
         tracker: Any tracker.
-        values: Names to numbers, `Image`, `Histogram`, `Table`, `Video`, `Audio`, `Figure`, `Text`, str (text), PIL
-            images, figures, lists of images, or arrays: size 1 is a scalar; uint8 of 2 to 4 dimensions an image;
+        values: Names to numbers, `Image`, `Histogram`, `Table`, `Video`, `Audio`, `Figure`, `Html`, `Text`, str (text),
+            PIL images, figures, lists of images, or arrays: size 1 is a scalar; uint8 of 2 to 4 dimensions an image;
             anything else real a histogram. Mappings nest.
         step: Position on `step_axis`.
         step_axis: Which axis `step` counts on.
@@ -220,7 +240,7 @@ def log_mixed(
             elif kind == "histogram":
                 tracker.log_histogram(name, value, **when)
             else:
-                _MIXED[kind](tracker, name, value, **when)
+                log_medium(MEDIA[kind], tracker, name, value, **when)
         except Exception as error:
             if on_error is None:
                 raise
@@ -247,29 +267,17 @@ def _plain(name: str, error: Exception) -> TrackingError:
     return InvalidValueError(f"{name!r}: it cannot be read ({type(error).__name__}{text[:200]})")
 
 
-_MIXED: dict[str, Callable[..., None]] = {
-    "table": log_table,
-    "video": log_video,
-    "audio": log_audio,
-    "text": log_text,
-    "figure": log_figure,
-}
-
-
 def kind_of(value: Any) -> str:
-    """The kind `log_mixed` sees: "scalar", "image", "histogram", "table", "video", "audio", "text" or "figure"."""
-    from tracking_core.values import Audio, Figure, Histogram, Image, Table, Video
+    """The kind `log_mixed` sees: "scalar", "image", "histogram", or one of `values.kinds.MEDIA`."""
+    from tracking_core.values import Histogram, Image
 
-    classes = {Image: "image", Histogram: "histogram", Table: "table", Video: "video", Audio: "audio", Figure: "figure"}
-    for cls, kind in classes.items():
-        if isinstance(value, cls):
-            return kind
-    if isinstance(value, str):
-        return "text"
-    if hasattr(value, "getbands"):
+    if isinstance(value, Image) or hasattr(value, "getbands"):
         return "image"
-    if hasattr(value, "savefig") or hasattr(value, "to_plotly_json"):
-        return "figure"
+    if isinstance(value, Histogram):
+        return "histogram"
+    for kind in MEDIA.values():
+        if kind.is_one(value):
+            return kind.name
     if (
         isinstance(value, (list, tuple))
         and value
@@ -282,49 +290,27 @@ def kind_of(value: Any) -> str:
     return "scalar"
 
 
-def _media(
-    kind: str,
+def _log(
+    kind: Medium,
     tracker: Tracker,
     name: str,
     value: Any,
     when: Mapping[str, Any],
     on_fallback: Callable[[str], None] | None,
 ) -> None:
-    method = getattr(tracker, f"log_{kind}", None)
+    """Log a value in its normal form."""
+    method = getattr(tracker, kind.method, None)
     if method is not None:
         call(method, name, value, **when)
         return
     if on_fallback:
-        on_fallback(kind)
-    if kind == "video" and value.frames is not None:
-        call(tracker.log_images, {name: _strip(value.frames)}, **when)
-    elif kind == "figure" and value.image is not None:
-        call(tracker.log_images, {name: [value.image]}, **when)
+        on_fallback(kind.name)
+    shown = kind.fallback(value)
+    if isinstance(shown, FileOf):
+        label = f"{name}-{when['step_axis']}-{when['step']}"
+        _artifact(tracker, kind.name, label, f"value{shown.ending}", shown.content, when)
     else:
-        suffix, payload = _file(kind, value)
-        _artifact(tracker, kind, f"{name}-{when['step_axis']}-{when['step']}", f"value{suffix}", payload, when)
-
-
-def _strip(frames: Any) -> Any:
-    from tracking_core.values import Image, image_grid
-
-    shown = frames[:: max(1, -(-len(frames) // _STRIP))]
-    return image_grid([Image.from_pixels(frame) for frame in shown], columns=len(shown))
-
-
-def _file(kind: str, value: Any) -> tuple[str, bytes]:
-    if kind == "table":
-        rows = [dict(zip(value.columns, row, strict=True)) for row in value.rows]
-        return ".json", _json({"columns": value.columns, "rows": rows})
-    if kind == "audio":
-        return ".wav", value.wav()
-    if kind == "text":
-        return ".md", value.encode("utf-8", "surrogatepass")
-    if kind == "video":
-        return f".{value.format}", value.encoded
-    if kind == "figure":
-        return ".plotly.json", value.plotly.encode("utf-8", "surrogatepass")
-    raise InvalidValueError(f"there is no fallback for a {kind}")
+        call(tracker.log_images, {name: [shown]}, **when)
 
 
 def _facts(
@@ -341,24 +327,10 @@ def _facts(
         return
     if on_fallback:
         on_fallback(kind)
+    from tracking_core.base.json_text import portable_json
     from tracking_core.values.config import to_plain
 
-    _artifact(tracker, kind, kind, f"{kind}.json", _json(to_plain(facts)), {})
-
-
-def _json(value: Any) -> bytes:
-    """JSON that every reader takes: numbers that are not finite become strings."""
-    return json.dumps(_finite(value), sort_keys=True, allow_nan=False).encode("ascii")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in cast("dict[str, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in cast("list[Any]", value)]
-    return value
+    _artifact(tracker, kind, kind, f"{kind}.json", portable_json(to_plain(facts)), {})
 
 
 def _artifact(tracker: Tracker, kind: str, name: str, file: str, payload: bytes, when: Mapping[str, Any]) -> None:

@@ -228,6 +228,17 @@ class SupportsFigures(Protocol):
 
 
 @runtime_checkable
+class SupportsHtml(Protocol):
+    """A tracker that shows HTML."""
+
+    def log_html(
+        self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record an `Html`, a str of HTML, or the path of a file; whoever shows it does so in a sandbox."""
+        ...
+
+
+@runtime_checkable
 class SupportsConfig(Protocol):
     """A tracker that keeps the configuration of the run."""
 
@@ -298,6 +309,7 @@ OPTIONAL_CAPABILITIES: dict[str, tuple[type, str]] = {
     "audio": (SupportsAudio, "log_audio"),
     "text": (SupportsText, "log_text"),
     "figures": (SupportsFigures, "log_figure"),
+    "html": (SupportsHtml, "log_html"),
     "config": (SupportsConfig, "log_config"),
     "summary": (SupportsSummary, "log_summary"),
     "alerts": (SupportsAlerts, "log_alert"),

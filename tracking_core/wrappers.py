@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from tracking_core.errors import InvalidStepError, SettingsError
 from tracking_core.protocol import OPTIONAL_CAPABILITIES
+from tracking_core.values.kinds import MEDIA, MediaMethods, Medium, with_media
 
 if TYPE_CHECKING:
     from tracking_core.protocol import Tracker
     from tracking_core.values import ArtifactRef
 
-_STEPPED = frozenset({"log_table", "log_video", "log_audio", "log_text", "log_figure"})
+_OF_MEDIA = frozenset(kind.method for kind in MEDIA.values())
 #: Whoever has whole records to deliver must go through the methods that wrappers change.
 _HIDDEN = frozenset({"deliver"})
 
 
-class NullTracker:
+@with_media
+class NullTracker(MediaMethods):
     """A tracker that records nothing, and has every capability.
 
     Example:
@@ -62,8 +64,7 @@ class NullTracker:
     def _ignore(self, *args: Any, **keywords: Any) -> None:
         """Do nothing."""
 
-    log_table = log_video = log_audio = log_text = log_figure = _ignore
-    log_config = log_summary = log_alert = use_artifact = flush = deliver = _ignore
+    _log_medium = log_config = log_summary = log_alert = use_artifact = flush = deliver = _ignore
 
 
 class _Around:
@@ -139,7 +140,7 @@ class ScopedTracker(_Around):
         self._tracker.log_histogram(_prefixed(self._prefix, name), values, **keywords)
 
     def _wrapped(self, name: str, method: Any) -> Any:
-        if name not in _STEPPED and name not in {"log", "log_summary"}:
+        if name not in _OF_MEDIA and name not in {"log", "log_summary"}:
             return method
         prefix = self._prefix
 
@@ -178,7 +179,7 @@ class EveryTracker(_Around):
             self._tracker.log_histogram(name, values, step=step, **keywords)
 
     def _wrapped(self, name: str, method: Any) -> Any:
-        if name not in _STEPPED and name != "log":
+        if name not in _OF_MEDIA and name != "log":
             return method
         steps = self._steps
 
@@ -221,7 +222,8 @@ def _log_artifact(tracker: Tracker, artifact: Any, replayed: Mapping[str, Any], 
     return call(tracker.log_artifact, artifact, **keywords, **replayed)
 
 
-class MultiTracker:
+@with_media
+class MultiTracker(MediaMethods):
     """Sends every call to several trackers in order; see `multi`."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
@@ -265,26 +267,6 @@ class MultiTracker:
         keywords = {"name": name, "type": type, "metadata": metadata, "aliases": aliases}
         return self._each(lambda tracker: _log_artifact(tracker, artifact, replayed, **keywords))[0]
 
-    def log_table(self, name: str, value: Any, **keywords: Any) -> None:
-        """A table on each, or its fallback."""
-        self._media("log_table", name, value, **keywords)
-
-    def log_video(self, name: str, value: Any, **keywords: Any) -> None:
-        """A video on each, or its fallback."""
-        self._media("log_video", name, value, **keywords)
-
-    def log_audio(self, name: str, value: Any, **keywords: Any) -> None:
-        """Audio on each, or its fallback."""
-        self._media("log_audio", name, value, **keywords)
-
-    def log_text(self, name: str, value: str, **keywords: Any) -> None:
-        """Text on each, or its fallback."""
-        self._media("log_text", name, value, **keywords)
-
-    def log_figure(self, name: str, value: Any, **keywords: Any) -> None:
-        """A figure on each, or its fallback."""
-        self._media("log_figure", name, value, **keywords)
-
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Configuration on each, or its fallback."""
         from tracking_core.fallbacks import log_config
@@ -318,11 +300,10 @@ class MultiTracker:
         """Finish each, even when one of them raises."""
         self._each(lambda tracker: tracker.finish(status, error=error))
 
-    def _media(self, method: str, name: str, value: Any, **keywords: Any) -> None:
-        from tracking_core import fallbacks
+    def _log_medium(self, kind: Medium, name: str, value: Any, **keywords: Any) -> None:
+        from tracking_core.fallbacks import log_medium
 
-        function = getattr(fallbacks, method)
-        self._each(lambda tracker: function(tracker, name, value, **keywords))
+        self._each(lambda tracker: log_medium(kind, tracker, name, value, **keywords))
 
     def _each(self, do: Callable[[Any], Any]) -> list[Any]:
         """Call every tracker; the first error is raised when all were called."""

@@ -30,6 +30,7 @@ _CAPABILITIES = frozenset(
         "audio",
         "text",
         "figures",
+        "html",
         "config",
         "summary",
         "flush",

@@ -40,6 +40,7 @@ PLUGINS: Mapping[str, str] = {
     "video": "images",
     "figure": "images",
     "table": "text",
+    "html": "text",
     "artifact": "text",
     "captions": "text",
     "note": "text",

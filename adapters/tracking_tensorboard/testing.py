@@ -120,9 +120,8 @@ def read_run(directory: Path) -> Stored:
     """Everything in the event files of a directory, in order."""
     every = list(entries(directory))
     beside = {(entry.event, entry.kind, entry.name): entry for entry in every}
-    stored = Stored(
-        scalars=[], images=[], histograms=[], artifacts=[], tables=[], texts=[], audio=[], videos=[], figures=[],
-    )  # fmt: skip
+    stored = Stored.empty()
+    stored.alerts = None
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     for entry in every:
@@ -149,6 +148,8 @@ def read_run(directory: Path) -> Stored:
                 _list(stored.tables).append(StoredValue(*where, _table(_text(entry)), entry.time))
             case "text":
                 _list(stored.texts).append(StoredValue(*where, _text(entry), entry.time))
+            case "html":
+                _list(stored.of("html")).append(StoredValue(*where, _text(entry), entry.time))
             case "audio":
                 _list(stored.audio).append(StoredValue(*where, _samples(entry.value.reshape(-1)[0]), entry.time))
             case "video":

@@ -16,6 +16,7 @@ from tracking_core.values import (
     to_config,
     to_figure,
     to_histogram,
+    to_html,
     to_image_mapping,
     to_name,
     to_scalars,
@@ -271,6 +272,12 @@ class TensorBoardTracker:
         with self._open():
             value = self._recording.value(summaries.images, name, "figure", axis, pictures)
             self._record([value], step, wall_time)
+
+    def log_html(
+        self, name: str, value: Any, *, step: int, step_axis: str = DEFAULT_AXIS, wall_time: float | None = None
+    ) -> None:
+        """Record HTML in the Text tab, which shows the tags that TensorBoard takes for harmless, and others as text."""
+        self._text(name, "html", to_html(value), step, step_axis, wall_time)
 
     def log_config(self, config: Mapping[str, Any], *, wall_time: float | None = None) -> None:
         """Add to the configuration: a text with what is new, and the HParams tab as long as nothing was recorded."""

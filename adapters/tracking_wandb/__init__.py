@@ -28,6 +28,7 @@ _CAPABILITIES = frozenset(
         "audio",
         "text",
         "figures",
+        "html",
         "config",
         "summary",
         "alerts",

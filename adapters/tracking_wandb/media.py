@@ -130,6 +130,11 @@ def text(wandb: Any, value: str) -> Any:
     return wandb.Html(f"{HTML_START}{html.escape(clean(value))}{HTML_END}", inject=False)
 
 
+def html_page(wandb: Any, value: str) -> Any:
+    """HTML as the client's type, without the style sheet of W&B; W&B shows it in a sandbox."""
+    return wandb.Html(clean(value), inject=False)
+
+
 def figure(wandb: Any, value: Figure, folder: Path) -> Any:
     """A figure as the client's type: plotly's stays one to interact with, any other is a picture."""
     if value.plotly is not None:

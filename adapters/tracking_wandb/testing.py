@@ -38,6 +38,7 @@ _STATUSES = {0: "finished", 1: "failed", 130: "interrupted", 143: "preempted"}
 _ESCAPED = re.compile(r"((?:~[0-9a-f]{2})+)")
 _SUFFIX = re.compile(r"~(?:value|part(\d+))\Z")
 _OWN = "_tracking"
+_TEXT_START = '<pre style="white-space: pre-wrap">\n'
 _RESERVED = {"~5fwandb": "_wandb", "~5ftracking": "_tracking"}
 _FOLDERS = {"WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config", "WANDB_DATA_DIR": "data"}
 
@@ -92,15 +93,14 @@ def stored(run: OfflineRun) -> Stored:
     """What a transaction log holds, in the terms of the contract."""
     own = run.config.get(_OWN, {})
     names: Mapping[str, str] = own.get("names", {})
-    found = Stored(
-        scalars=[], images=[], histograms=[], tables=[], texts=[], audio=[], videos=[], figures=[],
-        artifacts=[_artifact(one) for one in run.artifacts if one.type != "run_table"],
+    found = Stored.empty(
         config={_RESERVED.get(key, key): value for key, value in run.config.items() if key != _OWN},
         summary=_summary(run, names),
-        alerts=[(alert.title, alert.text, alert.level.lower()) for alert in run.alerts],
         status=_STATUSES.get(run.exit_code or 0, "failed") if run.complete else "running",
         extra={"run": run, "used_artifacts": own.get("used_artifacts", [])},
-    )  # fmt: skip
+    )
+    found.artifacts = [_artifact(one) for one in run.artifacts if one.type != "run_table"]
+    found.alerts = [(alert.title, alert.text, alert.level.lower()) for alert in run.alerts]
     for row in run.history:
         _Row(run, row, names).into(found)
     return found
@@ -148,13 +148,17 @@ class _Row:
             return
         readers = {
             "table-file": (found.tables, self._table),
-            "html-file": (found.texts, lambda: self._text(parts[0])),
             "audio-file": (found.audio, lambda: self._audio(parts[0])),
             "video-file": (found.videos, lambda: self._video(parts[0])),
             "plotly-file": (found.figures, lambda: json.loads(self._file(parts[0]["path"]))),
             "image-file": (found.figures, lambda: Image.from_png(self._file(parts[0]["path"])).pixels),
         }
-        into, read = readers[kind]
+        if kind == "html-file":
+            page = self._file(parts[0]["path"]).decode()
+            text = _text(page)
+            into, read = (found.of("html"), lambda: page) if text is None else (found.texts, lambda: text)
+        else:
+            into, read = readers[kind]
         value = self._table(parts) if kind == "table-file" else cast("Any", read)()
         cast("list[Any]", into).append(StoredValue(*where, value, self.time))
 
@@ -183,10 +187,6 @@ class _Row:
         contents = [json.loads(self._file(part["path"])) for part in parts]
         return Table(contents[0]["columns"], [row for content in contents for row in content["data"]])
 
-    def _text(self, value: Any) -> str:
-        page = self._file(value["path"]).decode()
-        return html.unescape(page.partition(">\n")[2].rpartition("</pre>")[0])
-
     def _audio(self, value: Any) -> np.ndarray[Any, Any]:
         with wave.open(io.BytesIO(self._file(value["path"]))) as sound:
             return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").reshape(-1, sound.getnchannels())
@@ -197,6 +197,13 @@ class _Row:
 
         with Pillow.open(io.BytesIO(self._file(value["path"]))) as clip:
             return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)])
+
+
+def _text(page: str) -> str | None:
+    """The text that a page was made of; None for a page that was logged as such."""
+    if not (page.startswith(_TEXT_START) and page.endswith("</pre>")):
+        return None
+    return html.unescape(page[len(_TEXT_START) : -len("</pre>")])
 
 
 def _summary(run: OfflineRun, names: Mapping[str, str]) -> dict[str, Any]:

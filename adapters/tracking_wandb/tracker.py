@@ -19,6 +19,7 @@ from tracking_core.values import (
     to_axis,
     to_figure,
     to_histogram,
+    to_html,
     to_image_mapping,
     to_name,
     to_scalars,
@@ -40,7 +41,6 @@ from tracking_wandb.session import closed, remove_replaced
 if TYPE_CHECKING:
     from tracking_wandb.session import Session
 
-_ROW_KINDS = frozenset({"scalars", "images", "histogram", "table", "video", "audio", "text", "figure"})
 _LEVELS = {"info": "INFO", "warn": "WARN", "warning": "WARN", "error": "ERROR"}
 _NUDGE_AFTER, _FLUSH_SECONDS = 3.0, 8.0
 
@@ -224,6 +224,13 @@ class WandbTracker:
             content = media.figure(self._wandb, to_figure(value), folder)
             self._log({to_name(name): content}, step, step_axis, wall_time, media=True)
 
+    def log_html(
+        self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record HTML."""
+        content = media.html_page(self._wandb, to_html(value))
+        self._log({to_name(name): content}, step, step_axis, wall_time, media=True)
+
     # ------------------------------------------------------------------ facts about the run
 
     def log_config(self, config: Mapping[str, Any]) -> None:
@@ -310,7 +317,7 @@ class WandbTracker:
             except Exception as error:
                 raise BatchInterrupted(taken) from error
             sent[record.writer] = max(sent.get(record.writer, 0), record.seq)
-            if record.kind not in _ROW_KINDS and not record.again and self._session.mode == "online":
+            if record.step is None and not record.again and self._session.mode == "online":
                 recovery.sent(self._session.info.state, record)
 
     def flush(self) -> None:
@@ -394,7 +401,7 @@ class WandbTracker:
             self._rows_sent += 1
 
     def _deliver(self, record: Record) -> None:
-        if record.kind in _ROW_KINDS and self._has(record):
+        if record.step is not None and self._has(record):
             return
         with self._lock:
             self._record = record

@@ -30,7 +30,7 @@ class Broken(Five):
     log_scalars = log_images = log_histogram = log_artifact = finish = log_table = flush = _raise
 
 
-MEDIA = ["log_table", "log_video", "log_audio", "log_text", "log_figure"]
+MEDIA = ["log_table", "log_video", "log_audio", "log_text", "log_figure", "log_html"]
 WRAPPED = {
     "scope": lambda tracker: tracking.scope(tracker, "x"),
     "every": lambda tracker: tracking.every(tracker, 1),
@@ -61,7 +61,7 @@ def test_scope_prefixes_every_name_and_nothing_else():
         ("scalars", {"train/loss": 1.0, "train/deep/a": 2}, 1, "epoch", 2.5),
         ("images", {"train/grid": 3}, 2, "step", None, (-1, 1)),
         ("histogram", "train/w", [1.0], 3, "step", None, 5),
-        *[("media", "train/m", "value", 4, "step", 1.5, {})] * 5,
+        *[("media", "train/m", "value", 4, "step", 1.5, {})] * len(MEDIA),
         ("summary", {"train/best": 1}),
         ("log", {"train/mixed": 1}, 5, "e"),
         ("artifact", "path", "art", "model", {"a": 1}, ["b"]),

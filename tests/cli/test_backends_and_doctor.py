@@ -739,12 +739,12 @@ def test_what_has_not_reached_a_target_is_counted(tmp_path, undelivered):
     assert (missing["pending"], missing["opened"]) == (5, False)
     assert run["dropped"] == {"invalid": 5}
     warnings = messages(found, "recent runs", "warning")
-    assert f"3 records have not reached stubborn:{tmp_path}/lines" in warnings
-    assert f"5 records have not reached missing:{tmp_path}/x, which was never open" in warnings
+    assert f"3 records not delivered to stubborn:{tmp_path}/lines" in warnings
+    assert f"5 records not delivered to missing:{tmp_path}/x, which was never open" in warnings
     assert "refused or failed on 1 records" in warnings
     assert "values were not recorded: 5 invalid" in warnings
     seen, _ = advice(found, "metrics are missing")
-    assert "run one: 3 records have not reached stubborn" in seen
+    assert "run one: 3 records not delivered to stubborn" in seen
     assert "run one: 5 values were dropped" in seen
 
 

@@ -170,7 +170,7 @@ def test_what_was_not_delivered_is_said(tmp_path):
     run_program(code, tmp_path, code_expected=-9, TRACKING_DELIVERY="thread")
     _, err = tracking("rm", "x", cwd=tmp_path, code=1, stdin="n\n")
     assert "crashed" in err
-    assert f"3 records have not reached tensorboard:{tmp_path}/never" in err
+    assert f"3 records not delivered to tensorboard:{tmp_path}/never" in err
 
 
 def test_nothing_is_removed_when_one_is_not_there(tmp_path):

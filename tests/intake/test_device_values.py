@@ -97,7 +97,7 @@ DTYPES = ["bool", "int8", "uint8", "int16", "int32", "uint32", "float16", "bfloa
 @pytest.mark.system
 @pytest.mark.parametrize("ready", [True, False])
 def test_scalars_of_every_dtype_are_exact(monkeypatch, ready):
-    monkeypatch.setattr("tracking_core.intake.deferred.is_at_hand", lambda values: ready)
+    monkeypatch.setattr("tracking_core.intake.sink.is_ready_on_host", lambda values: ready)
     values = {}
     for name in DTYPES:
         dtype = jnp.dtype(name)
@@ -122,7 +122,7 @@ def test_scalars_of_every_dtype_are_exact(monkeypatch, ready):
 
 
 def test_changing_keys_do_not_compile_for_ever(monkeypatch):
-    monkeypatch.setattr("tracking_core.intake.deferred.is_at_hand", lambda values: False)
+    monkeypatch.setattr("tracking_core.intake.sink.is_ready_on_host", lambda values: False)
     program = programs().pack
     start = program._cache_size()
     with started() as run:
@@ -147,8 +147,8 @@ def test_the_first_of_a_kind_compiles_for_all_sizes_off_the_training_thread(tmp_
     import json, threading
     import jax, jax.numpy as jnp
     import tracking_core as tracking
-    import tracking_core.intake.deferred as deferred
-    deferred.is_at_hand = lambda values: False
+    import tracking_core.intake.sink as sink
+    sink.is_ready_on_host = lambda values: False
     main, compiled = threading.get_ident(), {"here": 0, "elsewhere": 0}
     def listen(event, seconds, **_):
         if event.endswith("backend_compile_duration"):
@@ -353,8 +353,8 @@ def test_jax_debugging_modes(tmp_path):
     jax.config.update("jax_debug_nans", True)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     import tracking_core as tracking
-    import tracking_core.intake.deferred as deferred
-    deferred.is_at_hand = lambda values: False
+    import tracking_core.intake.sink as sink
+    sink.is_ready_on_host = lambda values: False
     import numpy as np
     nan = jax.device_put(np.float32("nan"))
     with tracking.start_run("p", root="runs", strict=True) as run, jax.transfer_guard("disallow"):
@@ -374,8 +374,8 @@ def test_x64(tmp_path):
     import jax, jax.numpy as jnp
     jax.config.update("jax_enable_x64", True)
     import tracking_core as tracking
-    import tracking_core.intake.deferred as deferred
-    deferred.is_at_hand = lambda values: False
+    import tracking_core.intake.sink as sink
+    sink.is_ready_on_host = lambda values: False
     with tracking.start_run("p", root="runs", strict=True) as run:
         run.log_scalars({"i": jnp.int64(2**53 + 1), "f": jax.device_put(__import__("numpy").float64(1 / 3)), "s": jnp.float32(0.1)}, step=jnp.int64(2**40))
         run.log_histogram("h", jnp.linspace(0.0, 1.0, 11), step=0, bins=2)
@@ -394,9 +394,9 @@ def test_eight_devices(tmp_path):
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
     import tracking_core as tracking
-    import tracking_core.intake.deferred as deferred
+    import tracking_core.intake.sink as sink
     from tracking_core.on_device import arrays as device
-    deferred.is_at_hand = lambda values: False
+    sink.is_ready_on_host = lambda values: False
     mesh = Mesh(np.array(jax.devices()), ("x",))
     assert len(jax.devices()) == 8
     whole = jax.device_put(jnp.float32(3.0), NamedSharding(mesh, P()))
@@ -405,11 +405,11 @@ def test_eight_devices(tmp_path):
     with tracking.start_run("p", root="runs", strict=True) as run:
         run.log_scalars({"whole": whole, "mean": parts.mean(), **others}, step=0)
         same = jax.device_put(jnp.arange(2.0), NamedSharding(mesh, P()))
-        for step, at_hand in enumerate((lambda values: False, device.is_at_hand), 1):
-            deferred.is_at_hand = at_hand
+        for step, at_hand in enumerate((lambda values: False, device.is_ready_on_host), 1):
+            sink.is_ready_on_host = at_hand
             run.log_scalars(tracking.Stacked([f"p{i}" for i in range(16)], parts), step=step)
             run.log_scalars(tracking.Stacked(["r0", "r1"], same), step=step)
-        deferred.is_at_hand = lambda values: False
+        sink.is_ready_on_host = lambda values: False
         run.log_histogram("parts", parts, step=0, bins=4)
         run.log_images({"parts": parts.reshape(4, 4) / 16}, step=0)
     """
@@ -433,7 +433,7 @@ NAMES = tuple(f"train/metric_{n}" for n in range(10))
 @pytest.mark.parametrize("dtype", [*DTYPES, "numpy float32", "numpy int64", "numpy float64"])
 def test_a_stacked_array_is_exact(monkeypatch, dtype, at_hand):
     if not at_hand:
-        monkeypatch.setattr("tracking_core.intake.deferred.is_at_hand", lambda values: False)
+        monkeypatch.setattr("tracking_core.intake.sink.is_ready_on_host", lambda values: False)
     numbers = [0, 1, 1, 0]
     if dtype in {"int32", "uint32"}:
         numbers = [2**24 + 1, 2**31 - 1, 7, 0]
@@ -464,7 +464,7 @@ def test_a_stacked_array_is_exact(monkeypatch, dtype, at_hand):
 @pytest.mark.parametrize("at_hand", [True, False])
 def test_two_hundred_of_two_hundred_stacked_under_donation(monkeypatch, dtype, at_hand):
     if not at_hand:
-        monkeypatch.setattr("tracking_core.intake.deferred.is_at_hand", lambda values: False)
+        monkeypatch.setattr("tracking_core.intake.sink.is_ready_on_host", lambda values: False)
     change = jax.jit(lambda x, n: (x + jnp.ones((), x.dtype), n + 1), donate_argnums=(0, 1))
     array, n = jnp.arange(10).astype(dtype), jnp.int32(0)
     with started(strict=True) as run:
@@ -478,7 +478,7 @@ def test_two_hundred_of_two_hundred_stacked_under_donation(monkeypatch, dtype, a
 
 
 def test_a_stacked_array_is_one_event_and_one_transfer(monkeypatch):
-    monkeypatch.setattr("tracking_core.intake.deferred.is_at_hand", lambda values: False)
+    monkeypatch.setattr("tracking_core.intake.sink.is_ready_on_host", lambda values: False)
     taken = []
     with started() as run:
         monkeypatch.setattr(resolver(), "submit", taken.append)

@@ -13,11 +13,11 @@ from PIL.PngImagePlugin import PngInfo
 import tracking_core as tracking
 from tests.support.programs import journal_events, only_run
 from tracking_core.backends.hooks import ForeignRun
-from tracking_core.intake import hiding
-from tracking_core.intake.hiding import Names, hide_medium, hide_png
 from tracking_core.transfer.foreign import import_run
 from tracking_core.transfer.sources import import_runs
-from tracking_core.values import Figure, Record, Table
+from tracking_core.values import Figure, Html, Record, Table, hiding
+from tracking_core.values.hiding import Names, hide_png
+from tracking_core.values.kinds import MEDIA
 
 SECRET, OTHER = "horse-battery", "correct-staple"
 
@@ -63,18 +63,24 @@ def test_a_secret_variable_that_comes_later_is_found_in_names_that_come_after(mo
 
 def test_numbers_are_no_text():
     """A secret that is a number must not tear numbers out of JSON."""
-    table = hide_medium("table", Table(["x", SECRET, OTHER], [[123456, "is 123456", [SECRET]]]))
+    table = MEDIA["table"].hide(Table(["x", SECRET, OTHER], [[123456, "is 123456", [SECRET]]]))
     assert table.columns == ("x", "[redacted]", "[redacted]#2")
     assert table.rows == ((123456, "is [redacted]", ["[redacted]"]),)
-    figure = hide_medium("figure", Figure.from_plotly('{"data":[{"y":[123456,1.5],"name":"123456"}]}'))
+    figure = MEDIA["figure"].hide(Figure.from_plotly('{"data":[{"y":[123456,1.5],"name":"123456"}]}'))
     assert json.loads(figure.plotly) == {"data": [{"y": [123456, 1.5], "name": "[redacted]"}]}
+
+
+def test_html():
+    page = MEDIA["html"].hide(Html(f"<b>{SECRET}</b> <i>token: the</i>"))
+    assert page == "<b>[redacted]</b> <i>token: the</i>"
+    assert type(page) is Html
 
 
 def test_what_holds_no_secret_is_the_same_object():
     table = Table(["token"], [["token: the"], ["password"]])
-    assert hide_medium("table", table) is table
+    assert MEDIA["table"].hide(table) is table
     text = '{ "data": [] }'
-    assert hide_medium("figure", Figure.from_plotly(text)).plotly == text
+    assert MEDIA["figure"].hide(Figure.from_plotly(text)).plotly == text
 
 
 def png(**texts):

@@ -56,6 +56,7 @@ REFUSED = {
     "no video": lambda run: run.log_video("v", np.zeros(3), step=5000),
     "no audio": lambda run: run.log_audio("s", "x", step=5000),
     "no figure": lambda run: run.log_figure("f", {}, step=5000),
+    "no HTML": lambda run: run.log_html("p", 3, step=5000),
     "a mixture of nothing": lambda run: run.log({"a": object()}, step=5000),
     "an axis that is none": lambda run: run.log_scalars({"a": 1.0}, step=5000, step_axis=""),
     "a time that is none": lambda run: run.log_scalars({"a": 1.0}, step=5000, wall_time=float("nan")),

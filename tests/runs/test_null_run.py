@@ -21,6 +21,7 @@ ARGUMENTS = {
     "log_audio": ("a", object()),
     "log_text": ("t", "text"),
     "log_figure": ("f", object()),
+    "log_html": ("h", "<b>h</b>"),
     "log_config": ({"model": {"width": 3}},),
     "log_summary": ({"best": 1.0},),
     "log_alert": ("title",),

@@ -335,7 +335,7 @@ def test_the_command_says_what_waits_before_it_removes(root, tmp_path):
     facts = json.loads(facts_path.read_bytes())
     facts_path.write_text(json.dumps({**facts, "targets": [f"tensorboard:{tmp_path}/tb"]}))
     _, err = command("rm", "late", "--root", str(root), cwd=tmp_path, code=1, stdin="n\n")
-    assert f"; 4 records have not reached tensorboard:{tmp_path}/tb" in err
+    assert f"; 4 records not delivered to tensorboard:{tmp_path}/tb" in err
     assert there(root) == ["late"]
     found = as_json("prune", "--keep", "delivered:0s", "--root", str(root), cwd=tmp_path)
     assert found["kept"] == {"not delivered completely": 1}

@@ -74,6 +74,7 @@ def other(i):
             run.log_table("a table", Table(["n", "v", "any", "text"], rows), **at)
         case 4:
             run.log_text("notes/ü", f"# {i}\n\n* <i>é</i> & \"q\"  two spaces\n", **at)
+            run.log_html("pages/ü", f"<p>{i} &amp; <b>ü</b></p>\n<script>0</script>", **at)
         case 5:
             run.log_audio("tone", Audio(dice.integers(-2**15, 2**15, (80, 2)).astype(np.int16), 8000, f"tone {i}"), **at)
         case 6:
@@ -136,7 +137,7 @@ with tracking.start_run("p", "the data", root="runs", run_id="data", config=conf
         run.log_scalars({"train/loss": 2.0 / (step + 1)}, step=step)
 """
 
-ROWS = {"scalars", "images", "histogram", "table", "text", "audio", "video", "figure"}
+ROWS = {"scalars", "images", "histogram", "table", "text", "audio", "video", "figure", "html"}
 """Kinds that become rows of a history."""
 
 
@@ -260,6 +261,8 @@ def _take(found: Found, event: dict[str, Any], run_dir: Path) -> None:
         row(event["name"], cells(content["columns"], content["rows"]))
     elif kind == "text":
         row(event["name"], event["text"])
+    elif kind == "html":
+        row(event["name"], media(event["file"]).decode())
     elif kind == "audio":
         row(event["name"], (sound(media(event["file"])), event["caption"]))
     elif kind == "video":

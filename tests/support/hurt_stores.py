@@ -109,7 +109,7 @@ def check_api(directory):
     record = RunRecord(directory)
     record.config, record.environment, record.status, record.error, record.finished, record.has_ended  # noqa: B018
     record.summary(), record.alerts(), record.artifacts(), record.used_artifacts(), record.scalar_axes()
-    for kind in ("histogram", "table", "video", "audio", "text", "figure"):
+    for kind in ("histogram", "table", "video", "audio", "text", "figure", "html"):
         record.names(kind)
     for name in record.scalar_names():
         record.scalars(name, raw=True)

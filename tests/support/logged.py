@@ -24,5 +24,6 @@ def log_everything(run):
     run.log_audio("sound", tracking.Audio(np.arange(50, dtype=np.int16), 8000, caption="tone"), step=7)
     run.log_video("clip", np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in (0, 128, 255)]), step=8)
     run.log_figure("figure", tracking.Figure(tracking.values.to_images("x", pixels())[0].png()), step=9)
+    run.log_html("page", "<p>a <b>page</b> &amp; more</p>\n<script>0</script>", step=10)
     run.log_config({"added": {"deep": [1, 2]}})
     run.log_summary({"best": 0.25})

@@ -41,6 +41,7 @@ def from_tensorboard(directory: Path, run_id: str) -> Found:
         found.rows["histogram", *one[:3], spread(one.value.counts, one.value.edges, lost), one.time] += 1
     _values(found, "table", stored.tables, lambda table: cells(table.columns, table.rows))
     _values(found, "text", stored.texts, str)
+    _values(found, "html", stored.of("html"), str)
     _values(found, "video", stored.videos, digest)
     _values(found, "figure", stored.figures, digest)
     every = list(tensorboard.entries(place))
@@ -89,6 +90,7 @@ def from_wandb(run: OfflineRun) -> Found:
         found.rows["histogram", *one[:3], spread(one.value.counts, one.value.edges, lost), one.time] += 1
     _values(found, "table", stored.tables, lambda table: cells(table.columns, table.rows))
     _values(found, "text", stored.texts, str)
+    _values(found, "html", stored.of("html"), str)
     _values(found, "video", stored.videos, digest)
     _values(
         found, "figure", stored.figures, lambda f: json.dumps(f, sort_keys=True) if isinstance(f, dict) else digest(f)

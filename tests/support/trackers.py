@@ -37,7 +37,7 @@ class Full(Five):
     def _media(self, name, value, *, step, step_axis="step", wall_time=None, **keywords):
         self.calls.append(("media", name, value, step, step_axis, wall_time, keywords))
 
-    log_table = log_video = log_audio = log_text = log_figure = _media
+    log_table = log_video = log_audio = log_text = log_figure = log_html = _media
 
     def log_config(self, config):
         self.calls.append(("config", dict(config)))

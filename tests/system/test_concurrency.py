@@ -205,15 +205,15 @@ def test_a_run_that_another_thread_is_ending_is_waited_for(tmp_path):
     """A thread that dies with the program, as ours do, in which a finaliser happened to run."""
     code = f"""{WATCHDOG}
 import time
-from tracking_core.intake import DeferredRecorder
+from tracking_core.intake import Recorder
 run = tracking.start_run("p", root="runs", backends="local")
 begun = threading.Event()
-end = DeferredRecorder.end
+end = Recorder.end
 def slowly(*arguments):
     begun.set()
     time.sleep(0.5)
     end(*arguments)
-DeferredRecorder.end = slowly
+Recorder.end = slowly
 threading.Thread(target=lambda: run.finish("preempted"), daemon=True).start()
 begun.wait()
 """

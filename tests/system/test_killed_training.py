@@ -21,7 +21,7 @@ KILLER = """
 import json, os, random, select, signal, struct, sys, time
 import tracking_core as tracking
 {imports}
-import tracking_core.delivery.process.delivery, tracking_core.journal, tracking_core.environment.machine, tracking_core.intake.deferred
+import tracking_core.delivery.process.delivery, tracking_core.journal, tracking_core.environment.machine, tracking_core.intake.recorder
 dice = random.Random({seed})
 found = []
 for number in range({kills}):

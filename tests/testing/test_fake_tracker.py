@@ -14,7 +14,7 @@ import tracking_core as tracking
 from tracking_core import InvalidStepError, InvalidValueError, NameNotFoundError, SettingsError, TrackingError
 from tracking_core.protocol import OPTIONAL_CAPABILITIES
 from tracking_core.testing import FakeTracker
-from tracking_core.values import ArtifactRef, Audio, Histogram, Image, Record, Table, Video
+from tracking_core.values import ArtifactRef, Audio, Histogram, Html, Image, Record, Table, Video
 
 
 def test_scalars_are_read_by_name_in_order():
@@ -62,6 +62,7 @@ def test_every_capability_is_there_and_recorded():
     fake.log_audio("s", np.zeros(4), step=1, sample_rate=8000)
     fake.log_video("v", np.zeros((2, 4, 4), np.uint8), step=1)
     fake.log_figure("f", _png(), step=1)
+    fake.log_html("p", "<b>bold</b>", step=1)
     fake.log_config({"lr": 0.1, "model": {"depth": 2}})
     fake.log_config({"lr": 0.2})
     fake.log_summary({"best": 1})
@@ -71,12 +72,14 @@ def test_every_capability_is_there_and_recorded():
     assert fake.texts["x"] == [(1, "hello")]
     assert fake.audio["s"] == [(1, Audio(np.zeros(4), 8000))]
     assert fake.videos["v"] == [(1, Video(np.zeros((2, 4, 4), np.uint8)))]
+    assert fake.values("html")["p"] == [(1, Html("<b>bold</b>"))]
+    assert fake.values("table")["t"] == fake.tables["t"]
     assert fake.figures["f"][0][1].image.pixels.shape == (2, 3, 3)
     assert fake.config == {"lr": 0.2, "model": {"depth": 2}}
     assert fake.summary == {"best": 1}
     assert fake.alerts == [("look", "here", "warn")]
     assert [call.method for call in fake.calls] == [
-        "log_table", "log_text", "log_audio", "log_video", "log_figure",
+        "log_table", "log_text", "log_audio", "log_video", "log_figure", "log_html",
         "log_config", "log_config", "log_summary", "log_alert", "flush",
     ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
 from tracking_core.errors import SettingsError
+from tracking_core.values.kinds import KINDS
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _SECRET_VALUE = re.compile(r"^(?:[0-9a-f]{40}|sk-\w{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|AKIA\w{12,}|wandb_v1_\w+)$")
@@ -39,7 +40,7 @@ COMMON_OPTIONS: Mapping[str, str] = {
     "include": "only names that match one of these patterns (separated by |) go to this target",
     "exclude": "names that match one of these patterns (separated by |) do not go to this target",
     "every": "of each scalar, only steps that are a multiple of this number go to this target",
-    "media": "off: neither images nor histograms, tables, video, audio, text and figures go to this target",
+    "media": "off: neither images nor histograms, tables, video, audio, text, HTML and figures go to this target",
 }
 
 
@@ -129,16 +130,10 @@ def passes(filters: Mapping[str, str], kind: str, name: str | None, step: int | 
     """Whether filters let a value through; see `Target.takes`."""
     if not filters:
         return True
-    if filters.get("media") == "off" and kind not in {
-        "scalars",
-        "config",
-        "summary",
-        "artifact",
-        "use_artifact",
-        "alert",
-    }:
+    row = KINDS.get(kind)
+    if filters.get("media") == "off" and (row is None or row.is_media):
         return False
-    if name is not None and kind not in {"artifact", "use_artifact", "config", "summary", "alert"}:
+    if name is not None and (row is None or row.has_step):
         if "include" in filters and not _matches(name, filters["include"]):
             return False
         if "exclude" in filters and _matches(name, filters["exclude"]):

@@ -130,6 +130,11 @@ def plain(value: Any) -> Any:
     return plain(tolist()) if callable(tolist) else str(value)
 
 
+def portable_json(value: Any) -> bytes:
+    """JSON for the readers of others: what `plain` gives, with its keys sorted."""
+    return json.dumps(plain(value), sort_keys=True, allow_nan=False).encode("ascii")
+
+
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """JSON of ASCII characters, of which none is a control character: what else there is, is escaped.
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from tracking_core.base.json_text import json_text, plain
 from tracking_core.cli.output import number, shown
-from tracking_core.cli.overview import MEDIA
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.journal import Event, unpack
 from tracking_core.store import RunRecord
+from tracking_core.values.kinds import NAMED
 
 INTERVAL = 0.3
 """Seconds between two looks at the journal."""
@@ -93,7 +93,7 @@ def _wanted(name: str, names: Sequence[str]) -> bool:
 
 def logs(record: RunRecord, name: str) -> bool:
     """Whether a run has logged something of a name, or that fits a pattern."""
-    known = [record.scalar_names(), record.image_names(), *map(record.names, MEDIA)]
+    known = [record.scalar_names(), record.image_names(), *map(record.names, NAMED)]
     known += [[version.ref.name for version in record.artifacts()], [ref.name for ref in record.used_artifacts()]]
     return any(_wanted(one, [name]) for names in known for one in names)
 

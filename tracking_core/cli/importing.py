@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tracking_core.base.text import counted
 from tracking_core.cli.choosing import choose
 from tracking_core.cli.terminal import moving
 from tracking_core.errors import TrackingError
@@ -66,7 +67,11 @@ def describe_imports(result: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for run in result["runs"]:
         what = (
-            "already there" if run["there"] else f"imported, {run['records']} records" if run["records"] else "imported"
+            "already there"
+            if run["there"]
+            else f"imported, {counted(run['records'], 'record')}"
+            if run["records"]
+            else "imported"
         )
         lines.append(printable(f"{run['run']}  {run['project']}/{run['name']}  {what}", limit=500))
         lines += [printable(f"  {problem}", limit=500) for problem in run["problems"]]
@@ -78,7 +83,7 @@ def describe_imports(result: dict[str, Any]) -> list[str]:
 def describe_pack(result: dict[str, Any]) -> list[str]:
     """What was packed, as lines for people."""
     count = len(result["artifacts"])
-    inside = f"{result['files']} files" + (f", {count} artifact versions" if count else "")
+    inside = counted(result["files"], "file") + (f", {counted(count, 'artifact version')}" if count else "")
     lines = [printable(f"{result['file']}: {inside}, {result['size']} bytes", limit=1000)]
     return lines + [printable(f"  {problem}", limit=500) for problem in result["problems"]]
 

@@ -10,15 +10,13 @@ from typing import Any, cast
 import click
 from rich.cells import cell_len
 
-from tracking_core.base.text import size
+from tracking_core.base.text import counted, size
 from tracking_core.cli.output import STYLES, Output, duration, exactly, moment, number, shown, status_style
 from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.layout.runs import ORIGIN_FILE, read_origin
 from tracking_core.store import RunRecord
 from tracking_core.values.config import flatten
-
-MEDIA = ("histogram", "table", "video", "audio", "text", "figure")
-"""Kinds with names of their own, besides scalars and images."""
+from tracking_core.values.kinds import NAMED
 
 
 def overview(record: RunRecord) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def overview(record: RunRecord) -> dict[str, Any]:
         "environment": record.environment,
         "scalars": record.scalar_names(),
         "images": record.image_names(),
-        "media": {kind: names for kind in MEDIA if (names := record.names(kind))},
+        "media": {kind: names for kind in NAMED if (names := record.names(kind))},
         "artifacts": [
             {
                 "name": one.ref.name,
@@ -112,7 +110,7 @@ def print_overview(run: Mapping[str, Any]) -> None:
         output,
         "artifacts",
         {
-            f"{one['name']}:v{one['version']}": f"{one['type']}, {one['files']} files, {size(one['bytes'])}"
+            f"{one['name']}:v{one['version']}": f"{one['type']}, {counted(one['files'], 'file')}, {size(one['bytes'])}"
             + (f" ({', '.join(one['aliases'])})" if one["aliases"] else "")
             for one in run["artifacts"]
         },

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tracking_core.backends.targets import Target, parse_target, parse_targets, redact_targets
+from tracking_core.base.text import counted
 from tracking_core.cli.choosing import choose_all
 from tracking_core.cli.output import shown
 from tracking_core.delivery import scratch
@@ -178,7 +179,7 @@ def progress_bar(title: str) -> Generator[Callable[[str, int], None]]:
     from tracking_core.cli.terminal import moving
 
     with moving(title) as line:
-        yield lambda label, done: line.say(f"{title} -> {label}: {done} records")
+        yield lambda label, done: line.say(f"{title} -> {label}: {counted(done, 'record')}")
 
 
 def _targets_of(record: RunRecord, to: tuple[str, ...]) -> tuple[list[Target], list[str]]:

@@ -25,8 +25,8 @@ from tracking_core.journal.events import RECORD_KINDS
 from tracking_core.journal.lines import FORMAT
 from tracking_core.journal.segment_reader import Damage, SegmentReader
 from tracking_core.journal.segments import PartFiles
-from tracking_core.journal.superseded import STEPPED
 from tracking_core.journal.times import LATEST
+from tracking_core.values.kinds import STEPPED
 
 _EXACT = 2**53
 KEPT = 1 << 16

@@ -20,7 +20,7 @@ from tracking_core.delivery.failed import Failed
 from tracking_core.delivery.places import cursor_path
 from tracking_core.delivery.selection import Had
 from tracking_core.errors import SettingsError
-from tracking_core.journal.schema import NUMBERS
+from tracking_core.values.fields import NUMBERS
 
 
 @dataclass(slots=True)

@@ -1,6 +1,5 @@
 """Intake: every value is made safe to read later, and written down as an event."""
 
-from tracking_core.intake.deferred import DeferredRecorder
 from tracking_core.intake.recorder import Recorder
 
-__all__ = ["DeferredRecorder", "Recorder"]
+__all__ = ["Recorder"]

@@ -1,148 +1,32 @@
 """The recorder: calls of the protocol in, events of the journal out.
 
-Everything is on the host, and copied or encoded, when a method returns: arrays may be donated, changed or deleted
-afterwards. What cannot be taken raises `InvalidValueError`; the run above decides what becomes of that.
+Values are copied, encoded or dispatched when a method returns: arrays may be donated, changed or deleted afterwards.
+What cannot be taken raises `InvalidValueError`; the run above decides what becomes of that. What has a step says
+whether anything of it is recorded by now: a call of which nothing was taken moves no step.
 """
 
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from tracking_core.artifacts import ArtifactStore
 from tracking_core.base.redaction import redact_text
 from tracking_core.errors import InvalidValueError, StoreError
-from tracking_core.intake.hiding import Names, hide_fields, hide_medium, hide_png
-from tracking_core.journal import JournalWriter, pack
-from tracking_core.journal.events import histogram_fields, media_fields, said
+from tracking_core.intake.histograms import HistogramIntake
+from tracking_core.intake.media import MediaIntake
+from tracking_core.intake.scalars import ScalarIntake
+from tracking_core.journal import pack
 from tracking_core.journal.times import to_seconds
-from tracking_core.layout.media import put_media
-from tracking_core.values import (
-    ArtifactFile,
-    ArtifactRef,
-    Image,
-    artifact_files,
-    to_audio,
-    to_axis,
-    to_figure,
-    to_histogram,
-    to_images,
-    to_name,
-    to_scalars,
-    to_step,
-    to_table,
-    to_text,
-    to_video,
-)
+from tracking_core.values import ArtifactFile, ArtifactRef, artifact_files
 from tracking_core.values.config import to_plain
-from tracking_core.values.scalars import entries
 
 LEVELS = ("info", "warn", "error")
-OnError = Callable[[str, InvalidValueError], None]
 
 
-class Recorder:
-    """Records calls into a journal.
-
-    What has a step says whether anything of it is recorded: a call of which nothing was taken moves no step.
-
-    Args:
-        journal: The writer.
-        directory: The run directory, for media.
-        artifacts: Where artifacts are stored.
-        on_error: Called with (key, error) when one of several values of a call cannot be taken, which is then left
-            out; None raises.
-    """
-
-    def __init__(
-        self, journal: JournalWriter, directory: Path, artifacts: ArtifactStore, on_error: OnError | None = None
-    ) -> None:
-        self.journal = journal
-        # The journal's, unless it is asked to be elsewhere: a run that was deleted may go on in another.
-        self._elsewhere = directory if directory != journal.directory else None
-        self.artifacts = artifacts
-        self.on_error = on_error
-        self.names = Names()
-
-    @property
-    def directory(self) -> Path:
-        """The run directory, for media."""
-        return self._elsewhere or self.journal.directory
-
-    def _put(self, content: bytes, extension: str) -> str:
-        """Keep a medium; the name of its file."""
-        # Its directory may be gone, or another run's by now.
-        self.journal.recover()
-        try:
-            return put_media(self.directory, content, extension)
-        except (FileNotFoundError, NotADirectoryError):
-            self.journal.recover()
-            return put_media(self.directory, content, extension)
-
-    def log_scalars(
-        self, scalars: Mapping[str, Any], *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> bool:
-        """See `Tracker.log_scalars`."""
-        values = to_scalars(scalars, self.on_error)
-        if values:
-            fields = {"axis": to_axis(step_axis), "step": to_step(step), "values": values}
-            self._append("scalars", fields, wall_time)
-        return bool(values)
-
-    def log_images(
-        self,
-        images: Mapping[str, Any],
-        *,
-        step: Any,
-        step_axis: str = "step",
-        wall_time: float | None = None,
-        value_range: tuple[float, float] | None = None,
-    ) -> bool:
-        """See `Tracker.log_images`."""
-        when = _when(step, step_axis)
-        if not isinstance(images, Mapping):
-            raise InvalidValueError(f"log_images: expected a mapping of names to images, got {type(images).__name__}")
-        stored: dict[str, Any] = {}
-        for key, value in entries(images):
-            try:
-                stored[to_name(key)] = self._entries(to_images(to_name(key), value, value_range=value_range))
-            except InvalidValueError as error:
-                if self.on_error is None:
-                    raise
-                self.on_error(key if isinstance(key, str) else repr(key)[:80], error)
-        if stored:
-            self._append("images", {**when, "images": stored}, wall_time)
-        return bool(stored)
-
-    def _entries(self, images: Sequence[Image]) -> list[dict[str, Any]]:
-        """Keep images as media, and describe them."""
-        entries: list[dict[str, Any]] = []
-        for image in images:
-            file = self._put(hide_png(image.png()), "png")
-            entries.append({"file": file, "shape": list(image.pixels.shape), "caption": said(image.caption)})
-            if image.clipped:
-                entries[-1]["clipped"] = image.clipped
-        return entries
-
-    def log_histogram(
-        self,
-        name: str,
-        values: Any,
-        *,
-        step: Any,
-        step_axis: str = "step",
-        wall_time: float | None = None,
-        bins: int = 64,
-    ) -> bool:
-        """See `Tracker.log_histogram`."""
-        when = _when(step, step_axis)
-        name = to_name(name)
-        histogram = to_histogram(values, bins=bins, key=name)
-        self._append("histogram", {**when, "name": name, **histogram_fields(histogram)}, wall_time)
-        return True
+class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
+    """Records calls into a journal; see `Sink` for what it is made of."""
 
     def log_artifact(
         self,
@@ -213,53 +97,6 @@ class Recorder:
         self.journal.append("use_artifact", fields)
         return ref
 
-    def log_table(
-        self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> bool:
-        """See `SupportsTables.log_table`."""
-        return self._medium("table", name, to_table(value), step, step_axis, wall_time)
-
-    def log_video(
-        self,
-        name: str,
-        value: Any,
-        *,
-        step: Any,
-        step_axis: str = "step",
-        wall_time: float | None = None,
-        fps: float = 8.0,
-        value_range: tuple[float, float] | None = None,
-    ) -> bool:
-        """See `SupportsVideo.log_video`."""
-        return self._medium(
-            "video", name, to_video(value, fps=fps, value_range=value_range), step, step_axis, wall_time
-        )
-
-    def log_audio(
-        self,
-        name: str,
-        value: Any,
-        *,
-        step: Any,
-        step_axis: str = "step",
-        wall_time: float | None = None,
-        sample_rate: int = 16000,
-    ) -> bool:
-        """See `SupportsAudio.log_audio`."""
-        return self._medium("audio", name, to_audio(value, sample_rate=sample_rate), step, step_axis, wall_time)
-
-    def log_text(
-        self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> bool:
-        """See `SupportsText.log_text`."""
-        return self._medium("text", name, to_text(value), step, step_axis, wall_time)
-
-    def log_figure(
-        self, name: str, value: Any, *, step: Any, step_axis: str = "step", wall_time: float | None = None
-    ) -> bool:
-        """See `SupportsFigures.log_figure`."""
-        return self._medium("figure", name, to_figure(value), step, step_axis, wall_time)
-
     def log_config(self, config: Any) -> None:
         """See `SupportsConfig.log_config`."""
         self.journal.append("config", {"config": pack(to_plain(config))})
@@ -287,18 +124,3 @@ class Recorder:
         if dropped:
             fields["dropped"] = dict(dropped)
         self.journal.append("finish", fields)
-
-    def _medium(self, kind: str, name: str, value: Any, step: Any, step_axis: str, wall_time: float | None) -> bool:
-        when = _when(step, step_axis)
-        self._append(kind, {**when, "name": to_name(name), **self._media_fields(kind, value)}, wall_time)
-        return True
-
-    def _media_fields(self, kind: str, value: Any) -> dict[str, Any]:
-        return media_fields(kind, hide_medium(kind, value), self._put)
-
-    def _append(self, kind: str, fields: dict[str, Any], wall_time: float | None) -> None:
-        self.journal.append(kind, hide_fields(fields, self.names), time=wall_time)
-
-
-def _when(step: Any, step_axis: str) -> dict[str, Any]:
-    return {"axis": to_axis(step_axis), "step": to_step(step)}

@@ -16,14 +16,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tracking_core.protocol import STATUSES
+from tracking_core.values.fields import Count, Number
+from tracking_core.values.kinds import MEDIA
 
-NUMBERS = 1 << 62
-"""Numbers of events and files are smaller, so that one more fits into 64 bits as well."""
 DEEPEST = 128
 """How deep the values of users may be nested; what is recorded is at most half of that."""
 
-Count = Annotated[int, Meta(ge=0, lt=NUMBERS)]
-Number = Annotated[int, Meta(ge=1, lt=NUMBERS)]
 Step = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -68,32 +66,6 @@ class _Histogram(_Named):
     max: float | Tree
     mean: float | Tree
     std: float | Tree
-
-
-class _Table(_Named):
-    file: str
-    rows: Count
-    columns: Count
-
-
-class _Video(_Named):
-    file: str
-    fps: Annotated[float, Meta(gt=0)]
-    shape: list[Count] | None = None
-
-
-class _Audio(_Named):
-    file: str
-    sample_rate: Number
-    caption: str | None = None
-
-
-class _Text(_Named):
-    text: str
-
-
-class _Figure(_Named):
-    file: str
 
 
 class _Content(Struct):
@@ -206,11 +178,11 @@ UNNUMBERED = HEADERS | OF_PARTS
 """Kinds of lines that are no events of the run: their number is 0."""
 
 _FIELDS: Mapping[str, type[Struct]] = {
-    "scalars": _Scalars, "images": _Images, "histogram": _Histogram, "table": _Table, "video": _Video,
-    "audio": _Audio, "text": _Text, "figure": _Figure, "artifact": _Artifact, "use_artifact": _UsedArtifact,
-    "config": _Config, "summary": _Summary, "environment": _Environment, "alert": _Alert, "finish": _Finish,
-    "truncate": Truncating, "seal": _Seal, "segment": _Segment, "compacted": _Compacted, "names": _Names,
-    "damage": _Damage,
+    **{kind.name: msgspec.defstruct(kind.name, kind.fields(), bases=(_Named,)) for kind in MEDIA.values()},
+    "scalars": _Scalars, "images": _Images, "histogram": _Histogram, "artifact": _Artifact,
+    "use_artifact": _UsedArtifact, "config": _Config, "summary": _Summary, "environment": _Environment,
+    "alert": _Alert, "finish": _Finish, "truncate": Truncating, "seal": _Seal, "segment": _Segment,
+    "compacted": _Compacted, "names": _Names, "damage": _Damage,
 }  # fmt: skip
 _PACKED = {"config": "config", "summary": "summary", "environment": "environment", "artifact": "metadata"}
 """Kind → the field with values of users."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tracking_core.journal.schema import NUMBERS
+from tracking_core.values.fields import NUMBERS
 
 MERGED = 8
 """How many segments are merged into a part; of a writer that is gone the rest as well."""

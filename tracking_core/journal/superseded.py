@@ -31,11 +31,10 @@ from tracking_core.errors import JournalError
 from tracking_core.journal.lines import Event, decode_line
 from tracking_core.journal.schema import UNNUMBERED, Truncating
 from tracking_core.journal.segments import WriterFiles
+from tracking_core.values.kinds import STEPPED
 
 EXEMPT = "system/"
 """Names that start so are never superseded."""
-STEPPED = frozenset({"scalars", "images", "histogram", "table", "video", "audio", "text", "figure"})
-"""Kinds that have a step."""
 
 
 class Cut(NamedTuple):

@@ -85,7 +85,7 @@ def local_view(value: Any, key: str) -> Any:
     return value
 
 
-def is_at_hand(values: Sequence[Any]) -> bool:
+def is_ready_on_host(values: Sequence[Any]) -> bool:
     """Whether reading these arrays is cheap now: they are computed, and in the memory of this process."""
     # Asking a deleted array whether it is ready ends the process (JAX 0.10.2), so ask that first.
     last = _last_at_hand[0]

@@ -25,7 +25,7 @@ from tracking_core.journal.finding import EventFinder
 from tracking_core.journal.liveness import lives_here
 from tracking_core.journal.part_reader import dictionary, integers, load_parquet, part_lines, read_header
 from tracking_core.journal.segments import PartFiles, WriterFiles, find_files
-from tracking_core.journal.superseded import STEPPED
+from tracking_core.values.kinds import STEPPED
 
 READ = 128 << 20
 """Bytes of segments that are read at most, over all writers."""

@@ -31,7 +31,7 @@ SEGMENT = 8 << 20
 
 
 @dataclass(eq=False)
-class Charge:
+class MonitoredRun:
     """What is looked after for one run."""
 
     journal: JournalWriter
@@ -52,35 +52,35 @@ class Housekeeper:
     """Looks after the open runs of this process."""
 
     def __init__(self) -> None:
-        self._charges: list[Charge] = []
+        self._monitored: list[MonitoredRun] = []
         self._wake = Latch()
         self._thread: threading.Thread | None = None
 
-    def take(self, journal: JournalWriter, troubles: Troubles) -> Charge:
+    def add(self, journal: JournalWriter, troubles: Troubles) -> MonitoredRun:
         """Begin to look after a run; its surroundings are captured soon."""
-        charge = Charge(journal, troubles)
-        self._charges.append(charge)
+        run = MonitoredRun(journal, troubles)
+        self._monitored.append(run)
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="tracking-housekeeping", daemon=True)
             thread.start()
             self._thread = thread
         self._wake.set()
-        return charge
+        return run
 
-    def leave(self, charge: Charge) -> None:
+    def remove(self, run: MonitoredRun) -> None:
         """Look after a run for the last time."""
-        charge.captured.wait(2.0)
-        if charge in self._charges:
-            self._charges.remove(charge)
+        run.captured.wait(2.0)
+        if run in self._monitored:
+            self._monitored.remove(run)
         # The thread must be done with the journal before it is closed; a disk that hangs is not waited for. The lock is
         # not taken here, where an interrupt might leave it so.
         deadline = time.monotonic() + 2.0
-        while charge.busy.locked() and time.monotonic() < deadline:
+        while run.busy.locked() and time.monotonic() < deadline:
             time.sleep(0.001)
-        self._note_accelerators(charge)
-        if charge.compactor is not None:
-            charge.compactor.stop()
-        charge.journal.recover()
+        self._note_accelerators(run)
+        if run.compactor is not None:
+            run.compactor.stop()
+        run.journal.recover()
 
     def forget(self) -> None:
         """In a forked child: the thread is not there, and the runs are the parent's."""
@@ -88,75 +88,75 @@ class Housekeeper:
 
     def _work(self) -> None:
         while True:
-            self._wake.wait(TICK if self._charges else None)
+            self._wake.wait(TICK if self._monitored else None)
             self._wake.clear()
-            for charge in tuple(self._charges):
+            for run in tuple(self._monitored):
                 try:
-                    with charge.busy:
-                        if charge in self._charges:
-                            self._look_after(charge)
+                    with run.busy:
+                        if run in self._monitored:
+                            self._look_after(run)
                 except Exception as error:  # noqa: BLE001 - one run in trouble must not leave the others alone
-                    charge.troubles.note("housekeeping", f"{type(error).__name__}: {error}", error=error)
-                    charge.captured.set()
+                    run.troubles.note("housekeeping", f"{type(error).__name__}: {error}", error=error)
+                    run.captured.set()
 
-    def _look_after(self, charge: Charge) -> None:
-        charge.journal.recover()
-        if not charge.captured.is_set():
+    def _look_after(self, run: MonitoredRun) -> None:
+        run.journal.recover()
+        if not run.captured.is_set():
             from tracking_core.environment.machine import capture
 
-            _note(charge, capture(working_directory() or Path()))
-            charge.captured.set()
-        self._note_accelerators(charge)
+            _note(run, capture(working_directory() or Path()))
+            run.captured.set()
+        self._note_accelerators(run)
         now = time.monotonic()
-        journal = charge.journal
-        if journal.closed or charge not in self._charges:
+        journal = run.journal
+        if journal.closed or run not in self._monitored:
             return
         journal.settle()
-        if journal.written != charge.synced and now - charge.synced_at >= SYNC_INTERVAL:
-            charge.synced, charge.synced_at = journal.written, now
+        if journal.written != run.synced and now - run.synced_at >= SYNC_INTERVAL:
+            run.synced, run.synced_at = journal.written, now
             journal.sync()
         journal.rotate(SEGMENT)
-        self._compact(charge)
-        if now - charge.beat_at >= BEAT_INTERVAL:
-            charge.beat_at = now
+        self._compact(run)
+        if now - run.beat_at >= BEAT_INTERVAL:
+            run.beat_at = now
             journal.beat()
 
     @staticmethod
-    def _compact(charge: Charge) -> None:
+    def _compact(run: MonitoredRun) -> None:
         """Let another process merge segments, a block at a time."""
-        if charge.compactor is not None:
-            problem = charge.compactor.ended()
+        if run.compactor is not None:
+            problem = run.compactor.ended()
             if problem is None:
                 return
-            charge.compactor = None
+            run.compactor = None
             if problem:
-                charge.troubles.note("compaction", f"segments were not merged: {problem}")
+                run.troubles.note("compaction", f"segments were not merged: {problem}")
         from tracking_core.journal.segments import MERGED
 
-        blocks = charge.journal.sealed // MERGED
-        if blocks > charge.merged:
+        blocks = run.journal.sealed // MERGED
+        if blocks > run.merged:
             from tracking_core.compaction.background import Compactor, is_possible
 
-            charge.merged = blocks
+            run.merged = blocks
             if is_possible():
-                charge.compactor = Compactor(charge.journal.directory)
+                run.compactor = Compactor(run.journal.directory)
 
     @staticmethod
-    def _note_accelerators(charge: Charge) -> None:
-        if charge.accelerators:
+    def _note_accelerators(run: MonitoredRun) -> None:
+        if run.accelerators:
             return
         from tracking_core.environment.machine import accelerators
 
         found = accelerators()
         if found is not None:
-            charge.accelerators = True
-            _note(charge, {"accelerators": found})
+            run.accelerators = True
+            _note(run, {"accelerators": found})
 
 
-def _note(charge: Charge, facts: Mapping[str, Any]) -> None:
+def _note(run: MonitoredRun, facts: Mapping[str, Any]) -> None:
     """Note something of where the run runs."""
-    charge.surroundings.append(_plain(facts))
-    charge.journal.append("environment", {"environment": charge.surroundings[-1]})
+    run.surroundings.append(_plain(facts))
+    run.journal.append("environment", {"environment": run.surroundings[-1]})
 
 
 def _plain(facts: Any) -> Any:

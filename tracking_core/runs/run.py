@@ -15,11 +15,11 @@ from tracking_core.base.redaction import redact_text
 from tracking_core.delivery.closing import closing_words
 from tracking_core.delivery.report import DeliveryReport, TargetReport
 from tracking_core.errors import InvalidValueError, SettingsError, TrackingError
-from tracking_core.intake import DeferredRecorder, Recorder
+from tracking_core.intake import Recorder
 from tracking_core.intake.resolver import resolver
 from tracking_core.intake.steps import StepCounter
 from tracking_core.journal.numbers import let_go
-from tracking_core.on_device.arrays import is_at_hand, is_device_array, tracing
+from tracking_core.on_device.arrays import is_device_array, is_ready_on_host, tracing
 from tracking_core.runs.health import CallTimes, Health
 from tracking_core.runs.outcome import check_status, outcome
 from tracking_core.wrappers import EveryTracker, ScopedTracker
@@ -91,11 +91,10 @@ class Run:
         self._times = CallTimes()
         if not strict:
             recorder.on_error = self._left_out
-        if isinstance(recorder, DeferredRecorder):
-            recorder.on_late = self._late
-            recorder.on_drop = self._media_dropped
-            recorder.on_promise = self._steps.promise
-            recorder.on_outcome = self._steps.resolve
+        recorder.on_late = self._late
+        recorder.on_drop = self._media_dropped
+        recorder.on_promise = self._steps.promise
+        recorder.on_outcome = self._steps.resolve
 
     def moved(self, directory: Path, facts: Mapping[str, Any]) -> None:
         """The directory was gone, and was begun anew.
@@ -460,6 +459,25 @@ class Run:
         """
         self._record("log_figure", (name, value), {"wall_time": wall_time}, step, step_axis)
 
+    def log_html(
+        self, name: str, value: Any, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
+    ) -> None:
+        """Record HTML: a page, or a piece of one. Whoever shows it does so in a sandbox, where no script runs.
+
+        Args:
+            name: Name of the page.
+            value: HTML as a str, an `Html`, or the path of a file (a `pathlib.Path`).
+            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step_axis: Which axis `step` counts on.
+            wall_time: Seconds since the epoch; None means now.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_html("attention", "<p>the <mark>seven</mark> was seen as a one</p>", step=0)
+        """
+        self._record("log_html", (name, value), {"wall_time": wall_time}, step, step_axis)
+
     def log_config(self, config: Any) -> None:
         """Add to, or change, the configuration; nested mappings are merged.
 
@@ -729,7 +747,7 @@ class Run:
 
     def _drain(self, timeout: float) -> bool:
         """Wait until what calls have handed over is in the journal; False when it was not in time, and comes later."""
-        return not isinstance(self._recorder, DeferredRecorder) or self._recorder.drain(timeout)
+        return self._recorder.drain(timeout)
 
     def _dropped(self) -> dict[str, int]:
         """How many values were left out, by reason."""
@@ -771,7 +789,7 @@ class Run:
 def _is_here(step: Any) -> bool:
     """Whether a step on a device can be read without waiting."""
     try:
-        return not tracing() and is_at_hand((step,))
+        return not tracing() and is_ready_on_host((step,))
     except Exception:  # noqa: BLE001 - a deleted array says so when it is packed
         return False
 

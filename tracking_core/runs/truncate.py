@@ -21,7 +21,8 @@ from tracking_core.journal.part_reader import (
     open_columns,
     part_lines,
 )
-from tracking_core.journal.superseded import EXEMPT, STEPPED
+from tracking_core.journal.superseded import EXEMPT
+from tracking_core.values.kinds import STEPPED
 
 _CHUNK = 1 << 22
 

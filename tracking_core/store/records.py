@@ -14,7 +14,7 @@ from tracking_core.artifacts import StoredVersion
 from tracking_core.delivery.progress import TargetProgress, deliveries
 from tracking_core.errors import InvalidValueError, NameNotFoundError
 from tracking_core.journal import Damage, Event, JournalReader, Superseded, read_events, unpack
-from tracking_core.journal.events import MEDIA_KINDS, RECORD_KINDS, blobs_of, to_record
+from tracking_core.journal.events import RECORD_KINDS, blobs_of, to_record
 from tracking_core.journal.finding import EventFinder
 from tracking_core.journal.liveness import is_alive
 from tracking_core.layout.runs import read_run
@@ -23,6 +23,7 @@ from tracking_core.store.following import follow
 from tracking_core.store.series import Series
 from tracking_core.values import ArtifactRef, Histogram, Image, Record, Table
 from tracking_core.values.config import merge_config
+from tracking_core.values.kinds import NAMED
 
 if TYPE_CHECKING:
     from tracking_core.store.index import Held
@@ -261,7 +262,7 @@ class RunRecord:
         return self._named("table", name)
 
     def media(self, kind: str, name: str) -> list[tuple[int, Any]]:
-        """(step, value) pairs of a kind: "video", "audio", "text", "figure", "table" or "histogram".
+        """(step, value) pairs of a kind: "video", "audio", "text", "html", "figure", "table" or "histogram".
 
         Raises:
             NameNotFoundError: There is nothing of that name and kind.
@@ -407,7 +408,7 @@ def _check_name(what: str, name: object) -> None:
 
 
 def _check_kind(what: str, kind: object) -> None:
-    if kind not in MEDIA_KINDS | {"histogram"}:
+    if kind not in NAMED:
         instead = {"scalars": "scalar_names() and scalars()", "images": "image_names() and images()"}.get(str(kind))
-        there = f"see {instead}" if instead else f"there are {', '.join(sorted(MEDIA_KINDS | {'histogram'}))}"
+        there = f"see {instead}" if instead else f"there are {', '.join(sorted(NAMED))}"
         raise InvalidValueError(f"{what}: there is no kind {kind!r:.80} of media; {there}")

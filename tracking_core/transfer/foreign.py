@@ -17,7 +17,6 @@ from tracking_core.errors import InvalidValueError, RunNotFoundError, SettingsEr
 from tracking_core.fallbacks import replay
 from tracking_core.intake import Recorder
 from tracking_core.journal import JournalWriter, pack
-from tracking_core.journal.events import said
 from tracking_core.journal.times import LATEST
 from tracking_core.layout.run_ids import check_run_id
 from tracking_core.layout.runs import create_run, find_run, read_run, run_directory, write_origin
@@ -25,6 +24,7 @@ from tracking_core.layout.staging import publish, staging
 from tracking_core.runs.housekeeping import SEGMENT
 from tracking_core.transfer.artifacts import ImportedArtifacts
 from tracking_core.values.config import to_plain
+from tracking_core.values.kinds import said
 
 if TYPE_CHECKING:
     from tracking_core.backends.hooks import ForeignRun

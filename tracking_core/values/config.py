@@ -363,3 +363,7 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             merge(cast("dict[str, Any]", current), cast("Mapping[str, Any]", value))
         else:
             into[key] = value
+
+
+flatten_config, to_config = flatten, to_plain
+"""What they are called in `tracking_core.values`."""

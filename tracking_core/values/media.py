@@ -6,6 +6,7 @@ import io
 import json
 import math
 import wave
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import numpy as np
 
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import describe, to_host
-from tracking_core.values.images import Image, to_images
+from tracking_core.values.images import LARGEST_DECODED, Image, image_grid, to_images
 from tracking_core.values.scalars import to_scalar
+
+_STRIP = 16
 
 
 class Video:
@@ -73,6 +76,38 @@ class Video:
         out = io.BytesIO()
         images[0].save(out, format="GIF", save_all=True, append_images=images[1:], duration=delay, loop=0)
         return out.getvalue()
+
+    @classmethod
+    def from_npz(cls, content: bytes, fps: float) -> Video:
+        """Read what `npz` gave.
+
+        Raises:
+            ValueError: The frames are larger than what is read, or it is something else.
+        """
+        # From memory: of a damaged archive numpy would leave the file open.
+        file = io.BytesIO(content)
+        with zipfile.ZipFile(file) as archive:
+            size = max((info.file_size for info in archive.infolist()), default=0)
+        if size > LARGEST_DECODED:
+            raise ValueError(
+                f"frames of {size} bytes; up to {LARGEST_DECODED} are read, and a run takes no more than half"
+            )
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            return cls(archive["frames"], fps)
+
+    def npz(self) -> bytes:
+        """The frames as a compressed numpy archive, to the pixel."""
+        assert self.frames is not None
+        out = io.BytesIO()
+        np.savez_compressed(out, frames=self.frames)
+        return out.getvalue()
+
+    def strip(self) -> Image:
+        """Up to 16 of the frames side by side, as one image; for whoever cannot show a video."""
+        assert self.frames is not None
+        shown = self.frames[:: max(1, -(-len(self.frames) // _STRIP))]
+        return image_grid([Image.from_pixels(frame) for frame in shown], columns=len(shown))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Video):

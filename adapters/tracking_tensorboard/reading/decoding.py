@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tracking_core import InvalidValueError, Record
-from tracking_core.values import Audio, Figure, Histogram, Image, Text, Video, to_images
+from tracking_core.values import Audio, Figure, Histogram, Html, Image, Text, Video, to_images
 from tracking_tensorboard.descriptions import TEXT_ENDING, Descriptions, Tag
 from tracking_tensorboard.protos import HParamsPluginData
 from tracking_tensorboard.reading import shown_text, tensors
@@ -208,6 +208,10 @@ class Decoder:
         name = tag.name if self.about else tag.name.removesuffix(TEXT_ENDING)
         return "text", {"name": name, "value": Text("\n\n".join(_texts(value)))}
 
+    def html(self, tag: Tag, value: Any, _: Any) -> Any:
+        """HTML that was shown as text."""
+        return "html", {"name": tag.name, "value": Html(_texts(value)[0])}
+
     def table(self, tag: Tag, value: Any, _: Any) -> Any:
         """A table that was shown as text."""
         text = _texts(value)[0]
@@ -251,6 +255,7 @@ _READERS: Mapping[str, Callable[[Decoder, Tag, Any, Any], Any]] = {
     "audio": Decoder.audio,
     "text": Decoder.text,
     "table": Decoder.table,
+    "html": Decoder.html,
     "config": Decoder.config,
     "summary": Decoder.summary,
     "status": Decoder.status,

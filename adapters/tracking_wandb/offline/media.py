@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tracking_core import InvalidValueError
-from tracking_core.values import Audio, Figure, Histogram, Image, Table, Text, Video, to_images
+from tracking_core.values import Audio, Figure, Histogram, Html, Image, Table, Text, Video, to_images
 from tracking_wandb.media import HISTOGRAM, HTML_END, HTML_START, ORDER
 from tracking_wandb.offline.bounds import LARGEST_JSON, check_file, load_json, read_bytes
 
@@ -118,7 +118,7 @@ class Media:
         page = self._bytes(value["path"]).decode("utf-8", "replace")
         if page.startswith(HTML_START) and page.endswith(HTML_END):
             return "text", Text(html.unescape(page[len(HTML_START) : -len(HTML_END)]))
-        return "text", Text(page)
+        return "html", Html(page)
 
     def _audio(self, _: str, value: Mapping[str, Any]) -> tuple[str, Any]:
         return "audio", Audio.from_wav(self._bytes(value["path"]), value.get("caption") or None)

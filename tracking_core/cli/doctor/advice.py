@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tracking_core.base.text import counted, size
 from tracking_core.cli.doctor.report import Advice, Diagnosis, RunLook, SettingRow
-from tracking_core.cli.doctor.storage import size
 
 
 def advise(diagnosis: Diagnosis, misplaced: Sequence[str]) -> list[Advice]:
@@ -68,13 +68,15 @@ def _missing(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
                     seen.append(f"{row.name} takes no {', '.join(lacking)}")
     for run in diagnosis.runs:
         seen += [
-            f"run {run.id}: {'' if one.exact else 'about '}{one.pending} records have not reached {one.target}"
+            f"run {run.id}: {'' if one.exact else 'about '}{counted(one.pending, 'record')} not delivered to {one.target}"
             for one in run.targets
             if one.pending
         ]
-        seen += [f"run {run.id}: {one.target} failed on {one.failed} records" for one in run.targets if one.failed]
+        seen += [
+            f"run {run.id}: {one.target} failed on {counted(one.failed, 'record')}" for one in run.targets if one.failed
+        ]
         if run.dropped:
-            seen.append(f"run {run.id}: {sum(run.dropped.values())} values were dropped when they were logged")
+            seen.append(f"run {run.id}: {counted(sum(run.dropped.values()), 'value')} dropped when logged")
     if settings["process"].value == "0":
         seen.append("only the first JAX process records (TRACKING_PROCESS=0)")
         remedies.append("for values that other processes log: TRACKING_PROCESS=all, or reduce them before logging")
@@ -123,7 +125,7 @@ def _memory(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
         seen.append(f"records that wait for a backend wait in the journal on the disk{free}")
     waiting = sum(one.pending for run in diagnosis.runs for one in run.targets if run.status == "running")
     if waiting:
-        seen.append(f"{waiting} records of running runs wait for their targets")
+        seen.append(f"{counted(waiting, 'record')} of running runs not delivered yet")
         remedies.append("see what keeps them: run.health.errors")
     if settings["delivery"].value == "inline":
         seen.append("delivery is inline: a backend's own buffers are in the training process")

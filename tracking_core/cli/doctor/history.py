@@ -13,6 +13,7 @@ from typing import Any
 from tracking_core.backends.hooks import Finding
 from tracking_core.backends.targets import Target, parse_target
 from tracking_core.base.regular import open_regular
+from tracking_core.base.text import counted
 from tracking_core.cli.doctor.report import DeliveryLook, RunLook
 from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.delivery.places import cursor_path
@@ -75,14 +76,16 @@ def _check_delivery(run: RunLook, target: DeliveryLook, name: str, again: str) -
     found: list[Finding] = []
     count = f"{target.pending}" if target.exact else f"about {target.pending}"
     if target.pending and run.status == "running":
-        message = f"{name} is running: {count} records are on their way to {target.target}"
+        message = f"{name} is running: {counted(count, 'record')} on the way to {target.target}"
         found.append(Finding("ok", message, "if that number grows, run.health.errors says what keeps them"))
     elif target.pending:
         never = "" if target.opened else ", which was never open"
         remedy = f"they are in the run store; {again} with the same target delivers them"
-        found.append(Finding("warning", f"{name}: {count} records have not reached {target.target}{never}", remedy))
+        found.append(
+            Finding("warning", f"{name}: {counted(count, 'record')} not delivered to {target.target}{never}", remedy)
+        )
     if target.failed:
-        message = f"{name}: {target.target} refused or failed on {target.failed} records"
+        message = f"{name}: {target.target} refused or failed on {counted(target.failed, 'record')}"
         found.append(
             Finding(
                 "warning", message, f"the run store has them, and `tracking sync {run.id} --failed` sends them again"

@@ -23,7 +23,7 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
     Nothing is lost: what a target has not had yet is kept as it is until it has. Ends with 1 when a run could not be
     compacted.
     """
-    from tracking_core.base.text import size
+    from tracking_core.base.text import counted, size
     from tracking_core.cli.choosing import choose_all, own_root
     from tracking_core.cli.output import print_json
     from tracking_core.compaction.compaction import compact
@@ -59,8 +59,12 @@ def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) ->
         if entry["error"] is not None:
             click.echo(f"{printable(entry['id'])}: {printable(str(entry['error']), limit=1000)}", err=True)
         elif entry["parts"] or entry["removed"]:
-            stays = f"; {entry['waiting']} files stay until every target has had them" if entry["waiting"] else ""
-            stays += f"; {entry['damaged']} files are damaged and stay" if entry["damaged"] else ""
+            stays = (
+                f"; {counted(entry['waiting'], 'file')} kept until every target has read them"
+                if entry["waiting"]
+                else ""
+            )
+            stays += f"; {counted(entry['damaged'], 'damaged file')} kept" if entry["damaged"] else ""
             click.echo(f"{entry['id']}: {size(entry['before'])} became {size(entry['after'])}{stays}")
         elif not every:
             click.echo(f"{entry['id']}: there is nothing to merge")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tracking_core.base.text import counted
 from tracking_core.cli.arguments import json_option, root_option, runs_argument, said_plainly, stages
 
 
@@ -77,5 +78,5 @@ def verb(
     if as_json:
         print_json({"files": [str(path) for path in result.files], "rows": result.rows, "runs": list(result.runs)})
     else:
-        where = shown(f"{len(result.files)} files below {place}" if partition else str(place))
-        click.echo(f"wrote {result.rows} rows of {len(records)} runs to {where}", err=True)
+        where = shown(f"{counted(len(result.files), 'file')} below {place}" if partition else str(place))
+        click.echo(f"wrote {counted(result.rows, 'row')} of {counted(len(records), 'run')} to {where}", err=True)

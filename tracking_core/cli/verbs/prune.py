@@ -33,7 +33,7 @@ def verb(rules: tuple[str, ...], dry_run: bool, root: str | None, as_json: bool)
     local store alone are never removed; nor are those of which a target refused records, or whose targets all leave
     something out.
     """
-    from tracking_core.base.text import size
+    from tracking_core.base.text import counted, size
     from tracking_core.cli.choosing import own_root
     from tracking_core.cli.output import Output, moment, print_json
     from tracking_core.errors import InvalidValueError
@@ -59,7 +59,7 @@ def verb(rules: tuple[str, ...], dry_run: bool, root: str | None, as_json: bool)
             whole=("id",),
         )
     does = "would free" if dry_run else "freed"
-    click.echo(f"{does} {size(result.size)} of {len(result.removed)} runs; {_kept(result)}", err=True)
+    click.echo(f"{does} {size(result.size)} of {counted(len(result.removed), 'run')}; {_kept(result)}", err=True)
 
 
 def _kept(result: Pruned) -> str:

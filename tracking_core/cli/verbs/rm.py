@@ -60,7 +60,7 @@ def _ask(records: list[RunRecord], *, force: bool) -> None:
         RunBusyError: One of the runs would be refused.
         Abort: The answer is no.
     """
-    from tracking_core.base.text import size
+    from tracking_core.base.text import counted, size
     from tracking_core.cli.output import shown
     from tracking_core.store.removal import look, refuse_busy
 
@@ -70,6 +70,8 @@ def _ask(records: list[RunRecord], *, force: bool) -> None:
     for one in found:
         status = one.status or "unreadable"
         line = f"{one.record.id} ({one.record.name}) of {one.record.project}, {status}, {size(one.size)}"
-        line += "".join(f"; {count} records have not reached {target}" for target, count in one.pending.items())
+        line += "".join(
+            f"; {counted(count, 'record')} not delivered to {target}" for target, count in one.pending.items()
+        )
         click.echo(shown(line), err=True)
     click.confirm(f"Remove {'it' if len(found) == 1 else f'these {len(found)} runs'}?", abort=True, err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tracking_core.base.text import counted
 from tracking_core.cli.arguments import RunName, json_option, progress, root_option, said_plainly
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def verb(runs: tuple[str, ...], every: bool, quick: bool, root: str | None, as_j
         sys.exit(0 if ok else 1)
     for run_id, result in found:
         if result.ok:
-            click.echo(f"{run_id}: {result.events} events in {result.files} files are as they were written")
+            click.echo(
+                f"{run_id}: {counted(result.events, 'event')} in {counted(result.files, 'file')}, all as written"
+            )
         else:
             more = f" (the first of {len(result.breaks)})" if len(result.breaks) > 1 else ""
             click.echo(f"{printable(run_id)}: {printable(str(result.breaks[0]), limit=1000)}{more}")

@@ -122,8 +122,8 @@ class Context:
         return self._have("artifacts", self.read(run).artifacts)
 
     def values(self, run: RunInfo, kind: str) -> list[StoredValue]:
-        """The tables, texts, audio, videos or figures the backend holds of a run."""
-        return self._have(kind, getattr(self.read(run), kind))
+        """The tables, texts, audio, videos, figures or values of further kinds that the backend holds of a run."""
+        return self._have(kind, self.read(run).of(kind))
 
     def facts(self, run: RunInfo, kind: str) -> Any:
         """The config, summary or alerts the backend holds of a run."""

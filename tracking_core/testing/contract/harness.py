@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from tracking_core.backends.plugins import Adapter, find_adapter
 from tracking_core.backends.targets import Target, parse_target
+from tracking_core.values.kinds import KINDS, MEDIA
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +56,8 @@ class StoredHistogram(NamedTuple):
 class StoredValue(NamedTuple):
     """One value of some other kind.
 
-    A table is a `Table`, a text a `str`, audio int16 samples of shape `[T, channels]`, a video uint8 frames of shape
-    `[T, H, W, C]`, and a figure its pixels.
+    A table is a `Table`, a text or HTML a `str`, audio int16 samples of shape `[T, channels]`, a video uint8 frames of
+    shape `[T, H, W, C]`, and a figure its pixels.
     """
 
     name: str
@@ -93,11 +94,28 @@ class Stored:
     audio: list[StoredValue] | None = None
     videos: list[StoredValue] | None = None
     figures: list[StoredValue] | None = None
+    values: dict[str, list[StoredValue]] = field(default_factory=dict[str, list[StoredValue]])
+    """Values of further kinds of media, such as "html"; a kind that is not there cannot be read."""
     config: Mapping[str, Any] | None = None
     summary: Mapping[str, Any] | None = None
     alerts: list[tuple[str, str, str]] | None = None
     status: str | None = None
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def empty(cls, **facts: Any) -> Stored:
+        """What a harness that can read every kind begins with; `facts` are further fields."""
+        lists: dict[str, Any] = {kind.plural: [] for kind in KINDS.values() if kind.has_step and kind.plural in _LISTS}
+        others = {kind.plural: [] for kind in MEDIA.values() if kind.plural not in _LISTS}
+        return cls(**lists, artifacts=[], alerts=[], values=others, **facts)
+
+    def of(self, plural: str) -> list[Any] | None:
+        """What is held of one kind of value, by its plural such as "tables"; None where it cannot be read."""
+        return getattr(self, plural) if plural in _LISTS else self.values.get(plural)
+
+
+_LISTS = frozenset({"scalars", "images", "histograms", "tables", "texts", "audio", "videos", "figures"})
+"""Kinds that have a field of their own in `Stored`."""
 
 
 class AdapterHarness:

@@ -38,10 +38,7 @@ class LocalHarness(AdapterHarness):
 def read_run_directory(directory: Path) -> Stored:
     """Read everything in a run directory, by its documented format alone."""
     facts = _tagged(json.loads((directory / "run.json").read_text(encoding="utf-8")))
-    stored = Stored(
-        scalars=[], images=[], histograms=[], artifacts=[], tables=[], texts=[], audio=[], videos=[], figures=[],
-        config=dict(facts["config"]), summary={}, alerts=[], status="running",
-    )  # fmt: skip
+    stored = Stored.empty(config=dict(facts["config"]), summary={}, status="running")
     stored.extra["used_artifacts"] = []
     for journal in sorted((directory / "journal").glob("*.jsonl")):
         lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines() if line]
@@ -68,7 +65,9 @@ def _take(stored: Stored, event: dict[str, Any], directory: Path) -> None:
     elif kind in _READERS:
         field, read = _READERS[kind]
         value = read(event, directory)
-        getattr(stored, field).append(StoredValue(event["name"], *when, value, time))
+        rows = stored.of(field)
+        assert rows is not None
+        rows.append(StoredValue(event["name"], *when, value, time))
     elif kind == "artifact":
         assert stored.artifacts is not None
         blobs = Path(event["blobs"]) / "sha256"
@@ -137,12 +136,17 @@ def _figure(event: dict[str, Any], directory: Path) -> Any:
     return content.decode("utf-8") if event["file"].endswith(".plotly.json") else _pixels(content)
 
 
+def _html(event: dict[str, Any], directory: Path) -> str:
+    return (directory / "media" / event["file"]).read_bytes().decode("utf-8", "surrogatepass")
+
+
 _READERS: dict[str, tuple[str, Any]] = {
     "text": ("texts", _text),
     "table": ("tables", _table),
     "audio": ("audio", _audio),
     "video": ("videos", _video),
     "figure": ("figures", _figure),
+    "html": ("html", _html),
 }
 
 

@@ -17,6 +17,7 @@ from tracking_core.testing.contract.harness import (
     StoredValue,
 )
 from tracking_core.testing.fake.tracker import FakeTracker
+from tracking_core.values.kinds import KINDS
 
 if TYPE_CHECKING:
     from tracking_core.backends.targets import Target
@@ -67,10 +68,10 @@ class FakeHarness(AdapterHarness):
 
     def read(self, directory: Path, run: RunInfo) -> Stored:
         """Everything the fakes of a run hold."""
-        stored = Stored([], [], [], [], [], [], [], [], [], {}, {}, [])
+        stored = Stored.empty(config={}, summary={})
         for fake in fake_adapter.opened[str(directory), run.id]:
             for call in fake.calls:
-                if call.method in _KINDS:
+                if call.method in _STEPPED:
                     _add(stored, call)
             for versions in fake.artifacts.values():
                 for one in versions:
@@ -84,36 +85,30 @@ class FakeHarness(AdapterHarness):
         return stored
 
 
-_KINDS: dict[str, tuple[str, type[Any]]] = {
-    "log_scalars": ("scalars", StoredScalar),
-    "log_images": ("images", StoredImage),
-    "log_histogram": ("histograms", StoredHistogram),
-    "log_table": ("tables", StoredValue),
-    "log_text": ("texts", StoredValue),
-    "log_audio": ("audio", StoredValue),
-    "log_video": ("videos", StoredValue),
-    "log_figure": ("figures", StoredValue),
-}
+_STEPPED = {kind.method: kind for kind in KINDS.values() if kind.has_step}
 
 
 def _add(stored: Stored, call: Any) -> None:
-    field, kind = _KINDS[call.method]
-    rows = getattr(stored, field)
+    kind = _STEPPED[call.method]
+    rows = stored.of(kind.plural)
+    assert rows is not None
     for name, value in call.data.items():
-        if kind is StoredImage:
+        if kind.name == "images":
             rows += [
                 StoredImage(name, call.axis, call.step, image.pixels, image.caption, call.wall_time) for image in value
             ]
-        elif kind is StoredScalar:
+        elif kind.name == "scalars":
             rows.append(StoredScalar(name, call.axis, call.step, float(value), call.wall_time))
+        elif kind.name == "histogram":
+            rows.append(StoredHistogram(name, call.axis, call.step, value, call.wall_time))
         else:
-            rows.append(kind(name, call.axis, call.step, _plain(field, value), call.wall_time))
+            rows.append(StoredValue(name, call.axis, call.step, _plain(kind.name, value), call.wall_time))
 
 
-def _plain(field: str, value: Any) -> Any:
+def _plain(kind: str, value: Any) -> Any:
     """A value in the form `StoredValue` asks for."""
-    if field == "audio":
+    if kind == "audio":
         return value.samples
-    if field == "videos":
+    if kind == "video":
         return value.frames
-    return value.image.pixels if field == "figures" else value
+    return value.image.pixels if kind == "figure" else value

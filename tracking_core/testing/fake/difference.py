@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 from tracking_core.naming import printable
 from tracking_core.testing.fake.records import Entry, StoredVersion, same
 from tracking_core.values import Histogram, Image
+from tracking_core.values.kinds import KINDS
 
 if TYPE_CHECKING:
     from tracking_core.testing.fake.tracker import FakeTracker
 
-_KINDS = ("scalar", "image", "histogram", "table", "text", "audio", "video", "figure")
+_STEPPED = {kind.method: kind.singular for kind in KINDS.values() if kind.has_step}
 _MOST = 40
 
 
@@ -47,8 +48,8 @@ def _content(fake: FakeTracker) -> dict[tuple[str, str], Sequence[Any]]:
     content: dict[tuple[str, str], Sequence[Any]] = {}
     # Calls are the one place that knows the axis of every value.
     for call in fake.calls:
-        kind = call.method.removeprefix("log_").removesuffix("s")
-        if kind not in _KINDS:
+        kind = _STEPPED.get(call.method)
+        if kind is None:
             continue
         for name, value in call.data.items():
             entries: Any = content.setdefault((kind, name), [])

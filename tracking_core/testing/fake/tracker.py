@@ -38,21 +38,18 @@ from tracking_core.values import (
     Text,
     Video,
     artifact_files,
-    to_audio,
     to_axis,
-    to_figure,
     to_histogram,
     to_image_mapping,
     to_name,
     to_scalars,
     to_step,
-    to_table,
-    to_text,
-    to_video,
 )
+from tracking_core.values.kinds import KINDS, MediaMethods, Medium, with_media
 
 
-class FakeTracker:
+@with_media
+class FakeTracker(MediaMethods):
     """Records every call in memory. It has the five methods and every optional capability.
 
     Values go through the same coercions as in real adapters, so wrong input raises the same errors; what it is
@@ -64,6 +61,7 @@ class FakeTracker:
     | `images[name]` | `[(step, [Image, …]), …]` |
     | `histograms[name]` | `[(step, Histogram), …]` |
     | `tables` `texts` `audio` `videos` `figures` | `[(step, value), …]` under each name |
+    | `values(kind)[name]` | the same for any kind, such as "html" |
     | `artifacts[name]` | the versions, with `files` as bytes |
     | `config` `summary` `alerts` `used` | what was set, raised and used |
     | `calls` | every call, in order |
@@ -172,52 +170,19 @@ class FakeTracker:
 
     # -- the optional capabilities -----------------------------------------------------------------------------------
 
-    def log_table(
-        self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
-    ) -> None:
-        """See `SupportsTables`."""
-        self._media("log_table", "table", name, to_table(value), step, step_axis, wall_time)
-
-    def log_text(
-        self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
-    ) -> None:
-        """See `SupportsText`."""
-        self._media("log_text", "text", name, to_text(value), step, step_axis, wall_time)
-
-    def log_audio(
+    def _log_medium(
         self,
+        kind: Medium,
         name: str,
         value: Any,
         *,
         step: int,
         step_axis: str = "step",
         wall_time: float | None = None,
-        sample_rate: int = 16000,
+        **options: Any,
     ) -> None:
-        """See `SupportsAudio`."""
-        audio = to_audio(value, sample_rate=sample_rate)
-        self._media("log_audio", "audio", name, audio, step, step_axis, wall_time)
-
-    def log_video(
-        self,
-        name: str,
-        value: Any,
-        *,
-        step: int,
-        step_axis: str = "step",
-        wall_time: float | None = None,
-        fps: float = 8.0,
-        value_range: tuple[float, float] | None = None,
-    ) -> None:
-        """See `SupportsVideo`."""
-        video = to_video(value, fps=fps, value_range=value_range)
-        self._media("log_video", "video", name, video, step, step_axis, wall_time)
-
-    def log_figure(
-        self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
-    ) -> None:
-        """See `SupportsFigures`."""
-        self._media("log_figure", "figure", name, to_figure(value), step, step_axis, wall_time)
+        medium = copy.deepcopy(kind.normal(value, **options))
+        self._store(kind.method, kind.singular, {to_name(name): medium}, step, step_axis, wall_time)
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """See `SupportsConfig`."""
@@ -310,6 +275,10 @@ class FakeTracker:
         """Names to `[(step, Figure), …]`."""
         return self._view("figure")
 
+    def values(self, kind: str) -> Names[list[tuple[int, Any]]]:
+        """Names to `[(step, value), …]` of any kind of value, such as "html"."""
+        return self._view(KINDS[kind].singular)
+
     @property
     def artifacts(self) -> Names[list[StoredVersion]]:
         """Names to the versions that were stored, oldest first."""
@@ -358,11 +327,6 @@ class FakeTracker:
             names = self._entries.setdefault(kind, {})
             for name, value in values.items():
                 names.setdefault(name, []).append(Entry(on, at, value))
-
-    def _media(
-        self, method: str, kind: str, name: str, value: Any, step: Any, axis: Any, wall_time: float | None
-    ) -> None:
-        self._store(method, kind, {to_name(name): copy.deepcopy(value)}, step, axis, wall_time)
 
     def _facts(self, method: str, facts: dict[str, Any], new: Mapping[str, Any]) -> None:
         own = copy.deepcopy(dict(new))

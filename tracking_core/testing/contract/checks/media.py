@@ -1,4 +1,4 @@
-"""Media: images to the pixel, and tables, text, audio, video and figures where they are declared."""
+"""Media: images to the pixel, and tables, text, audio, video, figures and HTML where they are declared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tracking_core.testing.contract.comparing import pixels_of, same_pixels, same_time
 from tracking_core.testing.contract.registry import check
-from tracking_core.values import Audio, Figure, Image, Table, to_images
+from tracking_core.values import Audio, Figure, Html, Image, Table, to_images
 
 if TYPE_CHECKING:
     from tracking_core.backends.hooks import RunInfo
@@ -280,6 +280,28 @@ def figures_kept(ctx: Context) -> None:
         images = [one.pixels for one in ctx.read(run).images or () if (one.name, one.step, one.axis) == place]
         stored = images[0] if images else _one(ctx, run, "figures", "curve", 1, axis)
         ctx.require(same_pixels(stored, expected), f"logged pixels of {expected.shape}, stored others")
+
+
+@check("media.html_kept", needs=("html",))
+def html_kept(ctx: Context) -> None:
+    """HTML comes back as it was: tags, entities, scripts that nobody runs, and line ends.
+
+    If this fails, look for HTML that is cleaned or completed on its way; whoever shows it puts it into a sandbox.
+    """
+    run = ctx.new_run()
+    pages = {
+        "piece": "<p>the <mark>seven</mark> &amp; größe 🙂</p>\n",
+        "page": "<!doctype html>\r\n<html><style>p { color: red }</style><body><script>0</script></body></html>",
+        "empty": "",
+    }
+    with ctx.tracker(run) as tracker:
+        for name, page in pages.items():
+            tracker.log_html(name, page, step=2)
+        tracker.log_html("piece", Html("<i>on an epoch</i>"), step=1, step_axis="epoch")
+    for name, page in pages.items():
+        stored = _one(ctx, run, "html", name, 2, "step")
+        ctx.require(stored == page, f"{name!r}: logged {page!r:.100}, stored {stored!r:.100}")
+    ctx.require(_one(ctx, run, "html", "piece", 1, "epoch") == "<i>on an epoch</i>", "the HTML of epoch 1 differs")
 
 
 def _png(pixels: np.ndarray[Any, Any]) -> bytes:

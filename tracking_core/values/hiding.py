@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from tracking_core.base.redaction import REDACTED, redact_document, redact_name
-from tracking_core.values import Figure, Table
+from tracking_core.values.media import Figure
+from tracking_core.values.tables import Table
 
 _MOST_KNOWN = 100_000
 _PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"eXIf"})
@@ -90,18 +91,15 @@ def hide_fields(fields: dict[str, Any], names: Names) -> dict[str, Any]:
     return fields
 
 
-def hide_medium(kind: str, value: Any) -> Any:
-    """A medium in its normal form, without secrets in what of it is text: cells, labels, comments of a PNG file."""
-    if kind == "table":
-        return _hide_table(value)
-    if kind == "figure" and value.plotly is not None:
-        return Figure.from_plotly(_hide_json(value.plotly))
-    if kind == "figure":
-        return Figure(hide_png(value.image.png()))
-    return value
+def hide_figure(figure: Figure) -> Figure:
+    """A figure without secrets in its labels, or in the comments of its PNG file."""
+    if figure.plotly is not None:
+        return Figure.from_plotly(_hide_json(figure.plotly))
+    assert figure.image is not None
+    return Figure(hide_png(figure.image.png()))
 
 
-def _hide_table(table: Table) -> Table:
+def hide_table(table: Table) -> Table:
     """A table with the secrets in its cells and columns replaced; itself where there are none."""
     texts = [*table.columns, *(cell for row in table.rows for cell in row if isinstance(cell, (str, list)))]
     # All at once first: a table may have a million cells.
