@@ -187,5 +187,5 @@ class BatchInterrupted(DeliveryError):  # noqa: N818 - an instruction to the wor
     """
 
     def __init__(self, taken: int) -> None:
-        super().__init__(f"the batch was interrupted after {taken} records")
+        super().__init__(f"the batch was interrupted after {taken} record{'' if taken == 1 else 's'}")
         self.taken = taken

@@ -131,7 +131,7 @@ def test_rows_that_cannot_be_read_are_counted(tmp_path):
     assert record.scalars("loss", "step").step.tolist() == [1, 2]
     assert record.scalars("loss", "epoch").value.tolist() == [2.0]
     assert done.problems == (
-        "5 rows were left out: their step is no whole number of 64 bits", "1 rows were left out: their value is no number",
+        "5 rows left out: step is no whole number of 64 bits", "1 row left out: value is no number",
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from tracking_core.base.text import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -47,8 +49,8 @@ class Health:
 
     def __str__(self) -> str:
         """One line: what logging has cost, and what is not well."""
-        text = f"{self.calls} calls took {self.call_seconds:.3f} s (median {self.call_median_us:.0f} µs, "
-        text += f"p99 {self.call_p99_us:.0f} µs), {self.recorded} events, durability {self.durability}"
+        text = f"{counted(self.calls, 'call')} took {self.call_seconds:.3f} s (median {self.call_median_us:.0f} µs, "
+        text += f"p99 {self.call_p99_us:.0f} µs), {counted(self.recorded, 'event')}, durability {self.durability}"
         waiting = {target: count for target, count in self.pending.items() if count}
         for name, found in (("pending", waiting), ("dropped", self.dropped), ("errors", self.errors)):
             if found:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tracking_core.base.files import write_exclusively
 from tracking_core.base.json_text import dump_json, load_json
 from tracking_core.base.regular import OddFileError, read_regular
+from tracking_core.base.text import counted
 from tracking_core.errors import StoreError
 from tracking_core.layout.presence import identity_in
 from tracking_core.layout.runs import RUN_FILE
@@ -67,8 +68,8 @@ class Restorer:
             lost = journal.count_lost()
             failure = error if isinstance(error, OSError) else None
             self._note(
-                f"the directory of the run was deleted or moved away, and cannot be made anew ({error}): {lost} events "
-                "are lost, and so is what comes until it can be; it is tried again",
+                f"the directory of the run was deleted or moved away, and cannot be made anew ({error}): {counted(lost, 'event')} "
+                "lost, and so is what comes until it can be; it is tried again",
                 failure,
             )
             return False
@@ -99,7 +100,9 @@ class Restorer:
         deleted, lost = journal.is_deleted, journal.renew(directory, directory.name)
         self._on_restored(directory, load_json(self._content))
         what = (
-            f"was deleted while it went on, and {lost} events with it" if deleted else "was moved away while it went on"
+            f"was deleted while it went on, and {counted(lost, 'event')} with it"
+            if deleted
+            else "was moved away while it went on"
         )
         goes_on = f"it goes on in {directory}"
         if directory != before:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tracking_core.base.text import counted
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
@@ -108,4 +110,4 @@ class Series:
         return series_html(self.name, self.axis, len(self), shown.step, shown.value)
 
     def __repr__(self) -> str:
-        return f"Series({self.name!r}, axis={self.axis!r}, {len(self)} values)"
+        return f"Series({self.name!r}, axis={self.axis!r}, {counted(len(self), 'value')})"

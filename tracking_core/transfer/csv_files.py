@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracking_core.backends.hooks import ForeignRun
-from tracking_core.base.text import did_you_mean
+from tracking_core.base.text import counted, did_you_mean
 from tracking_core.errors import SettingsError, TrackingError
 from tracking_core.transfer.csv_long import is_long, long_runs, looks_long, refuse_long
 from tracking_core.transfer.csv_rows import (
@@ -196,10 +196,12 @@ class _CsvRun:
                 if values:
                     yield Record("scalars", 0, "", last, int(step), self._axis, values)
         if longer:
-            self._problems.append(f"{longer} rows have more cells than there are columns; these were left out")
+            self._problems.append(
+                f"{counted(longer, 'row')} with more cells than there are columns; the cells were left out"
+            )
         if skipped:
             column = self._header[self._step]
-            self._problems.append(f"{skipped} rows were left out: their {column!r} is no whole number")
+            self._problems.append(f"{counted(skipped, 'row')} left out: no whole number in {column!r}")
         yield Record("finish", 0, "", last, data={"status": "finished", "error": None})
 
     def _numeric(self) -> list[tuple[int, str]]:

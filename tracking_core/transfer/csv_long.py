@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tracking_core.backends.hooks import ForeignRun
+from tracking_core.base.text import counted
 from tracking_core.errors import SettingsError
 from tracking_core.transfer.csv_rows import (
     FALLBACK,
@@ -163,7 +164,7 @@ class _LongFile:
             else:
                 name, axis = self._text(row, "name"), self._text(row, "axis")
                 yield Record("scalars", 0, "", self._when(row), step, axis, {name: value})
-        part.problems += [f"{count} rows were left out: their {why}" for why, count in skipped.items() if count]
+        part.problems += [f"{counted(count, 'row')} left out: {why}" for why, count in skipped.items() if count]
         yield Record("finish", 0, "", part.ended, data={"status": "finished", "error": None})
 
     def _rows(self) -> Iterator[list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tracking_core.base.text import counted
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import describe, to_host
 
@@ -160,7 +161,7 @@ class Histogram:
     def _repr_svg_(self) -> str:
         from tracking_core.values.notebook import histogram_svg
 
-        notes = [f"{self.count:,.6g} values" if isinstance(self.count, float) else f"{self.count:,} values"]
+        notes = [f"{self.count:,.6g} values" if isinstance(self.count, float) else counted(self.count, "value")]
         if not math.isnan(self.mean):
             notes.append(f"mean {self.mean:.6g}")
         lost = {"NaN": self.nan, "+Inf": self.posinf, "-Inf": self.neginf}

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tracking_core.base.text import counted
+
 WIDTH, HEIGHT, MARGIN = 480, 160, 20
 MOST_BARS = 480
 SHOWN_ROWS = 20
@@ -103,7 +105,7 @@ def series_html(
         step: `[N]` rising steps of the rows that are drawn.
         value: `[N]` values; where one is not finite the curve is broken.
     """
-    facts = [f"{count:,} values over {axis}"]
+    facts = [f"{counted(count, 'value')} over {axis}"]
     finite = value[np.isfinite(value)]
     if len(value):
         facts.append(f"last {value[-1]:.6g}")

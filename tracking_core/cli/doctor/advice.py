@@ -68,7 +68,9 @@ def _missing(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
                     seen.append(f"{row.name} takes no {', '.join(lacking)}")
     for run in diagnosis.runs:
         seen += [
-            f"run {run.id}: {'' if one.exact else 'about '}{counted(one.pending, 'record')} not delivered to {one.target}"
+            f"run {run.id}: "
+            + ("" if one.exact else "about ")
+            + f"{counted(one.pending, 'record')} not delivered to {one.target}"
             for one in run.targets
             if one.pending
         ]

@@ -74,18 +74,16 @@ def check_runs(runs: list[RunLook]) -> list[Finding]:
 
 def _check_delivery(run: RunLook, target: DeliveryLook, name: str, again: str) -> list[Finding]:
     found: list[Finding] = []
-    count = f"{target.pending}" if target.exact else f"about {target.pending}"
+    count = ("" if target.exact else "about ") + counted(target.pending or 0, "record")
     if target.pending and run.status == "running":
-        message = f"{name} is running: {counted(count, 'record')} on the way to {target.target}"
+        message = f"{name} is running: {count} on the way to {target.target}"
         found.append(Finding("ok", message, "if that number grows, run.health.errors says what keeps them"))
     elif target.pending:
         never = "" if target.opened else ", which was never open"
         remedy = f"they are in the run store; {again} with the same target delivers them"
-        found.append(
-            Finding("warning", f"{name}: {counted(count, 'record')} not delivered to {target.target}{never}", remedy)
-        )
+        found.append(Finding("warning", f"{name}: {count} not delivered to {target.target}{never}", remedy))
     if target.failed:
-        message = f"{name}: {target.target} refused or failed on {counted(target.failed, 'record')}"
+        message = f"{name}: {target.target} refused or failed on {counted(target.failed or 0, 'record')}"
         found.append(
             Finding(
                 "warning", message, f"the run store has them, and `tracking sync {run.id} --failed` sends them again"
