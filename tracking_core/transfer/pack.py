@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import time
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 from tracking_core._version import __version__
 from tracking_core.artifacts import StoredVersion
+from tracking_core.base.files import sync, written_aside
 from tracking_core.base.json_text import dump_json
 from tracking_core.base.regular import open_regular
 from tracking_core.base.trees import is_plain_file
@@ -75,14 +75,12 @@ def pack_run(
     file = Path(output) if output is not None else Path(f"{record.id}{ENDING}")
     if file.exists():
         raise StoreError(f"{file} is there already: name another file with -o, or remove it")
-    aside = file.with_name(f".{file.name[:80]}.{secrets.token_hex(6)}")
     try:
-        packed = _write(record, aside)
-        aside.replace(file)
+        with written_aside(file) as aside:
+            packed = _write(record, aside)
+            sync(aside)
     except OSError as error:
         raise StoreError(f"the run {record.id} cannot be packed into {file}: {error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
     return Packed(record.id, file, file.stat().st_size, **packed)
 
 
@@ -131,8 +129,6 @@ class _Packing:
                 },
             }
             archive.writestr(MANIFEST, dump_json(manifest), zipfile.ZIP_DEFLATED)
-        with self._path.open("rb") as done:
-            os.fsync(done.fileno())
         return {
             "files": files,
             "artifacts": tuple(str(version.ref) for version in versions),
