@@ -19,8 +19,9 @@ from typing import IO, Any
 import numpy as np
 
 from tracking_core.base.files import sync, written_aside
+from tracking_core.base.json_text import number_out
 from tracking_core.base.regular import LONGEST, open_regular
-from tracking_core.compaction.parts import content_digest, number_out, write_scalars
+from tracking_core.compaction.parts import content_digest, number_of, write_scalars
 from tracking_core.errors import JournalError
 from tracking_core.journal import Event, decode_line, encode_line
 from tracking_core.journal.events import RECORD_KINDS
@@ -203,7 +204,7 @@ def _last_values(names: list[str], columns: dict[str, np.ndarray[Any, Any]]) -> 
         name: [
             end - begin,
             int(columns["seq"][end - 1]),
-            number_out(float(columns["value"][end - 1]), int(columns["kind"][end - 1])),
+            number_out(number_of(float(columns["value"][end - 1]), int(columns["kind"][end - 1]))),
         ]
         for name, begin, end in zip(names, ends[:-1], ends[1:], strict=True)
     }
