@@ -20,8 +20,9 @@ from typing import Any
 
 from tracking_core.base.processes import process_facts
 from tracking_core.base.regular import open_regular, own_folder
+from tracking_core.environment.mounts import on_network
 from tracking_core.errors import JournalError
-from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
+from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, switches
 from tracking_core.journal.lines import FORMAT, decode_line, encode_line
 from tracking_core.journal.numbers import Numbers, Ticket
 from tracking_core.journal.rotation import Retired, Turning

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tracking_core.base.text import size
 from tracking_core.cli.doctor.report import Advice, Diagnosis, RunLook, SettingRow
-from tracking_core.cli.doctor.storage import size
 
 
 def advise(diagnosis: Diagnosis, misplaced: Sequence[str]) -> list[Advice]:
