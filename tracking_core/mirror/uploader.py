@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.base import trees
+from tracking_core.base.contents import FOLDER, content_key
 from tracking_core.base.redaction import redact_text
 from tracking_core.base.regular import LONGEST, OddFileError, open_regular, read_regular
 from tracking_core.base.regular import SMALL as SMALLEST
 from tracking_core.delivery.lease import Lease
 from tracking_core.errors import LeaseHeldError, StoreError, TrackingError
-from tracking_core.journal.events import blob_path, content_path
+from tracking_core.journal.events import content_path
 from tracking_core.journal.part_reader import PartReader
 from tracking_core.journal.segments import PartFiles, segment_path
 from tracking_core.layout.presence import Presence
@@ -354,10 +355,8 @@ class RunUploader:
             raise TypeError("no number of a version")
         for entry in fields["files"].values():
             sha = entry["sha256"]
-            blob_path(Path(), sha)  # raises where it is no digest
-            self._contents[f".blobs/sha256/{sha[:2]}/{sha[2:]}"] = partial(
-                content_path, fields, self.directory, sha, entry.get("size")
-            )
+            content = partial(content_path, fields, self.directory, sha, entry.get("size"))
+            self._contents[f"{FOLDER}/{content_key(sha)}"] = content
         kind, name = FILE_NAMES.encode(fields["type"]), FILE_NAMES.encode(fields["name"])
         self._versions.add(self.directory.parent / "artifacts" / kind / name / f"v{fields['version']}.json")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tracking_core._version import __version__
 from tracking_core.artifacts import StoredVersion
+from tracking_core.base.contents import content_key, digest_of
 from tracking_core.base.files import sync, written_aside
 from tracking_core.base.json_text import dump_json
 from tracking_core.base.regular import open_regular
@@ -176,24 +177,19 @@ class _Packing:
         # Contents may be in the store that the event names, if that is another.
         logged = [one for one in record.artifacts() if one.ref.digest == version.ref.digest]
         for path, (sha, _) in version.files.items():
-            entry = f"blobs/sha256/{sha[:2]}/{sha[2:]}"
+            entry = f"blobs/{content_key(sha)}"
             if entry in self._listed:
                 continue
             places = [one.path(path) for one in (version, *logged) if path in one.files]
             place = next((place for place in places if is_plain_file(place)), None)
             if place is None:
                 self._problems.append(f"the content of {path!r} of the artifact {version.ref} is gone")
-            elif _digest(place) != sha:
+            elif digest_of(place) != sha:
                 # With it nobody could unpack the rest.
                 self._problems.append(f"the content of {path!r} of the artifact {version.ref} is damaged")
             else:
                 self._add(archive, entry, place, deflate=False)
         return True
-
-
-def _digest(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType] - a file
 
 
 def _version_entry(version: StoredVersion) -> str:
