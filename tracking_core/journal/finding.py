@@ -76,10 +76,6 @@ class EventFinder:
         """
         return self._patiently(lambda: self._sessions(self._look()))
 
-    def newest_session(self) -> str | None:
-        """The writer of the newest session; None when nothing was written yet."""
-        return max(self.sessions(), key=by_start, default=None)
-
     def newest_end(self) -> tuple[str | None, Event | None]:
         """The writer of the newest session, None when there is none yet; and how it ended, None when it did not.
 

@@ -371,9 +371,6 @@ class RunRecord:
 
     # ------------------------------------------------------------------ reading
 
-    def _has_ended(self) -> bool:
-        return self.has_ended
-
     def _of(self, kind: str) -> list[Event]:
         events = self._finder.of(kind)
         if events:
