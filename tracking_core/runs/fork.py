@@ -19,7 +19,8 @@ from tracking_core.base.trees import is_plain_file
 from tracking_core.journal import Superseded
 from tracking_core.journal.segments import WriterFiles, find_files
 from tracking_core.runs.truncate import find_truncation
-from tracking_core.store.records import RunRecord, merge_config
+from tracking_core.store.records import RunRecord
+from tracking_core.values.config import merge
 
 _AGAIN = 5
 _CHUNK = 1 << 20
@@ -45,7 +46,7 @@ def inherit(parent: Path, child: Path, config: Mapping[str, Any], *, axis: str, 
     """
     record = RunRecord(parent)
     inherited = copy.deepcopy(record.config)
-    merge_config(inherited, config)
+    merge(inherited, config)
     _take_files(parent, child)
     forks = [dict(fork) for fork in record.forks]
     truncation, _ = find_truncation(child, axis, step, Superseded(child, forks), by="")

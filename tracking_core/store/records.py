@@ -22,7 +22,7 @@ from tracking_core.store.columns import ScalarColumns
 from tracking_core.store.following import follow
 from tracking_core.store.series import Series
 from tracking_core.values import ArtifactRef, Histogram, Image, Record, Table
-from tracking_core.values.config import merge_config
+from tracking_core.values.config import merge
 
 if TYPE_CHECKING:
     from tracking_core.store.index import Held
@@ -126,7 +126,7 @@ class RunRecord:
             return known
         config = copy.deepcopy(self._all_facts().get("config", {}))
         for event in self._of("config"):
-            merge_config(config, unpack(event.fields["config"]))
+            merge(config, unpack(event.fields["config"]))
         return config
 
     @property
