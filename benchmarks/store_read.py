@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -96,13 +97,12 @@ def medians(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return {name: statistics.median(times) for name, times in spent.items()}
 
 
-def without_index(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def without_index(work: Callable[[], object]) -> object:
+    """Do the same where there is no index, and none is made."""
     from tracking_core.store import index
 
-    fewest, index.FEWEST = index.FEWEST, 1 << 40
-    found = medians(works, rounds)
-    index.FEWEST = fewest
-    return found
+    with patch.multiple(index, FEWEST=1 << 40, DIRECTORY=".no-index"):
+        return work()
 
 
 def fill_index(place: Path, listing: Callable[[], object]) -> None:
@@ -136,9 +136,9 @@ def against_peers(place: Path, rounds: int, results: dict[str, dict[str, float]]
     record = one[OURS].store.run("r0")
     results[OURS]["one_series_of_an_open_run_ms"] = medians({"": lambda: record.scalars(NAME)}, rounds)[""]
     many = written(MANY)
-    ours: dict[str, Callable[[], object]] = {"": many[OURS].last}
-    results[OURS]["last_of_300_runs_without_index_ms"] = without_index(ours, rounds)[""]
     fill_index(many[OURS].place, many[OURS].last)
+    plain = medians({"": partial(without_index, many[OURS].last)}, rounds)
+    results[OURS]["last_of_300_runs_without_index_ms"] = plain[""]
     take("last_of_300_runs_ms", {name: peer.last for name, peer in many.items()})
     take("compare_20_runs_ms", {name: partial(peer.compare, COMPARED) for name, peer in many.items()})
 
@@ -152,11 +152,14 @@ def listings(place: Path, rounds: int, results: dict[str, float]) -> None:
         "list": lambda: [(record.id, record.name, record.status) for record in ours.store.runs()],
         "sort": lambda: sorted((record.summary()[NAME], record.id) for record in ours.store.runs()),
     }
-    plain = without_index(works, rounds)
     fill_index(place, works["sort"])
-    held = medians(works, rounds)
-    results["list_10000_runs_without_index_ms"], results["list_10000_runs_ms"] = plain["list"], held["list"]
-    results["sort_10000_runs_without_index_ms"], results["sort_10000_runs_ms"] = plain["sort"], held["sort"]
+    found = medians(
+        {**works, **{f"plain {name}": partial(without_index, work) for name, work in works.items()}}, rounds
+    )
+    for name in works:
+        held, plain = found[name], found[f"plain {name}"]
+        key = f"{name}_10000_runs"
+        results[f"{key}_without_index_ms"], results[f"{key}_ms"], results[f"{key}_ratio"] = plain, held, plain / held
 
 
 def ten_million(place: Path, shape: Shape, rounds: int, results: dict[str, float]) -> None:

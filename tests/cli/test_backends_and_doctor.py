@@ -19,6 +19,7 @@ from tests.support.programs import run as run_program
 from tracking_core.cli.app import app
 from tracking_core.cli.bounded import bounded
 from tracking_core.cli.doctor import history, storage
+from tracking_core.environment.mounts import find_mount, mount_of
 from tracking_core.environment.settings import VARIABLES
 
 pytestmark = pytest.mark.system
@@ -581,7 +582,7 @@ def test_a_root_that_cannot_be_written_is_an_error(monkeypatch):
 
 
 def test_a_root_in_memory_is_a_warning(monkeypatch):
-    mount = storage.find_mount("/dev/shm", Path("/proc/self/mounts").read_text()) if Path("/dev/shm").exists() else None
+    mount = mount_of(Path("/dev/shm")) if Path("/dev/shm").exists() else None
     if mount is None or mount.filesystem != "tmpfs":
         pytest.skip("no file system in memory here")
     monkeypatch.setenv("TRACKING_DIR", "/dev/shm")
@@ -628,7 +629,7 @@ garbled
     ],
 )
 def test_the_file_system_of_a_path_is_found_among_the_mounts(path, filesystem, kind):
-    mount = storage.find_mount(path, MOUNTS)
+    mount = find_mount(path, MOUNTS)
     assert (mount.filesystem, mount.kind) == (filesystem, kind)
 
 

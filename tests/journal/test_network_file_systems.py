@@ -15,6 +15,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import only_run, run, scalar_rows, start
+from tracking_core.environment import mounts
 from tracking_core.journal import deferral
 from tracking_tensorboard.testing import find_run, read_run
 
@@ -113,15 +114,15 @@ def memory_disk():
 
 
 def test_a_network_file_system_is_told_by_its_mount(memory_disk, monkeypatch):
-    assert not deferral.on_network(Path(memory_disk))
-    monkeypatch.setattr(deferral, "_NETWORK", deferral._NETWORK | {"tmpfs"})
-    assert deferral.on_network(Path(memory_disk))
-    assert deferral.on_network(Path(memory_disk) / "not" / "there" / "yet")
-    assert not deferral.on_network(Path("/proc"))
+    assert not mounts.on_network(Path(memory_disk))
+    monkeypatch.setattr(mounts, "_NETWORK", mounts._NETWORK | {"tmpfs"})
+    assert mounts.on_network(Path(memory_disk))
+    assert mounts.on_network(Path(memory_disk) / "not" / "there" / "yet")
+    assert not mounts.on_network(Path("/proc"))
 
 
 def test_appends_are_deferred_for_good_on_a_network_file_system(memory_disk, monkeypatch):
-    monkeypatch.setattr(deferral, "_NETWORK", deferral._NETWORK | {"tmpfs"})
+    monkeypatch.setattr(mounts, "_NETWORK", mounts._NETWORK | {"tmpfs"})
     monkeypatch.setattr(deferral, "RECOVERY", 0.0)
     with tracking.start_run("p", root=memory_disk, backends="tensorboard:" + memory_disk + "/tb") as run:
         for step in range(300):

@@ -368,7 +368,7 @@ def test_a_child_that_logs_is_found_to_be_one(tmp_path):
     finder = EventFinder(directory)
     writers = sorted(path.name.rpartition("-")[0] for path in (directory / "journal").glob("*.jsonl"))
     assert len(writers) == 2
-    assert finder.sessions() == writers[:1] and finder.newest_session() == writers[0]
+    assert finder.sessions() == writers[:1] and finder.newest_end()[0] == writers[0]
     assert not is_alive(directory, writers[0])
     assert steps(tracking.open_store(tmp_path / "runs").runs()[0].follow()) == [0, 1]
 

@@ -424,10 +424,8 @@ def test_lines_are_bounded(tmp_path, monkeypatch):
 def test_a_line_that_is_too_long_is_damage(root, tmp_path, monkeypatch):
     """Small, with the bound moved down: every reader goes past it, and none keeps it."""
     monkeypatch.setattr(regular, "LONGEST", 20_000)
-    monkeypatch.setattr("tracking_core.journal.segment_reader._CHUNK", 1000)
     monkeypatch.setattr("tracking_core.journal.finding.LONGEST", 20_000)
-    monkeypatch.setattr("tracking_core.journal.finding.CHUNK", 1000)
-    monkeypatch.setattr("tracking_core.delivery.inbox._COUNT", 1000)
+    monkeypatch.setattr(regular, "BLOCK", 1000)
     long = b'{"seq":3,"low":1,"kind":"summary",' + b'{"seq":1,"low":2,"kind":"finish"' * 500 + b"x" * 9000 + b"\n"
     finish = line_of({"seq": 5, "low": 6, "kind": "finish", "t": 2.0, "status": "failed", "error": None})
     directory = bad_run(root, [*rows(2), long, *rows(4), finish])

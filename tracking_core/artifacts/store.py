@@ -19,12 +19,12 @@ from typing import Any
 
 import msgspec
 
+from tracking_core.base.contents import FOLDER, content_key, digest_of_files
 from tracking_core.base.files import replace_file, write_exclusively
 from tracking_core.base.json_text import dump_json, read_json
 from tracking_core.base.regular import SMALL, read_regular
 from tracking_core.base.trees import is_plain_file
 from tracking_core.errors import InvalidValueError, NameNotFoundError, StoreError
-from tracking_core.journal.events import blob_path
 from tracking_core.journal.schema import Count, Number, Sha256, is_flat_enough
 from tracking_core.naming import FILE_NAMES
 from tracking_core.remote.fetching import fetched
@@ -64,7 +64,7 @@ class StoredVersion:
         if name not in self.files:
             raise NameNotFoundError(f"{self.ref} has no file {name!r}; it has {', '.join(sorted(self.files))}")
         sha, size = self.files[name]
-        path = fetched(blob_path(self.blobs, sha), self.blobs.parent)
+        path = fetched(self.blobs / content_key(sha), self.blobs.parent)
         if path.is_symlink():
             raise StoreError(f"{self.ref}: the content of {name!r} is a link to another place: {path}")
         if path.exists() and not is_plain_file(path):
@@ -110,7 +110,7 @@ class ArtifactStore:
     """
 
     def __init__(self, root: Path, project: str, blobs: Path | None = None) -> None:
-        self.blobs = blobs if blobs is not None else root / ".blobs"
+        self.blobs = blobs if blobs is not None else root / FOLDER
         self._folder = root / FILE_NAMES.encode(project) / "artifacts"
         self.unreadable: dict[Path, str] = {}
         """Descriptions of versions that the last `versions` left out, as they cannot be read → why."""
@@ -135,7 +135,7 @@ class ArtifactStore:
             InvalidValueError: A file changed or vanished while it was read.
         """
         stored = {file.path: self._keep(file) for file in files}
-        digest = _digest(stored)
+        digest = digest_of_files({path: sha for path, (sha, _) in stored.items()})
         folder = self._folder / FILE_NAMES.encode(type) / FILE_NAMES.encode(name)
         folder.mkdir(parents=True, exist_ok=True)
         version = max(_numbers(folder), default=-1)
@@ -244,7 +244,7 @@ class ArtifactStore:
                     digest.update(chunk)
                     out.write(chunk)
                     size += len(chunk)
-            place = blob_path(self.blobs, digest.hexdigest())
+            place = self.blobs / content_key(digest.hexdigest())
             # What nobody would read as the content is no reason to throw that away.
             if not (is_plain_file(place) and place.stat().st_size == size):
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -331,8 +331,3 @@ def _chunks(file: ArtifactFile) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise InvalidValueError(f"log_artifact: {file.path!r} cannot be read: {error}") from error
-
-
-def _digest(stored: Mapping[str, tuple[str, int]]) -> str:
-    lines = (f"{path}\0{sha}\n" for path, (sha, _) in sorted(stored.items()))
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()

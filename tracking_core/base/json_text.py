@@ -13,6 +13,9 @@ import msgspec
 from tracking_core.base.regular import LARGEST, read_regular
 
 INT_LIMIT = 2**63
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""The words for numbers that JSON does not have."""
+_WORDS = {repr(number): word for word, number in NOT_FINITE.items()}
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -57,9 +60,7 @@ def unpack(value: Any) -> Any:
 def number_out(value: float) -> Any:
     """A number as JSON can hold it: one that is not finite, or beyond 64 bits, is a string."""
     if isinstance(value, float) and not math.isfinite(value):
-        if math.isnan(value):
-            return "NaN"
-        return "Infinity" if value > 0 else "-Infinity"
+        return _WORDS[repr(float(value))]
     if type(value) is int and not -INT_LIMIT <= value < INT_LIMIT:
         return str(value)
     return value
@@ -100,9 +101,6 @@ def read_json(path: Path, limit: int = LARGEST) -> Any:
     return load_json(read_regular(path, limit))
 
 
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-
-
 def plain(value: Any) -> Any:
     """A value as any JSON reader takes it, without loss.
 
@@ -120,7 +118,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**64 else str(int(value))
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else _NOT_FINITE[repr(float(value))]
+        return number_out(float(value))
     if isinstance(value, Mapping):
         mapping = cast("Mapping[Any, Any]", value)
         return {str(key): plain(inner) for key, inner in mapping.items()}

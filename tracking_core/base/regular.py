@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 LONGEST = 1 << 27
 """Bytes of the longest line that is read or written, 134 MB; what is longer is damage."""
@@ -22,7 +22,10 @@ LARGEST = 1 << 26
 """Bytes of the largest file that is read as one JSON value, 67 MB: `run.json`, a cursor, a manifest."""
 SMALL = 1 << 16
 """The same for heartbeats, leases, aliases and what is kept of places."""
-_BLOCK = 1 << 20
+EVERYTHING = 1 << 62
+"""As many bytes as there are."""
+BLOCK = 1 << 20
+"""Bytes that are read at once."""
 _TAIL = 1 << 16
 
 
@@ -118,9 +121,53 @@ def bounded_lines(file: IO[bytes], limit: int | None = None) -> Iterator[tuple[i
             yield len(line), line
             continue
         length = len(line)
-        while (part := file.readline(_BLOCK)) and not part.endswith(b"\n"):
+        while (part := file.readline(BLOCK)) and not part.endswith(b"\n"):
             length += len(part)
         yield length + max(0, len(part) - 1), None
+
+
+class Stretch(NamedTuple):
+    """What stands between two places of a file of lines.
+
+    Args:
+        start: Where it begins, in bytes.
+        length: How long it is.
+        text: Complete lines, with the newline of the last; empty for one that is longer than `LONGEST`.
+        is_complete: Whether it ends in a newline.
+    """
+
+    start: int
+    length: int
+    text: bytes
+    is_complete: bool = True
+
+
+def stretches(file: IO[bytes], start: int, *, skipped: int = 0, limit: int = EVERYTHING) -> Iterator[Stretch]:
+    """The lines of a file that may be written to, many at a time; of the last one the newline may be missing yet.
+
+    Args:
+        file: The file.
+        start: Where a line starts, in bytes.
+        skipped: How much of that line was read before, and has no newline, if that is more than `LONGEST`.
+        limit: Stop after about so many bytes, but not before a line is complete.
+    """
+    file.seek(start + skipped)
+    pieces, length, taken, first = list[bytes](), skipped, 0, start
+    while (taken < limit or start == first) and (chunk := file.read(BLOCK)):
+        taken += len(chunk)
+        if length > LONGEST and (end := chunk.find(b"\n") + 1):
+            yield Stretch(start, length + end, b"")
+            start, length, chunk = start + length + end, 0, chunk[end:]
+        if end := chunk.rfind(b"\n") + 1:
+            text = b"".join([*pieces, chunk[:end]])
+            yield Stretch(start, len(text), text)
+            start, length, pieces, chunk = start + len(text), 0, [], chunk[end:]
+        pieces.append(chunk)
+        length += len(chunk)
+        if length > LONGEST:
+            pieces.clear()
+    if length:
+        yield Stretch(start, length, b"", is_complete=False)
 
 
 def end_of_lines(file: IO[bytes]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import sys
 import warnings
@@ -16,6 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
+from tracking_core.base.files import written_aside
 from tracking_core.cli.output import shown
 from tracking_core.cli.terminal import styled
 from tracking_core.errors import MissingDependencyError, NameNotFoundError
@@ -241,14 +241,10 @@ def draw_file(path: Path, name: str, found: Sequence[Curve], *, over: str, log: 
     kind = path.suffix[1:].lower() or "png"
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(path.parent))
-    aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
     try:
-        with warnings.catch_warnings():
+        with written_aside(path) as aside, warnings.catch_warnings():
             # Of letters that the font lacks.
             warnings.simplefilter("ignore")
             figure.savefig(aside, format=kind)
-        aside.replace(path)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--png") from error
-    finally:
-        aside.unlink(missing_ok=True)

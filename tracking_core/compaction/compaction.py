@@ -27,6 +27,7 @@ from tracking_core.compaction.merging import merge
 from tracking_core.delivery.places import cursor_path, cursor_paths
 from tracking_core.errors import JournalError, MissingDependencyError, SettingsError
 from tracking_core.journal import decode_line
+from tracking_core.journal.finding import found_from_the_end
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.part_reader import PartReader, has_unkept_damage
 from tracking_core.journal.segments import MERGED, WriterFiles, find_files
@@ -40,7 +41,6 @@ NICE = 19
 _TAIL = 1 << 24
 """The end of a run stands in the last bytes of its journal."""
 _ASIDE = re.compile(r"\.(?:events-.+\.jsonl|scalars-.+\.parquet)\.(?P<pid>\d+)\.[0-9a-f]{12}", re.DOTALL)
-_SEAL = b'"kind":"seal"'
 
 
 @dataclass
@@ -128,16 +128,11 @@ def _sealed(writer: str, files: WriterFiles) -> set[int]:
     for path in paths:
         # What is longer than any segment has none: such a file is merged when its writer is gone.
         with contextlib.suppress(FileNotFoundError, OddFileError):
-            content = read_regular(path, LONGEST)
-            at = content.find(_SEAL)
-            while at >= 0:
-                start, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
-                with contextlib.suppress(JournalError, OSError):
-                    event = decode_line(content[start:end], writer)
-                    number = event.fields["segment"] if event.kind == "seal" else None
+            for _, event in found_from_the_end(read_regular(path, LONGEST), writer, "seal"):
+                number = event.fields["segment"]
+                with contextlib.suppress(OSError):
                     if number in files.segments and files.segments[number].stat().st_size == event.fields["bytes"]:
                         found.add(number)
-                at = content.find(_SEAL, at + 1)
     return found
 
 
@@ -161,16 +156,13 @@ def _is_finished(path: Path, writer: str) -> bool:
             content = file.read(_TAIL)
     except OddFileError:
         return False
-    at = content.rfind(b'"kind":"finish"')
-    if at < 0 or not content.endswith(b"\n"):
+    start, end = next(found_from_the_end(content, writer, "finish"), (0, None))
+    if end is None or not content.endswith(b"\n"):
         return False
-    start = content.rfind(b"\n", 0, at) + 1
     try:
-        end = decode_line(content[start : content.find(b"\n", at)], writer)
-        low = max(decode_line(line, writer).low for line in content[start:].split(b"\n") if line)
+        return max(decode_line(line, writer).low for line in content[start:].split(b"\n") if line) > end.seq
     except JournalError:
         return False
-    return end.kind == "finish" and low > end.seq
 
 
 def _is_here(alive: Path) -> bool:

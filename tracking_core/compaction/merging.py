@@ -10,15 +10,18 @@ import hashlib
 import os
 import secrets
 from array import array
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from tracking_core.base.files import sync, written_aside
+from tracking_core.base.json_text import number_out
 from tracking_core.base.regular import LONGEST, open_regular
-from tracking_core.compaction.parts import content_digest, number_out, write_scalars
+from tracking_core.compaction.parts import content_digest, number_of, write_scalars
 from tracking_core.errors import JournalError
 from tracking_core.journal import Event, decode_line, encode_line
 from tracking_core.journal.events import RECORD_KINDS
@@ -163,8 +166,10 @@ def merge(directory: Path, writer: str, paths: list[Path], numbers: tuple[int, .
         encode_line(0, 0, "names", began, {"names": _last_values(names, sorted_columns)}),
         *(encode_line(0, 0, "damage", began, one) for one in damage),
     ]
-    _put(part.events, lambda aside: _write(aside, [*top, *lines]))
-    _put(part.scalars, lambda aside: write_scalars(aside, writer, names, axes, sorted_columns))
+    with _put(part.events) as aside, aside.open("xb") as file:
+        file.writelines([*top, *lines])
+    with _put(part.scalars) as aside:
+        write_scalars(aside, writer, names, axes, sorted_columns)
     return part
 
 
@@ -199,32 +204,17 @@ def _last_values(names: list[str], columns: dict[str, np.ndarray[Any, Any]]) -> 
         name: [
             end - begin,
             int(columns["seq"][end - 1]),
-            number_out(float(columns["value"][end - 1]), int(columns["kind"][end - 1])),
+            number_out(number_of(float(columns["value"][end - 1]), int(columns["kind"][end - 1]))),
         ]
         for name, begin, end in zip(names, ends[:-1], ends[1:], strict=True)
     }
 
 
-def _write(path: Path, lines: list[bytes]) -> None:
-    with path.open("xb") as file:
-        file.writelines(lines)
-
-
-def _put(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file aside, and put it in place when it is durable."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(6)}")
-    try:
-        write(aside)
-        _sync(aside)
-        aside.replace(path)
-        _sync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+@contextmanager
+def _put(path: Path) -> Generator[Path]:
+    """Give the name of a file to write, which is put in place when it is durable."""
+    # The sweep tells by the name whether the process that writes it lives.
+    with written_aside(path, path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(6)}")) as aside:
+        yield aside
+        sync(aside)
+    sync(path.parent)

@@ -192,15 +192,15 @@ def read_names(path: Path, writer: str) -> dict[str, tuple[int, int, float]]:
     return {name: (rows, seq, number_in(value)) for name, (rows, seq, value) in sorted(names.items())}
 
 
-def number_out(value: float, kind: int) -> Any:
-    """A number for JSON: those that it has no form for are strings."""
+def number_of(value: float, kind: int) -> bool | float:
+    """A value of a column as the number that was logged."""
     if kind:
         return bool(value) if kind == KINDS.index("bool") else int(value)
-    return value if np.isfinite(value) else "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def number_in(value: Any) -> float:
-    """Undo `number_out`."""
+    """A number that JSON may have no form for."""
     return float(value) if isinstance(value, str) else value
 
 

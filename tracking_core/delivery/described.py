@@ -11,7 +11,7 @@ from tracking_core.backends.hooks import RunInfo
 from tracking_core.journal import Superseded, unpack
 from tracking_core.journal.finding import EventFinder
 from tracking_core.layout.runs import read_run
-from tracking_core.values.config import merge_config
+from tracking_core.values.config import merge
 
 
 def run_info(facts: Mapping[str, Any], directory: Path) -> RunInfo:
@@ -68,5 +68,5 @@ def current_config(directory: Path, config: Mapping[str, Any], forks: Any = ()) 
         for event in superseded.living(changes):
             change = unpack(event.fields.get("config"))
             if isinstance(change, Mapping):
-                merge_config(merged, change)
+                merge(merged, change)
     return merged

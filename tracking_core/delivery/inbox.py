@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracking_core.base.regular import LONGEST, OddFileError, open_regular
+from tracking_core.base.regular import LONGEST, OddFileError, open_regular, stretches
 from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.delivery.failed import Failed
 from tracking_core.errors import StoreError
@@ -23,7 +23,6 @@ from tracking_core.layout.runs import read_run
 
 AHEAD = 1 << 20
 """About how many bytes of a journal are read beyond what is done with."""
-_COUNT = 1 << 20
 _SAMPLES = 512
 _RECORD = re.compile(
     rb'^\{"seq":(\d+),"low":\d+,"kind":"(?:%b)"' % "|".join(sorted(RECORD_KINDS)).encode(), re.MULTILINE
@@ -52,20 +51,10 @@ class _Counter:
 
     def _count_on(self, file: Any, base: int) -> None:
         at, count = self._counted[-1]
-        file.seek(at)
-        pieces, length = list[bytes](), 0
-        while chunk := file.read(_COUNT):
-            pieces.append(chunk)
-            length += len(chunk)
-            if b"\n" not in chunk:
-                # Of a line that long only its beginning counts.
-                del pieces[2:]
-                continue
-            whole, _, rest = b"".join(pieces).rpartition(b"\n")
-            at += length - len(rest)
-            count += _records(whole, base)
-            self._counted.append((at, count))
-            pieces, length = [rest], len(rest)
+        for one in stretches(file, at):
+            if one.is_complete:
+                count += _records(one.text, base)
+                self._counted.append((one.start + one.length, count))
 
 
 def _records(text: bytes, base: int) -> int:

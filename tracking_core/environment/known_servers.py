@@ -16,8 +16,9 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from pathlib import Path
+
+from tracking_core.base.files import written_aside
 
 _LARGEST = 10_000
 """Bytes of a file; more is none of ours."""
@@ -47,15 +48,9 @@ def remember_server(backend: str, address: str) -> None:
     content = json.dumps({"v": 1, "backend": backend, "server": address}) + "\n"
     with contextlib.suppress(OSError, UnicodeEncodeError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Made with mode 0600, and found under its own name only when it is complete.
-        number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as file:
-                file.write(content)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with written_aside(path) as aside:
+            aside.touch(mode=0o600, exist_ok=False)
+            aside.write_text(content, encoding="utf-8")
 
 
 def knows_server(backend: str, address: str) -> bool:

@@ -14,7 +14,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from tracking_core.base.latch import Latch
 from tracking_core.errors import JournalError
@@ -29,9 +28,6 @@ RECOVERY = 10.0
 """Seconds without a slow append after which calls write by themselves again."""
 LIMIT = 32 << 20
 """Bytes of lines that may wait; what comes beyond is not written, and counted."""
-_NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "9p", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "panfs"}
-)
 
 
 class DeferredAppender:
@@ -100,20 +96,3 @@ def switches() -> int:
         return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
     except (ImportError, AttributeError):
         return 0
-
-
-def on_network(directory: Path) -> bool:
-    """Whether a directory is on a network file system, as far as /proc/mounts tells; False where there is none."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    place = str(directory.resolve())
-    best, kind = "", ""
-    for mount in mounts:
-        _, point, filesystem, *_ = mount.split(" ")
-        point = point.replace("\\040", " ")
-        inside = place == point or place.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, filesystem
-    return kind in _NETWORK or kind.startswith("fuse.")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.contents import FOLDER, content_key, digest_of
 from tracking_core.base.json_text import unpack
-from tracking_core.base.regular import LARGEST, open_regular
+from tracking_core.base.regular import LARGEST
 from tracking_core.base.trees import is_plain_file
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import Event
@@ -67,7 +67,7 @@ def _data(kind: str, fields: Mapping[str, Any], directory: Path) -> Mapping[str,
 
 def blobs_of(fields: Mapping[str, Any], directory: Path) -> Path:
     """Where the contents of an artifact are, for the event that recorded it in a run directory."""
-    recorded, beside = Path(fields["blobs"]), directory.parent.parent / ".blobs"
+    recorded, beside = Path(fields["blobs"]), directory.parent.parent / FOLDER
     if (directory / ORIGIN).exists():
         # What a run that came from elsewhere says of paths is said of another machine, or by anybody.
         return beside
@@ -91,14 +91,14 @@ def content_path(fields: Mapping[str, Any], directory: Path, sha256: str, size: 
         ValueError: It is a link, or is not what was recorded. What is not there is no error here.
     """
     blobs, root = blobs_of(fields, directory), directory.parent.parent
-    path = fetched(blob_path(blobs, sha256), root)
+    path = fetched(blobs / content_key(sha256), root)
     if not path.exists():
         return path
     if not is_plain_file(path):
         raise ValueError(f"{path} is no plain file")
     if size is not None and path.stat().st_size != size:
         raise ValueError(f"{path} is not as long as the content that was recorded")
-    if blobs != root / ".blobs" and _digest(path) != sha256:
+    if blobs != root / FOLDER and digest_of(path) != sha256:
         raise ValueError(f"{path} is not the content that was recorded")
     return path
 
@@ -108,17 +108,6 @@ def _inside(name: str) -> str:
     if not name or name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or "\0" in name:
         raise ValueError(f"the path {name[:80]!r} leads out of the artifact")
     return name
-
-
-def blob_path(blobs: Path, sha256: str) -> Path:
-    """Where a content is kept.
-
-    Raises:
-        ValueError: The digest is none, and might lead out of the store.
-    """
-    if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise ValueError(f"{sha256[:80]!r} is no sha256 in hex")
-    return blobs / "sha256" / sha256[:2] / sha256[2:]
 
 
 def _medium(directory: Path, name: str) -> Path:
@@ -134,12 +123,7 @@ def _medium(directory: Path, name: str) -> Path:
     # Whoever opens a FIFO waits for ever.
     if path.is_symlink() or (path.exists() and not is_plain_file(path)):
         raise ValueError(f"{path} is no plain file")
-    if size > LARGEST and _digest(path) != name.partition(".")[0]:
+    if size > LARGEST and digest_of(path) != name.partition(".")[0]:
         # A large one is recognised before it is in memory.
         raise ValueError(f"{path} is not the medium that was recorded, and has {size} bytes")
     return path
-
-
-def _digest(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType] - a file

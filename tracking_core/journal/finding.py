@@ -16,12 +16,11 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TypeVar
 
-from tracking_core.base.regular import LONGEST, OddFileError, open_regular
+from tracking_core.base.regular import LONGEST, OddFileError, open_regular, stretches
 from tracking_core.errors import JournalError
 from tracking_core.journal import FORMAT, Event, decode_line
 from tracking_core.journal.segments import by_start
 
-CHUNK = 1 << 23
 TAIL = 1 << 16
 """After its end a run writes nothing, or next to nothing: that many bytes are looked at first, from the end."""
 LINE = 1 << 20
@@ -31,7 +30,6 @@ HEADERS = ("segment", "compacted")
 AGAIN = 5
 _T = TypeVar("_T")
 _START = b'{"seq":'
-_FINISH = b'"kind":"finish"'
 _OTHERS = re.compile(rb'\{"seq":\d+,"low":\d+,"kind":"(?!scalars")([^"]*)"')
 
 
@@ -77,10 +75,6 @@ class EventFinder:
         A run that was continued has several; a forked child only adds to the one of its parent.
         """
         return self._patiently(lambda: self._sessions(self._look()))
-
-    def newest_session(self) -> str | None:
-        """The writer of the newest session; None when nothing was written yet."""
-        return max(self.sessions(), key=by_start, default=None)
 
     def newest_end(self) -> tuple[str | None, Event | None]:
         """The writer of the newest session, None when there is none yet; and how it ended, None when it did not.
@@ -205,29 +199,18 @@ def _scan(file: _File) -> None:
         if not file.scanned:
             content.seek(0)
             _check_format(content.readline(LINE), file)
-        content.seek(file.scanned)
-        pieces, length = list[bytes](), 0
         # Not mapped into memory: on a network file system a mapped file that is removed ends the process.
-        while chunk := content.read(CHUNK):
-            pieces.append(chunk)
-            length += len(chunk)
-            if b"\n" not in chunk:
-                # What has no newline yet is being written; or it is longer than any line, and is passed over.
-                if length > LONGEST:
-                    file.scanned += length
-                    pieces, length = [], 0
-                continue
-            text = b"".join(pieces)
-            end = text.rfind(b"\n") + 1
+        for one in stretches(content, file.scanned):
             newline = -1
-            for match in _OTHERS.finditer(text, 0, end):
+            for match in _OTHERS.finditer(one.text):
                 if newline < match.end():
                     # Once for a line: a damaged one may hold any number of beginnings.
-                    newline = text.find(b"\n", match.end())
-                place = (file.scanned + match.start(), file.scanned + newline)
+                    newline = one.text.find(b"\n", match.end())
+                place = (one.start + match.start(), one.start + newline)
                 file.places.setdefault(match[1].decode("utf-8", "replace"), []).append(place)
-            file.scanned += end
-            pieces, length = [text[end:]], length - end
+            # What has no newline yet is being written; or it is longer than any line, and is passed over.
+            if one.is_complete or one.length > LONGEST:
+                file.scanned = one.start + one.length
 
 
 def _header(line: bytes, writer: str) -> Event | None:
@@ -274,10 +257,15 @@ def _finish_at_the_end(file: _File) -> Event | None:
             text = content.read(TAIL)
     except OddFileError:
         return None
-    at = text.rfind(_FINISH)
+    return next((event for _, event in found_from_the_end(text, file.writer, "finish")), None)
+
+
+def found_from_the_end(text: bytes, writer: str, kind: str) -> Iterator[tuple[int, Event]]:
+    """Where lines of a kind begin in a part of a file, and what they say, from the last to the first."""
+    marker = b'"kind":"%b"' % kind.encode()
+    at = text.rfind(marker)
     while at >= 0:
         start, end = text.rfind(_START, 0, at), text.find(b"\n", at)
-        if start >= 0 and end >= 0 and (event := _decode(text[start:end], file.writer, "finish")) is not None:
-            return event
-        at = text.rfind(_FINISH, 0, at)
-    return None
+        if start >= 0 and end >= 0 and (event := _decode(text[start:end], writer, kind)) is not None:
+            yield start, event
+        at = text.rfind(marker, 0, at)

@@ -22,10 +22,10 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from tracking_core.base.json_text import INT_LIMIT, number_out, to_json, unpack
+from tracking_core.base.json_text import INT_LIMIT, NOT_FINITE, number_out, to_json, unpack
 from tracking_core.base.regular import LONGEST
 from tracking_core.errors import InvalidValueError, JournalError
-from tracking_core.journal.schema import HEADERS, NOT_FINITE, Count, Number, Real, Step, check
+from tracking_core.journal.schema import HEADERS, Count, Number, Real, Step, check
 
 FORMAT = 1
 """Number of the format, in the header of every segment."""

@@ -7,7 +7,6 @@ fields beyond those of a kind, are of later versions, and are left alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, cast
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta, Struct
 
+from tracking_core.base.json_text import NOT_FINITE
 from tracking_core.protocol import STATUSES
 from tracking_core.values.fields import Count, Number
 from tracking_core.values.kinds import MEDIA
@@ -24,8 +24,6 @@ DEEPEST = 128
 
 Step = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""Numbers that JSON has not, as they are written in `values` and `names`."""
 Real = bool | int | float | str
 """A number of a scalar; those that JSON has not are text."""
 Tree = dict[str, Any]

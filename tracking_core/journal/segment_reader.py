@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracking_core.base import regular
-from tracking_core.base.regular import OddFileError, open_regular
+from tracking_core.base.regular import EVERYTHING, OddFileError, open_regular, stretches
 from tracking_core.errors import JournalError
 from tracking_core.journal.lines import FORMAT, Event, decode_line
 from tracking_core.journal.schema import OF_PARTS
 
-EVERYTHING = 1 << 62
-"""As many bytes as there are."""
-_CHUNK = 1 << 20
 _START = re.compile(rb'\{"seq":\d+,"low":\d+,"kind":"')
 """How every line starts; inside a JSON string its quotes would be escaped."""
 _TRIES = 16
@@ -88,38 +85,23 @@ class SegmentReader:
             self._note(Damage(self.path, 0, 0, str(error.strerror)))
             return events
         with file:
-            file.seek(self.offset + self._skipped)
-            pieces, length, taken, before = list[bytes](), 0, 0, self.offset
-            # At least one line, however long: with none the next call would stand here again.
-            while (taken < limit or self.offset == before) and (chunk := file.read(_CHUNK)):
-                taken += len(chunk)
-                if self._skipped and (chunk := self._skip(chunk)) is None:
-                    continue
-                pieces.append(chunk)
-                length += len(chunk)
-                if b"\n" in chunk:
-                    *lines, rest = b"".join(pieces).split(b"\n")
-                    for line in lines:
+            left = 0
+            for one in stretches(file, self.offset, skipped=self._skipped, limit=limit):
+                self._skipped = 0
+                if one.text:
+                    for line in one.text.split(b"\n")[:-1]:
                         self._take(line, events)
-                    pieces, length = [rest], len(rest)
-                elif length > regular.LONGEST:
-                    self._skipped, pieces, length = length, [], 0
-            left = self._skipped or length
+                elif one.is_complete:
+                    reason = f"the line is longer than {regular.LONGEST} bytes"
+                    self._note(Damage(self.path, self.offset, one.length - 1, reason))
+                    self.offset += one.length
+                else:
+                    left = one.length
+                    self._skipped = left if left > regular.LONGEST else 0
             self.size = self.offset + left
             if final and left and not file.read(1):
                 self._note(Damage(self.path, self.offset, left, "the last line is incomplete"))
         return events
-
-    def _skip(self, chunk: bytes) -> bytes | None:
-        """Go on in a line that is too long to be one; what stands behind it, None when it goes on."""
-        end = chunk.find(b"\n")
-        if end < 0:
-            self._skipped += len(chunk)
-            return None
-        length, self._skipped = self._skipped + end, 0
-        self._note(Damage(self.path, self.offset, length, f"the line is longer than {regular.LONGEST} bytes"))
-        self.offset += length + 1
-        return chunk[end + 1 :]
 
     def _take(self, line: bytes, events: list[tuple[tuple[int, int], Event]]) -> None:
         start = self.offset

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -75,6 +77,20 @@ class WriterFiles:
 
     segments: dict[int, Path] = field(default_factory=dict[int, Path])
     parts: list[PartFiles] = field(default_factory=list[PartFiles])
+
+
+def new_writer_id(after: int = 0, now: int | None = None) -> str:
+    """A name for a writer: sorts by time, and no two are alike.
+
+    Args:
+        after: It sorts behind a writer that was started then, in nanoseconds since the epoch: the clock of this host
+            may be behind that of the one which recorded before.
+        now: Nanoseconds since the epoch; None asks the clock.
+    """
+    at = time.time_ns() if now is None else now
+    # A clock that is centuries ahead says nothing, either.
+    at = max(at if at < LIMIT else 0, after + 1)
+    return f"{at:016x}-{secrets.token_hex(4)}"
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,27 +19,14 @@ from typing import Any
 
 from tracking_core.base.processes import process_facts
 from tracking_core.base.regular import open_regular, own_folder
+from tracking_core.environment.mounts import on_network
 from tracking_core.errors import JournalError
-from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, on_network, switches
+from tracking_core.journal.deferral import CERTAIN, SLOW, SUSPICION, DeferredAppender, switches
 from tracking_core.journal.lines import FORMAT, decode_line, encode_line
 from tracking_core.journal.numbers import Numbers, Ticket
 from tracking_core.journal.rotation import Retired, Turning
-from tracking_core.journal.segments import LIMIT, by_start, find_files, newest_start, segment_path
+from tracking_core.journal.segments import by_start, find_files, new_writer_id, newest_start, segment_path
 from tracking_core.journal.times import to_seconds as _seconds
-
-
-def new_writer_id(after: int = 0, now: int | None = None) -> str:
-    """A name for a writer: sorts by time, and no two are alike.
-
-    Args:
-        after: It sorts behind a writer that was started then, in nanoseconds since the epoch: the clock of this host
-            may be behind that of the one which recorded before.
-        now: Nanoseconds since the epoch; None asks the clock.
-    """
-    at = time.time_ns() if now is None else now
-    # A clock that is centuries ahead says nothing, either.
-    at = max(at if at < LIMIT else 0, after + 1)
-    return f"{at:016x}-{secrets.token_hex(4)}"
 
 
 class JournalWriter:
@@ -308,27 +294,45 @@ class JournalWriter:
     def _turn(self) -> None:
         turning = self._turning
         path = turning.next_path(self.path.parent, self.id)
-        header = self._header(turning.number + 1)
-        new = _create(path)
-        try:
-            if os.write(new, header) != len(header):
-                path.unlink()
-                raise OSError(errno.ENOSPC, "the header of the next segment could not be written", str(path))
-            with turning.lock:
-                if self._fd < 0:
-                    path.unlink()
-                    return
-                # Behind the same number: a write that begins before this goes to the old file, the others to the new.
-                old = os.dup(self._fd)
-                os.dup2(new, self._fd, inheritable=False)
-        finally:
-            os.close(new)
+        old = self._go_on_in(path, self._header(turning.number + 1), lambda: os.dup(self._fd))
+        if old is None:
+            return
         before, self.path = self.path, path
         turning.number += 1
         turning.before = self.written
         barrier = self._take()
         turning.retired.append(Retired(turning.number - 1, before, old, barrier[0]))
         self.write(barrier, "mark", {}, _seconds(self.clock()))
+
+    def _go_on_in(self, path: Path, header: bytes, leave: Callable[[], int]) -> int | None:
+        """Put a new file behind the descriptor.
+
+        Args:
+            path: The file.
+            header: Its first line.
+            leave: Called while the old file is still there.
+
+        Returns:
+            What `leave` returned; None when the journal was closed meanwhile, and there is no new file.
+
+        Raises:
+            OSError: The file cannot be made.
+        """
+        new = _create(path)
+        try:
+            if os.write(new, header) != len(header):
+                path.unlink()
+                raise OSError(errno.ENOSPC, "the header of the next segment could not be written", str(path))
+            with self._turning.lock:
+                if self._fd < 0:
+                    path.unlink()
+                    return None
+                left = leave()
+                # Behind the same number: a write that begins before this goes to the old file, the others to the new.
+                os.dup2(new, self._fd, inheritable=False)
+                return left
+        finally:
+            os.close(new)
 
     @property
     def is_astray(self) -> bool:
@@ -379,20 +383,9 @@ class JournalWriter:
             folder = own_folder(directory / "journal", parents=True)
             self.directory, self.run_id = directory, run_id
             path = segment_path(folder, self.id, turning.number + 1)
-            new = _create(path)
-            try:
-                header = self._header(turning.number + 1, first=True)
-                if os.write(new, header) != len(header):
-                    path.unlink()
-                    raise OSError(errno.ENOSPC, "the header of the next segment could not be written", str(path))
-                with turning.lock:
-                    if self._fd < 0:
-                        path.unlink()
-                        return 0
-                    lost = self.count_lost()
-                    os.dup2(new, self._fd, inheritable=False)
-            finally:
-                os.close(new)
+            lost = self._go_on_in(path, self._header(turning.number + 1, first=True), self.count_lost)
+            if lost is None:
+                return 0
             turning.close()
             self.path, self._alive = path, folder / self._alive.name
             turning.number += 1

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.base import trees
+from tracking_core.base.files import sync
 from tracking_core.base.processes import owner_of, process_facts
 from tracking_core.base.regular import is_regular, open_regular
 from tracking_core.errors import StoreError
@@ -131,11 +132,7 @@ def _sync(run: Path) -> None:
         elif path.is_dir():
             with contextlib.suppress(OSError):
                 # Not every file system can.
-                fd = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+                sync(path)
 
 
 def _sweep(folder: Path, fd: int) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tracking_core.base import trees
+from tracking_core.base.contents import FOLDER, content_key
 from tracking_core.base.files import replace_file
 from tracking_core.base.processes import STALE
 from tracking_core.base.regular import LARGEST, LONGEST, SMALL, OddFileError, own_folder, read_regular
@@ -55,7 +56,7 @@ class MirrorCache:
         self._listed: dict[str, float] = {}
         self._lock = threading.RLock()
         try:
-            (root / ".blobs").mkdir(parents=True, exist_ok=True)
+            (root / FOLDER).mkdir(parents=True, exist_ok=True)
             replace_file(root / MARK, json.dumps({"url": str(address)}).encode())
         except OSError as error:
             raise StoreError(
@@ -158,7 +159,9 @@ class MirrorCache:
         run = directory.relative_to(self.root).as_posix()
         with self._reading():
             keys = [key for key in self._objects.listing(f"{run}/media", deep=False) if is_safe(key.rpartition("/")[2])]
-            keys += [f".blobs/sha256/{sha[:2]}/{sha[2:]}" for sha in contents if re.fullmatch("[0-9a-f]{64}", sha)]
+            for sha in contents:
+                with contextlib.suppress(ValueError):
+                    keys.append(f"{FOLDER}/{content_key(sha)}")
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 missing = [key for key in keys if not (self.root / key).exists()]
                 for one in [

@@ -17,14 +17,13 @@ from typing import Any
 from tracking_core.backends.targets import parse_target
 from tracking_core.base.json_text import load_json
 from tracking_core.base.processes import read_facts
-from tracking_core.base.regular import end_of_lines, is_regular, open_regular, read_regular
+from tracking_core.base.regular import bounded_lines, end_of_lines, is_regular, open_regular, read_regular
 from tracking_core.delivery.places import ENDING, FOLDER, cursor_paths
 from tracking_core.errors import JournalError, TrackingError
 from tracking_core.journal import decode_line
 from tracking_core.journal.segments import PartFiles, find_files
 
 _ARTIFACT = b'"kind":"artifact"'
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +90,15 @@ def artifacts_in(path: Path, writer: str, start: int, end: int) -> Iterator[Mapp
     """
     with open_regular(path) as file:
         file.seek(start)
-        rest = b""
-        while start < end and (chunk := file.read(min(_CHUNK, end - start))):
-            start += len(chunk)
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if _ARTIFACT in line:
-                    with contextlib.suppress(JournalError):
-                        event = decode_line(line, writer)
-                        if event.kind == "artifact":
-                            yield event.fields
+        for length, line in bounded_lines(file):
+            start += length + 1
+            if start > end:
+                return
+            if line is not None and _ARTIFACT in line:
+                with contextlib.suppress(JournalError):
+                    event = decode_line(line, writer)
+                    if event.kind == "artifact":
+                        yield event.fields
 
 
 def heartbeats(directory: Path, interval: float) -> dict[str, bytes]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from functools import lru_cache
 from pathlib import Path
 
+from tracking_core.base.files import written_aside
 from tracking_core.base.regular import SMALL, own_folder, read_regular
 from tracking_core.errors import StoreError, TrackingError
 from tracking_core.remote.address import parse_address
@@ -50,17 +50,14 @@ def fetch(objects: Objects, key: str, path: Path, where: str) -> bool:
         StoreError: The mirror cannot be read.
     """
     own_folder(path.parent, parents=True)
-    aside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
     try:
-        objects.get_file(key, aside)
-        aside.replace(path)
+        with written_aside(path) as aside:
+            objects.get_file(key, aside)
     except FileNotFoundError:
         return False
     except Exception as error:
         # Every client has errors of its own.
         raise StoreError(f"{key} cannot be fetched from {where}: {error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
     return True
 
 

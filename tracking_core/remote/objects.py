@@ -11,10 +11,12 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from tracking_core.base.files import written_aside
 from tracking_core.base.regular import open_regular
 from tracking_core.errors import MissingDependencyError
 from tracking_core.remote.address import Address
@@ -124,16 +126,10 @@ class FolderObjects:
             _copy(path, aside)
             moved(aside.stat().st_size)
 
-    @contextlib.contextmanager
-    def _aside(self, key: str) -> Any:
+    def _aside(self, key: str) -> AbstractContextManager[Path]:
         place = self._root / key
         place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_name(f"{_ASIDE}{secrets.token_hex(8)}")
-        try:
-            yield aside
-            aside.replace(place)
-        finally:
-            aside.unlink(missing_ok=True)
+        return written_aside(place, place.with_name(f"{_ASIDE}{secrets.token_hex(8)}"))
 
     def get(self, key: str, start: int = 0) -> bytes:
         """The content of an object, from a byte on."""

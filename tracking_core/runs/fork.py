@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import copy
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.files import written_aside
 from tracking_core.base.regular import end_of_lines, is_regular, open_regular
 from tracking_core.base.trees import is_plain_file
 from tracking_core.journal import Superseded
 from tracking_core.journal.segments import WriterFiles, find_files
 from tracking_core.runs.truncate import find_truncation
-from tracking_core.store.records import RunRecord, merge_config
+from tracking_core.store.records import RunRecord
+from tracking_core.values.config import merge
 
 _AGAIN = 5
 _CHUNK = 1 << 20
@@ -45,7 +46,7 @@ def inherit(parent: Path, child: Path, config: Mapping[str, Any], *, axis: str, 
     """
     record = RunRecord(parent)
     inherited = copy.deepcopy(record.config)
-    merge_config(inherited, config)
+    merge(inherited, config)
     _take_files(parent, child)
     forks = [dict(fork) for fork in record.forks]
     truncation, _ = find_truncation(child, axis, step, Superseded(child, forks), by="")
@@ -100,29 +101,15 @@ def _link(source: Path, place: Path) -> None:
         raise
     except OSError:
         # No links on this file system, or not between these two places.
-        aside = _aside(place)
-        try:
-            with open_regular(source) as file, aside.open("xb") as out:
-                shutil.copyfileobj(file, out, _CHUNK)
-            aside.replace(place)
-        finally:
-            aside.unlink(missing_ok=True)
+        with written_aside(place) as aside, open_regular(source) as file, aside.open("xb") as out:
+            shutil.copyfileobj(file, out, _CHUNK)
 
 
 def _copy_lines(source: Path, place: Path) -> None:
     """Copy the whole lines of a file that may be written to."""
-    aside = _aside(place)
-    try:
-        with open_regular(source) as file, aside.open("xb") as out:
-            left = end_of_lines(file)
-            file.seek(0)
-            while left and (chunk := file.read(min(_CHUNK, left))):
-                left -= len(chunk)
-                out.write(chunk)
-        aside.replace(place)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _aside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.{secrets.token_hex(6)}")
+    with written_aside(place) as aside, open_regular(source) as file, aside.open("xb") as out:
+        left = end_of_lines(file)
+        file.seek(0)
+        while left and (chunk := file.read(min(_CHUNK, left))):
+            left -= len(chunk)
+            out.write(chunk)

@@ -68,8 +68,8 @@ class Restorer:
             lost = journal.count_lost()
             failure = error if isinstance(error, OSError) else None
             self._note(
-                f"the directory of the run was deleted or moved away, and cannot be made anew ({error}): {counted(lost, 'event')} "
-                "lost, and so is what comes until it can be; it is tried again",
+                f"the directory of the run was deleted or moved away, and cannot be made anew ({error}): "
+                f"{counted(lost, 'event')} lost, and so is what comes until it can be; it is tried again",
                 failure,
             )
             return False

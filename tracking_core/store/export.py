@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from tracking_core.base.files import aside_of, written_aside
 from tracking_core.errors import InvalidValueError, NameNotFoundError, PlaceTakenError, StoreError
 from tracking_core.layout.runs import check_identity
 from tracking_core.store.names import matching
@@ -90,7 +89,7 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = _outside(place) if partition else path.parent
         columns = COLUMNS[2:] if partition else COLUMNS
-        with _aside(path, folder) as aside, opened_sink(aside, kind, columns) as sink:
+        with written_aside(path, aside_of(folder / path.name)) as aside, opened_sink(aside, kind, columns) as sink:
             for record in some:
                 for series in _series(record, names, raw=raw):
                     sink.add(record, series)
@@ -165,14 +164,3 @@ def _outside(place: Path) -> Path:
     parent = place.resolve().parent
     same = parent.stat().st_dev == place.stat().st_dev
     return parent if same and os.access(parent, os.W_OK | os.X_OK) else place
-
-
-@contextmanager
-def _aside(path: Path, folder: Path) -> Generator[Path]:
-    """A file in a folder, which takes the place of `path` when nothing went wrong."""
-    aside = folder / f".{path.name[:80]}.{secrets.token_hex(6)}"
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

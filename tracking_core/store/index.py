@@ -19,7 +19,6 @@ import math
 import os
 import random
 import re
-import secrets
 import stat
 import time
 import zlib
@@ -31,6 +30,7 @@ import msgspec
 
 from tracking_core._version import __version__
 from tracking_core.base import trees
+from tracking_core.base.files import aside_of, replace_file
 from tracking_core.base.regular import open_regular
 from tracking_core.journal import Event
 from tracking_core.journal.finding import EventFinder
@@ -64,7 +64,6 @@ ABANDONED = 3600.0
 """Seconds after which a file that was never put in place is removed."""
 _MAGIC = b"tracking-core index"
 _ASIDE = re.compile(r"\..*\.[0-9a-f]{12}", re.DOTALL)
-_LEFT_OUT = ("config", "environment")
 
 Stamp = tuple[int, int, int, int]
 """The state of a file: inode, size, times of modification and of change in nanoseconds."""
@@ -225,34 +224,32 @@ class Listing:
         """
         there = {record.dir.name: record for record in records}
         self._try_some()
-        candidates = [record for name, record in there.items() if self._is_open(name)]
+        candidates = [there[name] for name in there if name not in self._held or not self._held[name].counts]
         if len(candidates) < max(FEWEST, len(self._entries) // SHARE):
             return
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
             self._path.parent.mkdir(exist_ok=True)
-            folder = stack.enter_context(trees.opened(self._path.parent))
-            aside = self._path.with_name(f".{self._path.name[:80]}.{secrets.token_hex(6)}")
-            try:
-                aside.write_bytes(b"-")
-                clock = aside.stat().st_mtime_ns
+            with trees.opened(self._path.parent) as folder:
                 until = time.monotonic() + max(SECONDS, PORTION * spent)
-                learned = self._look_closer(candidates, clock - SETTLED, until)
+                learned = self._look_closer(candidates, self._clock() - SETTLED, until)
                 if learned:
                     kept = {name: entry for name, entry in self._entries.items() if name in there}
-                    aside.write_bytes(_encoded({**kept, **learned}))
-                    aside.replace(self._path)
+                    replace_file(self._path, _encoded({**kept, **learned}))
                     _sweep(self._path.parent.parent, folder)
-            finally:
-                aside.unlink(missing_ok=True)
 
-    def _is_open(self, name: str) -> bool:
-        return name not in self._held or not self._held[name].counts
+    def _clock(self) -> int:
+        """The time by the clock of the file system, in nanoseconds."""
+        probe = aside_of(self._path)
+        try:
+            probe.write_bytes(b"-")
+            return probe.stat().st_mtime_ns
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _try_some(self) -> None:
         """Find out whether much of the index is true no more: a listing of which nothing is asked does not tell."""
         held = list(self._held.values())
-        steps = max(1, len(held) // TRIED)
-        tried = held[random.randrange(steps) :: steps]  # noqa: S311 - of no consequence
+        tried = random.sample(held, min(TRIED, len(held)))
         if sum(not one.is_true() for one in tried) * SHARE > len(tried):
             for one in held:
                 one.is_true()
@@ -289,7 +286,7 @@ class Listing:
         writer, end = EventFinder(record.dir).newest_end()
         if end is None and writer is not None and is_alive(record.dir, writer):
             return None
-        facts = {key: value for key, value in known.items() if key not in _LEFT_OUT}
+        facts = {key: value for key, value in known.items() if key not in {"config", "environment"}}
         if _packed(facts) is None:
             return None
         ended = None if end is None else (end.fields["status"], end.fields.get("error"), end.time)

@@ -22,7 +22,7 @@ from tracking_core.store.columns import ScalarColumns
 from tracking_core.store.following import follow
 from tracking_core.store.series import Series
 from tracking_core.values import ArtifactRef, Histogram, Image, Record, Table
-from tracking_core.values.config import merge_config
+from tracking_core.values.config import merge
 from tracking_core.values.kinds import NAMED
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class RunRecord:
             return known
         config = copy.deepcopy(self._all_facts().get("config", {}))
         for event in self._of("config"):
-            merge_config(config, unpack(event.fields["config"]))
+            merge(config, unpack(event.fields["config"]))
         return config
 
     @property
@@ -371,9 +371,6 @@ class RunRecord:
         return f"<RunRecord {self.name!r} ({self.id}) of {self.project!r}>"
 
     # ------------------------------------------------------------------ reading
-
-    def _has_ended(self) -> bool:
-        return self.has_ended
 
     def _of(self, kind: str) -> list[Event]:
         events = self._finder.of(kind)

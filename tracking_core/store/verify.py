@@ -5,17 +5,17 @@ What is kept meanwhile is small: of a journal one segment at a time, of media an
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tracking_core.base.contents import content_key, digest_of, digest_of_files
 from tracking_core.base.regular import bounded_lines, open_regular
 from tracking_core.compaction.parts import COLUMNS, KINDS, content_digest
 from tracking_core.errors import JournalError, MissingDependencyError, StoreError
 from tracking_core.journal import Event, Truncation, decode_line
-from tracking_core.journal.events import RECORD_KINDS, blob_path, blobs_of
+from tracking_core.journal.events import RECORD_KINDS, blobs_of
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.part_reader import (
     dictionary,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from tracking_core.store.records import RunRecord
     from tracking_core.store.store import Store
 
-_CHUNK = 1 << 20
 _TRIES = 3
 _END = 1 << 62
 _NAMED = 1000
@@ -164,12 +163,10 @@ class _Referred:
     def _take_artifact(self, event: Event, path: Path, offset: int | None) -> str | None:
         fields = event.fields
         blobs = blobs_of(fields, self._directory)
-        lines: list[str] = []
         for name, entry in sorted(fields["files"].items()):
-            lines.append(f"{name}\0{entry['sha256']}\n")
             what = f"{name!r:.200} of the artifact {fields['name']!r:.200} v{fields['version']}"
-            self.contents.setdefault(blob_path(blobs, entry["sha256"]), ((path, offset), what, int(entry["size"])))
-        if hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest() != fields["digest"]:
+            self.contents.setdefault(blobs / content_key(entry["sha256"]), ((path, offset), what, int(entry["size"])))
+        if digest_of_files({name: entry["sha256"] for name, entry in fields["files"].items()}) != fields["digest"]:
             return f"the files of the artifact {fields['name']!r:.200} are not those of its digest"
         return None
 
@@ -339,7 +336,7 @@ class _Writer:
 
     def _check_digest(self, number: int, segment: Path, said: Mapping[str, Any], by: Path) -> None:
         try:
-            digest, length = _digest(segment), segment.stat().st_size
+            digest, length = digest_of(segment), segment.stat().st_size
         except FileNotFoundError:
             raise
         except OSError:
@@ -368,7 +365,7 @@ def _check_media(directory: Path, referred: _Referred, found: Verified) -> None:
         found.files += 1
         there.add(path.name)
         try:
-            digest = _digest(path)
+            digest = digest_of(path)
         except OSError as error:
             found.breaks.append(Break(path, None, f"it cannot be read: {error}"))
             continue
@@ -385,7 +382,7 @@ def _check_contents(referred: _Referred, found: Verified, *, quick: bool) -> Non
         found.files += 1
         try:
             length = path.stat().st_size
-            digest = None if quick or length != size else _digest(path)
+            digest = None if quick or length != size else digest_of(path)
         except FileNotFoundError:
             found.breaks.append(Break(source, offset, f"it refers to {what}, whose content {path} is gone"))
             continue
@@ -400,11 +397,3 @@ def _check_contents(referred: _Referred, found: Verified, *, quick: bool) -> Non
         found.unchecked.append(
             f"of {len(referred.contents)} contents of artifacts only whether they are there, and their sizes"
         )
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import time
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from typing import Any
 
 from tracking_core._version import __version__
 from tracking_core.artifacts import StoredVersion
+from tracking_core.base.contents import content_key, digest_of
+from tracking_core.base.files import sync, written_aside
 from tracking_core.base.json_text import dump_json
 from tracking_core.base.regular import open_regular
 from tracking_core.base.trees import is_plain_file
@@ -75,14 +76,12 @@ def pack_run(
     file = Path(output) if output is not None else Path(f"{record.id}{ENDING}")
     if file.exists():
         raise StoreError(f"{file} is there already: name another file with -o, or remove it")
-    aside = file.with_name(f".{file.name[:80]}.{secrets.token_hex(6)}")
     try:
-        packed = _write(record, aside)
-        aside.replace(file)
+        with written_aside(file) as aside:
+            packed = _write(record, aside)
+            sync(aside)
     except OSError as error:
         raise StoreError(f"the run {record.id} cannot be packed into {file}: {error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
     return Packed(record.id, file, file.stat().st_size, **packed)
 
 
@@ -131,8 +130,6 @@ class _Packing:
                 },
             }
             archive.writestr(MANIFEST, dump_json(manifest), zipfile.ZIP_DEFLATED)
-        with self._path.open("rb") as done:
-            os.fsync(done.fileno())
         return {
             "files": files,
             "artifacts": tuple(str(version.ref) for version in versions),
@@ -180,24 +177,19 @@ class _Packing:
         # Contents may be in the store that the event names, if that is another.
         logged = [one for one in record.artifacts() if one.ref.digest == version.ref.digest]
         for path, (sha, _) in version.files.items():
-            entry = f"blobs/sha256/{sha[:2]}/{sha[2:]}"
+            entry = f"blobs/{content_key(sha)}"
             if entry in self._listed:
                 continue
             places = [one.path(path) for one in (version, *logged) if path in one.files]
             place = next((place for place in places if is_plain_file(place)), None)
             if place is None:
                 self._problems.append(f"the content of {path!r} of the artifact {version.ref} is gone")
-            elif _digest(place) != sha:
+            elif digest_of(place) != sha:
                 # With it nobody could unpack the rest.
                 self._problems.append(f"the content of {path!r} of the artifact {version.ref} is damaged")
             else:
                 self._add(archive, entry, place, deflate=False)
         return True
-
-
-def _digest(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType] - a file
 
 
 def _version_entry(version: StoredVersion) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tracking_core.base.contents import FOLDER, content_key, digest_of_files
 from tracking_core.base.files import replace_file, write_exclusively
 from tracking_core.base.json_text import dump_json, load_json, read_json
 from tracking_core.base.regular import read_regular
@@ -148,7 +149,7 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, to: Path, facts: M
     name = info.filename
     if size != facts["size"] or found != facts["sha256"]:
         raise StoreError(f"{path} is damaged: {name!r} in it is not what was packed")
-    if name.startswith("blobs/") and name.removeprefix("blobs/sha256/").replace("/", "") != found:
+    if name.startswith("blobs/") and name != f"blobs/{content_key(found)}":
         raise StoreError(f"{path} is refused: the content {name!r} has another digest than its name")
 
 
@@ -171,7 +172,7 @@ def _destination(run: Path, root: Path, path: Path) -> tuple[Path, dict[str, Any
 def _place_blobs(place: Path, root: Path) -> None:
     source = place / "blobs"
     for content in sorted(source.rglob("*")):
-        to = root / ".blobs" / content.relative_to(source)
+        to = root / FOLDER / content.relative_to(source)
         if content.is_file() and not is_plain_file(to):
             to.parent.mkdir(parents=True, exist_ok=True)
             content.replace(to)
@@ -187,9 +188,7 @@ def _version(packed: Path, path: Path) -> tuple[Path, dict[str, Any]]:
         files = manifest["files"]
         sound = sound and all(re.fullmatch("[0-9a-f]{64}", file["sha256"]) for file in files.values())
         sound = sound and all(type(file["size"]) is int and not _leads_out(name) for name, file in files.items())
-        lines = (f"{name}\0{file['sha256']}\n" for name, file in sorted(files.items()))
-        digest = hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
-        sound = sound and manifest["digest"] == digest
+        sound = sound and manifest["digest"] == digest_of_files({name: file["sha256"] for name, file in files.items()})
         sound = sound and isinstance(manifest["run"], str) and type(manifest["created"]) in {int, float}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound, manifest = False, {}

@@ -340,16 +340,6 @@ def _sort_key(item: JSONValue) -> Any:
 # --- changes ---------------------------------------------------------------------------------------------------
 
 
-def merge_config(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    """Change a configuration as `log_config` does: nested mappings are merged, whatever else is replaced."""
-    for key, value in new.items():
-        current = into.get(key)
-        if isinstance(current, dict) and isinstance(value, Mapping):
-            merge_config(cast("dict[str, Any]", current), value)
-        else:
-            into[key] = value
-
-
 def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
     """Change a configuration; what is nested is merged, and anything else replaced.
 

@@ -158,7 +158,8 @@ class _EventFiles:
                 yield from self._decoder.decode(event)
         if dropped:
             self._problems.append(
-                f"{dropped} event{'' if dropped == 1 else 's'} left out: purged when the run was continued from an earlier step"
+                f"{dropped} event{'' if dropped == 1 else 's'} left out: "
+                "purged when the run was continued from an earlier step"
             )
         yield from self._decoder.end()
 

@@ -3,76 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from tracking_core.backends.hooks import Finding
+from tracking_core.base.text import size
 from tracking_core.cli.doctor.report import StoreLook
+from tracking_core.environment.mounts import mount_of
 
-# fmt: off
-_NETWORK = frozenset({
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs",
-    "nfs", "nfs3", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "quobyte", "smb", "smb2", "smb3", "smbfs", "wekafs",
-})
-# fmt: on
-#: File systems in user space serve a remote store, these few excepted.
-_LOCAL_FUSE = frozenset(
-    {"fuse.fuse-overlayfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.lxcfs", "fuse.ext4", "fuse.gocryptfs"}
-)
-_MEMORY = frozenset({"tmpfs", "ramfs"})
 _SLOW = 1e-3
 """Seconds an append may take before it is worth a warning."""
 _LITTLE, _NO_ROOM = 2**30, 64 * 2**20
 _APPENDS = 50
 _RECORD = b"x" * 299 + b"\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A mounted file system.
-
-    Args:
-        point: Where it is mounted.
-        filesystem: Its type, as the kernel names it.
-        device: What is mounted.
-    """
-
-    point: str
-    filesystem: str
-    device: str
-
-    @property
-    def kind(self) -> str:
-        """Where its files are: "network", "memory" or "local"."""
-        if self.filesystem in _MEMORY:
-            return "memory"
-        remote = self.filesystem.startswith("fuse.") and self.filesystem not in _LOCAL_FUSE
-        return "network" if remote or self.filesystem in _NETWORK else "local"
-
-
-def find_mount(path: str, mounts: str) -> Mount | None:
-    """The file system that holds a path.
-
-    Args:
-        path: An absolute path without symbolic links.
-        mounts: The text of `/proc/self/mounts`, see `man 5 fstab`.
-    """
-    best: Mount | None = None
-    for line in mounts.splitlines():
-        fields = line.split()
-        if len(fields) < 3:
-            continue
-        device, point, filesystem = (_unescaped(field) for field in fields[:3])
-        inside = path == point or path.startswith(point if point.endswith("/") else f"{point}/")
-        # Of two on one place the later one lies on top.
-        if inside and (best is None or len(point) >= len(best.point)):
-            best = Mount(point, filesystem, device)
-    return best
 
 
 def check_store(root: Path, origin: str) -> tuple[StoreLook, list[Finding]]:
@@ -89,7 +35,7 @@ def check_store(root: Path, origin: str) -> tuple[StoreLook, list[Finding]]:
         return StoreLook(str(root)), [Finding("error", f"{place} is a file, so no run can be kept in {root}", remedy)]
     exists = place == root
     free = shutil.disk_usage(place).free
-    mount = _mount_of(place)
+    mount = mount_of(place)
     kind = mount.kind if mount is not None else "local"
     append, problem = _measure(place) if exists else (None, _may_write(place))
     look = StoreLook(
@@ -145,16 +91,6 @@ def _speed(look: StoreLook) -> list[Finding]:
     return [Finding("ok", message)]
 
 
-def size(count: int) -> str:
-    """A number of bytes for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
 def _measure(root: Path) -> tuple[float | None, str | None]:
     """Append to a file of our own, as a run does: (median seconds, None), or (None, what went wrong)."""
     taken: list[float] = []
@@ -171,15 +107,3 @@ def _measure(root: Path) -> tuple[float | None, str | None]:
 
 def _may_write(place: Path) -> str | None:
     return None if os.access(place, os.W_OK | os.X_OK) else f"{place} is not writable"
-
-
-def _mount_of(place: Path) -> Mount | None:
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return None
-    return find_mount(os.path.realpath(place), mounts)
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
