@@ -261,8 +261,7 @@ def test_an_interrupted_worker_goes_on_where_the_cursor_stands():
 
     def worker():
         made = TargetWorker(run.dir, Destination("plain", target, kept), pause=lambda _: True, note=lambda *_: None)
-        made.cursor = type(made.cursor).load(run.dir, target)
-        made.inbox = type(made.inbox)(run.dir, made.cursor)
+        made._backlog.resume(type(made.cursor).load(run.dir, target))
         return made
 
     first = worker()
@@ -361,8 +360,7 @@ def test_a_cursor_does_not_pass_over_what_was_not_confirmed(troubles):
         worker = TargetWorker(
             run.dir, Destination("plain", target, tracker), pause=lambda _: True, note=lambda *_: None
         )
-        worker.cursor = type(worker.cursor).load(run.dir, target)
-        worker.inbox = type(worker.inbox)(run.dir, worker.cursor)
+        worker._backlog.resume(type(worker.cursor).load(run.dir, target))
         assert worker.open(wait=0.0)
         while worker.deliver(final=True) and not worker.last_error:
             pass
@@ -434,8 +432,7 @@ def test_a_target_that_cannot_be_finished_is_sent_again_what_it_may_not_have(tro
     worker = TargetWorker(
         run.dir, Destination("plain", target, Unfinished()), pause=lambda _: True, note=lambda *_: None
     )
-    worker.cursor = type(worker.cursor).load(run.dir, target)
-    worker.inbox = type(worker.inbox)(run.dir, worker.cursor)
+    worker._backlog.resume(type(worker.cursor).load(run.dir, target))
     assert worker.open(wait=0.0)
     worker.deliver(final=True)
     worker.close("finished", None)

@@ -10,7 +10,7 @@ from tests.support.faulty import faulty_site, heal, lines
 from tests.support.programs import only_run, scalar_rows
 from tests.support.programs import run as run_program
 from tracking_core.delivery.process.delivery import RESTARTS
-from tracking_core.delivery.worker import BREAKER
+from tracking_core.delivery.retry import BREAKER
 from tracking_tensorboard.testing import find_run, read_run
 
 ROWS = 300

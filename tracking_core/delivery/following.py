@@ -15,9 +15,8 @@ from tracking_core.backends.targets import Target
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.ending import closing, lacks
 from tracking_core.delivery.places import owner
-from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.report import Note, TargetReport
 from tracking_core.delivery.threads import ThreadDelivery
-from tracking_core.delivery.worker import Note
 
 LOOK = 2.0
 """Seconds between two looks for runs that came, and for runs that ended."""

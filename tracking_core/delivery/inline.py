@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.delivery.destinations import Destination
-from tracking_core.delivery.report import TargetReport
-from tracking_core.delivery.worker import Note, TargetWorker
+from tracking_core.delivery.report import Note, TargetReport
+from tracking_core.delivery.worker import TargetWorker
 
 
 class InlineDelivery:

@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+from tracking_core.base.redaction import redact_text
+
+Note = Callable[[str, str, BaseException | None], None]
+"""Takes (reason, message, error) of what goes wrong."""
+
+
+class Notes:
+    """Passes on what goes wrong with one target, and keeps the last of it.
+
+    Args:
+        label: Name of the target.
+        note: Called with (reason, message, error).
+    """
+
+    def __init__(self, label: str, note: Note) -> None:
+        self.label = label
+        self.last: str | None = None
+        self._note = note
+
+    def trouble(self, reason: str, message: str, error: BaseException | None = None) -> None:
+        """Pass on what went wrong; `message` goes on after the name of the target."""
+        self.last = redact_text(message)
+        self._note(f"{self.label}: {reason}", f"{self.label} {message}", error)
+
+    def remark(self, reason: str, message: str, error: BaseException | None = None) -> None:
+        """Pass on what is no failure of the target, as it is."""
+        self._note(reason, message, error)
 
 
 @dataclass(frozen=True, slots=True)

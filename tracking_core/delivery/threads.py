@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.base.latch import Latch
-from tracking_core.base.redaction import redact_text
 from tracking_core.delivery.destinations import Destination
-from tracking_core.delivery.report import TargetReport
-from tracking_core.delivery.worker import Note, TargetWorker
+from tracking_core.delivery.report import Note, TargetReport
+from tracking_core.delivery.worker import TargetWorker
 
 POLL, IDLE_POLL = 0.05, 1.0
 """Seconds between two looks into the journal: of a run that records, and of one that has not for a while."""
@@ -80,10 +79,7 @@ class _Lane:
             else:
                 self.worker.close(*self._ending)
         except BaseException as error:  # noqa: BLE001 - a thread that dies silently would look like a slow backend
-            # What a backend raises may quote its credentials.
-            died = redact_text(f"the worker died: {error!r}")
-            self.worker.failure = self.worker.last_error = died
-            self.worker.note("worker", f"{self.destination.label}: {died}", error)
+            self.worker.died(error)
         finally:
             self.ended = self.thread is me
             self._tell()
@@ -207,9 +203,7 @@ class ThreadDelivery:
         for lane in self._lanes:
             if not lane.wait(lambda lane=lane: lane.ended, timeout):
                 lane.abandon()
-                lane.worker.abandoned = True
-                if lane.worker.last_error is None:
-                    lane.worker.last_error = f"made no progress for {timeout:g} s"
+                lane.worker.abandon(f"made no progress for {timeout:g} s")
 
     def conclude(self, status: str, error: str | None, timeout: float) -> None:
         """Finish those targets that have everything; the others are left as they are.

@@ -15,9 +15,8 @@ from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.process import client as processes
 from tracking_core.delivery.process.client import Deliverer, deliverer
 from tracking_core.delivery.progress import waiting
-from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.report import Note, TargetReport
 from tracking_core.delivery.threads import STALLED
-from tracking_core.delivery.worker import Note
 
 RESTARTS, STEADY = 3, 600.0
 """How often a deliverer that dies is started anew for a run; and after how many seconds that counts from zero again."""
