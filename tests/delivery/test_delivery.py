@@ -301,8 +301,8 @@ def test_held_events_are_not_passed_over(tmp_path):
     cursor = Cursor(tmp_path / "c.json")
     inbox = Inbox(tmp_path, cursor)
     inbox.pull()
-    assert [event.seq for event in inbox.take(10)] == [1]
-    for event in inbox.take(10):
+    assert [event.seq for event in inbox.ready(10)] == [1]
+    for event in inbox.ready(10):
         inbox.done(event)
     assert inbox.positions()["w"].seq == 1
     assert inbox.positions()["w"].offset == len(line(1, 2))
@@ -311,7 +311,7 @@ def test_held_events_are_not_passed_over(tmp_path):
     with path.open("ab") as file:
         file.write(line(2, 4))
     again.pull()
-    assert [event.seq for event in again.take(10)] == [2, 3]
+    assert [event.seq for event in again.ready(10)] == [2, 3]
 
 
 def test_strict_waits_for_the_backends_and_says_why_not(troubles):
@@ -454,7 +454,7 @@ def test_a_gap_that_a_killed_writer_left_holds_nothing_back(tmp_path):
     (tmp_path / "journal" / "w-000001.jsonl").write_bytes(b"".join(lines))
     inbox = Inbox(tmp_path, Cursor(None))
     inbox.pull()
-    events = inbox.take(10)
+    events = inbox.ready(10)
     assert [event.seq for event in events] == [1, 3, 4]
     for event in events:
         inbox.done(event)

@@ -539,7 +539,7 @@ def test_a_count_alone_is_said(tmp_path, refusing):
     path.write_text(json.dumps(content))
     done = CliRunner().invoke(app, ["sync", directory.name, "--failed", *there])
     assert done.exit_code == 0, done.output
-    assert "of 1 records that failed only the count is known" in done.output
+    assert "only the count is known of 1 failed record" in done.output
     assert "sends" not in done.output
 
 

@@ -43,7 +43,7 @@ class Backlog:
         self.resending = False
         """Whether the records that failed before are being sent again."""
         self.superseded = False
-        """Whether the target has records that no longer count, as its backend says."""
+        """Whether the backend says that it has superseded records."""
         self._target = target
         self._notes = notes
         self._environment: dict[str, object] = {}
@@ -125,9 +125,8 @@ class Backlog:
         """
         cursor, filters = self.cursor, self._target.filters
         changed = bool(cursor.writers) and cursor.filters != filters
-        outdated = (
-            self.superseded or self.inbox.has_delivered or (changed and bool(cursor.filters) and replaces == "in place")
-        )
+        outdated = self.superseded or self.inbox.sent_beyond is not None
+        outdated |= changed and bool(cursor.filters) and replaces == "in place"
         if replaces is not None and outdated:
             cursor.begin_generation(filters=filters)
             # Once: opening may take several tries.
@@ -143,31 +142,31 @@ class Backlog:
         """Note in the cursor that the backend is open."""
         cursor = self.cursor
         cursor.opened += 1
-        # What it was closed with before says nothing of it now.
+        # The status of the last session is no longer true.
         cursor.status = None
-        # The adapter has put aside what there was; killed before the cursor is written, it would do so again.
+        # The adapter has replaced them. If we are killed before the cursor is written, it does so again.
         cursor.replaced = []
         self.superseded = False
         self.acknowledge()
-        self._selection = Selection(self._target, cursor.kept, cursor.given)
+        self._selection = Selection(self._target, cursor.retained, cursor.already_sent)
 
     def acknowledge(self) -> None:
         """Note in the cursor which truncations were taken care of."""
-        taken_back, failed = self.inbox.taken_back, self.cursor.failed
-        self.cursor.truncated = sorted({*self.cursor.truncated, *(one.by for one in taken_back)})
-        if any(one.reaches({writer: failed.last(writer) for writer in one.cuts}) for one in taken_back):
+        truncations, failed = self.inbox.truncations, self.cursor.failed
+        self.cursor.truncated = sorted({*self.cursor.truncated, *(one.by for one in truncations)})
+        if any(one.reaches({writer: failed.last(writer) for writer in one.cuts}) for one in truncations):
             self._forget_superseded()
-        taken_back.clear()
-        self.inbox.has_delivered = False
+        truncations.clear()
+        self.inbox.sent_beyond = None
 
     def _forget_superseded(self) -> None:
         """Take superseded records off the failed ones."""
         inbox = self._read_failed()
         while True:
             inbox.pull()
-            self.cursor.take_off((*one, "superseded") for one in inbox.superseded)
+            self.cursor.recover((*one, "superseded") for one in inbox.superseded)
             inbox.superseded.clear()
-            events = inbox.take(_AT_ONCE)
+            events = inbox.ready(_AT_ONCE)
             if not events:
                 return
             for event in events:
@@ -203,8 +202,7 @@ class Backlog:
             self._is_full = True
             self._notes.trouble(
                 "failed",
-                "failed on so many records here and there that the numbers of further ones are not kept; they are "
-                "counted alone",
+                "failed on so many separate records that the numbers of further ones are not kept, only their count",
             )
 
     def refused(self, error: Rejected) -> None:
@@ -221,16 +219,16 @@ class Backlog:
 
     @property
     def is_saved(self) -> bool:
-        """Whether the cursor on disk says all there is to say."""
+        """Whether the cursor on disk is up to date."""
         return not (self.unsaved or self._recovered) and self.cursor.stuck is None
 
     def save(self) -> None:
-        """Write the cursor; the backend has confirmed what is done with.
+        """Write the cursor, after the backend has confirmed what it has.
 
         Raises:
             OSError: It cannot be written.
         """
-        self.cursor.take_off(self._recovered)
+        self.cursor.recover(self._recovered)
         self._recovered.clear()
         self.cursor.save(self.inbox.positions())
         self.unsaved = 0

@@ -1,4 +1,4 @@
-"""Opening the backend of a target: the lease is taken, the cursor reconciled, and what may pass is waited for."""
+"""Opening the backend of a target: take the lease, reconcile the cursor, and retry transient errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.described import current_config, run_info
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.lease import Lease
-from tracking_core.delivery.places import take
+from tracking_core.delivery.places import take_lease
 from tracking_core.delivery.report import Notes
 from tracking_core.delivery.retry import Retry, raise_if_for_training
 from tracking_core.delivery.transient import judge
@@ -33,8 +33,8 @@ class Opener:
         backlog: The records that it has still to get.
         retry: When it is asked again.
         notes: Told of what goes wrong.
-        waits_for_lease: Whether to wait for another who delivers to the target; if not, `open` raises.
-        comes_back: Whether `open` is called again after the pause was cut short, so that it does not give up then.
+        waits_for_lease: Whether to wait for another process that delivers to the target; if not, `open` raises.
+        comes_back: Whether `open` is called again after `pause` said no, so that the target is not given up then.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Opener:
     ) -> None:
         self.adapter: Adapter | None = None
         self.failure: str | None = None
-        """Why the target was given up for this session; None while it is not."""
+        """Why the target was given up for this session; None if it was not."""
         self.delay: str | None = None
-        """What keeps the target from being opened for now; None while nothing does."""
+        """Why the target is not open yet; None if nothing is wrong."""
         self._destination = destination
         self._backlog = backlog
         self._retry = retry
@@ -66,17 +66,17 @@ class Opener:
         return self.adapter.info.replaces if self.adapter is not None else None
 
     def open(self, wait: float) -> tuple[Tracker, Any] | None:
-        """Open the backend, with retries for what may pass.
+        """Open the backend; transient errors are retried.
 
         Args:
-            wait: How long to wait for what the run records of where it runs, in seconds.
+            wait: How long to wait until the run has recorded its environment, in seconds.
 
         Returns:
-            The tracker, and what the backend has confirmed; None when it cannot be opened, now or, as `failure` then
-            says, ever.
+            The tracker, and what the backend has confirmed; None when it is not open. `failure` then says whether the
+            target was given up.
 
         Raises:
-            LeaseHeldError: Another delivers to it, and this worker does not wait for that.
+            LeaseHeldError: Another process delivers to the target, and this worker does not wait for it.
         """
         self._await_environment(wait)
         tries = failures = 0
@@ -124,14 +124,14 @@ class Opener:
         adapter = self.adapter = self._destination.adapter()
         assert adapter is not None
         if self._lease is None:
-            self._lease = take(directory, target, adapter, self._destination.label)
+            self._lease = take_lease(directory, target, adapter, self._destination.label)
             # From here on nobody else moves it.
             self._backlog.resume(Cursor.load(directory, target))
         self._backlog.inbox.look()
         self.warn_of_superseded()
         self._backlog.reconcile(self.replaces)
         tracker = adapter.open(target, self._run_info())
-        # Here, since a backend that is asked may not answer.
+        # Read here, where errors are retried: the backend may not answer.
         return tracker, getattr(tracker, "confirmed", None)
 
     def _run_info(self) -> RunInfo:
@@ -140,7 +140,7 @@ class Opener:
         run = run_info(facts, directory)
         return replace(
             run,
-            # A backend that is opened again must not go back to what the run was started with.
+            # With all changes: a backend that is opened again must not go back to the first configuration.
             config=current_config(directory, run.config, facts.get("forks", ())),
             resumed=cursor.opened > 0,
             state=cursor.state,
@@ -151,12 +151,13 @@ class Opener:
         )
 
     def warn_of_superseded(self) -> None:
-        """Say so if the target has records that no longer count, and cannot replace them."""
-        if self.replaces is None and self._backlog.inbox.has_delivered:
+        """Say so if the target has superseded records, and cannot replace them."""
+        truncation = self._backlog.inbox.sent_beyond
+        if self.replaces is None and truncation is not None:
             self._notes.remark(
                 "superseded",
-                f"{self._destination.label} keeps what it was given beyond the step that the run went back to: it "
-                "has no way to take that back",
+                f"{self._destination.label} cannot delete records; those after {truncation.axis} {truncation.step} "
+                "remain beside the new ones",
             )
 
     def _not_yet(self, reason: str, message: str, error: BaseException) -> None:
@@ -174,7 +175,7 @@ class Opener:
             self._lease.beat()
 
     def release(self) -> None:
-        """Let others deliver to this target."""
+        """Release the lease."""
         if self._lease is not None:
             self._lease.release()
             self._lease = None

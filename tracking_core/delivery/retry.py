@@ -1,4 +1,4 @@
-"""When a target is asked again: backoff, circuit breaker, and what to do about a record that was not taken."""
+"""Retries: backoff, circuit breaker, and what to do about a record that the backend did not accept."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from tracking_core.protocol import PREEMPTED
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _REOPENINGS, _RESENDING_TRIES = 3, 3
 STUCK = 600.0
-"""Seconds that a record may hold up those behind it with a transient error, if the backend takes those."""
+"""Seconds of transient errors after which a record may fail, if the backend accepts the records behind it."""
 BREAKER = 10
-"""Consecutive failures after which a target is paused. What comes meanwhile stays in the journal, and does not count as
-failed."""
+"""Consecutive failures that open the circuit breaker: the target is paused, and its records stay in the journal."""
 
 
 class Decision(NamedTuple):
-    """What to do about a record that the backend did not take.
+    """What to do about a record that the backend did not accept.
 
     Args:
         action: "fail" counts it as failed and goes on; "wait" tries it again after a wait; "reopen" does so with a new
             connection; "pause" opens the circuit breaker.
-        probe: Whether to try the records behind it first. If the backend takes those, it has failed.
-        gives_up: With "reopen", whether it counts as failed all the same.
+        probe: Whether to try the records behind it first. If the backend accepts those, the record has failed.
+        gives_up: With "reopen", whether the record counts as failed.
     """
 
     action: Literal["fail", "wait", "reopen", "pause"]
@@ -39,7 +38,7 @@ class Decision(NamedTuple):
 
 
 class Retry:
-    """Decides when one target is asked again.
+    """Decides when records are sent to one target again.
 
     Args:
         backlog: The records of the target.
@@ -64,45 +63,45 @@ class Retry:
 
     @property
     def is_paused(self) -> bool:
-        """Whether the backend is not to be asked for now."""
+        """Whether nothing is to be sent for now."""
         return self.clock() < self._paused_until
 
     def pause_target(self, seconds: float) -> None:
-        """Do not ask the backend for a while."""
+        """Send nothing for a while."""
         self._paused_until = self.clock() + seconds
 
     def open_breaker(self, error: BaseException) -> None:
-        """Pause the target, since one record after the other failed."""
+        """Pause the target after consecutive failures."""
         seconds = backoff(self._failures - BREAKER)
         self.pause_target(seconds)
         self._notes.trouble(
-            "left alone",
-            f"failed {self._failures} times in a row and is left alone for {seconds:g} s: {brief(error)}",
+            "paused",
+            f"paused for {seconds:g} s after {self._failures} consecutive failures: {brief(error)}",
             error,
         )
 
     @staticmethod
     def delay(verdict: Verdict, tries: int) -> float:
-        """Seconds to wait: what the backend asks for, or else the backoff."""
+        """Seconds to wait: those that the backend asks for, or else the backoff."""
         return verdict.after if verdict.after is not None else backoff(tries)
 
     def wait(self, error: BaseException, verdict: Verdict) -> bool:
-        """Wait until a record may be tried again; False when the worker is to stop."""
+        """Wait until a record may be sent again; False when the worker is to stop."""
         if isinstance(error, RetryLater):
             self._notes.trouble("retry", f"asks to retry later: {error}", error)
         else:
-            self._notes.trouble("retry", f"takes nothing for now, and is tried again: {brief(error)}", error)
+            self._notes.trouble("retry", f"did not accept a record, which is sent again: {brief(error)}", error)
         delay = self.delay(verdict, self._tries)
         self._tries += 1
         return self.pause(delay)
 
     def decide(self, event: Event, verdict: Verdict, *, broken: bool) -> Decision:
-        """What to do about a record that the backend did not take.
+        """Decide about a record that the backend did not accept.
 
         Args:
             event: Its event.
             verdict: What the error says.
-            broken: Whether the connection is of no more use.
+            broken: Whether the tracker is of no more use.
         """
         if verdict.kind == "failed":
             self._failures += 1
@@ -112,18 +111,18 @@ class Retry:
                 return Decision("pause", probe=self._failures > BREAKER + 1)
             return Decision("fail")
         if self._backlog.resending and self._tries >= _RESENDING_TRIES:
-            # It has failed already: nothing has to wait for it.
+            # It failed before; the others do not have to wait for it.
             self._tries = 0
             return Decision("fail")
         stuck = self.is_stuck(event)
         if broken:
             self._probes += 1
-            # The backend could be opened again and again, and broke at this record each time.
+            # If the backend broke at this record each time that it was opened, the record is to blame.
             return Decision("reopen", gives_up=stuck and self._probes > _REOPENINGS)
         return Decision("wait", probe=stuck)
 
     def is_stuck(self, event: Event) -> bool:
-        """Whether a record has held up the others for too long."""
+        """Whether a record has failed with transient errors for too long."""
         if self._backlog.resending:
             return False
         key = (event.writer, event.seq)
@@ -133,15 +132,15 @@ class Retry:
         return self.clock() - self._stuck_since >= STUCK
 
     def probe_size(self) -> int:
-        """How many of the records behind one that is stuck are tried now; 0 for none.
+        """How many of the records behind a stuck one are tried now; 0 for none.
 
-        Each may take as long as the backend takes to say no. So it is asked less and less often, with more of them.
+        A try may take as long as a timeout. So probes become rarer, and larger: 1, 2, 4, ….
         """
         self._probes += 1
         return 0 if self._probes & (self._probes - 1) else self._probes
 
-    def taken(self) -> None:
-        """The backend took a record, at its turn."""
+    def accepted(self) -> None:
+        """The backend accepted a record in its turn."""
         self._tries = 0
 
     def done(self, event: Event, *, delivered: bool) -> None:
@@ -158,10 +157,10 @@ def backoff(tries: int) -> float:
 
 
 def raise_if_for_training(error: BaseException) -> None:
-    """Raise on what a signal brought into a delivery that runs on the training's own thread.
+    """Raise again what a signal raised in a delivery on the training's own thread.
 
-    Ctrl-C, and SystemExit from a handler of SIGTERM, are then meant for the training. On threads of their own workers
-    never see them, and a backend that raises them is one that failed.
+    Ctrl-C, and SystemExit from a handler of SIGTERM, are then meant for the training. Other threads never get them: a
+    backend that raises them there has failed.
     """
     if (
         isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == PREEMPTED)

@@ -1,4 +1,4 @@
-"""Sending records to an open backend, and what becomes of those that it does not take."""
+"""Sending records to an open backend, and handling those that it does not accept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracking_core.fallbacks import replay
 from tracking_core.journal import Event
 from tracking_core.values import Record
 
-#: Kinds with a capability of their own name; what a backend has no place for is not sent to it.
+#: Kind → the capability that it needs. A backend without it does not get these records.
 _CAPABILITY = {"scalars": "scalars", "images": "images", "histogram": "histograms", "artifact": "artifacts"}
 
 
@@ -39,17 +39,17 @@ class Sender:
         self._final = False
 
     def send(self, events: Sequence[Event], *, final: bool) -> None:
-        """Send the records of some events, and decide about those that are not taken.
+        """Send the records of some events, and handle those that are not accepted.
 
         Args:
-            events: What `backlog.source` gave out.
-            final: Whether the writers will write no more.
+            events: Events from `backlog.source`.
+            final: Whether the writers have ended.
         """
         self._final = final
         batch: list[tuple[Event, Record]] = []
         for event in events:
             if self._backlog.has_failed(event):
-                # Sent on request alone.
+                # It is sent on request only.
                 self._backlog.skip_failed(event)
                 continue
             if not self._wanted(event):
@@ -58,14 +58,14 @@ class Sender:
             try:
                 record = self._backlog.record(event)
                 if not record.data and self._backlog.resending:
-                    # Later ones say all of it otherwise.
+                    # Later records have set all of it since.
                     self._done(event, "skipped")
                 else:
                     batch.append((event, record))
             except JournalError as error:
                 verdict = judge(error)
                 if verdict.kind == "transient" and not self._retry.is_stuck(event):
-                    # It is there, but cannot be read now; what stands before it goes first.
+                    # It cannot be read for now. The records before it are sent first.
                     if self._send_all(batch):
                         self._retry.wait(error, verdict)
                     return
@@ -80,7 +80,7 @@ class Sender:
             part = batch[at:] if whole else batch[at : at + 1]
             taken, error = self._send([record for _, record in part])
             for event, _ in part[:taken]:
-                self._retry.taken()
+                self._retry.accepted()
                 self._done(event, "delivered")
             at += taken
             if error is None or at == len(batch):
@@ -92,7 +92,7 @@ class Sender:
         return True
 
     def _send(self, records: Sequence[Record]) -> tuple[int, BaseException | None]:
-        """Give records to the tracker; how many it took, and what stopped it."""
+        """Send records to the tracker; returns how many it accepted, and the error that stopped it."""
         tracker: Any = self._session.tracker
         whole = self._session.supports("deliver")
         try:
@@ -110,10 +110,10 @@ class Sender:
         return len(records), None
 
     def _after_error(self, event: Event, error: BaseException) -> bool:
-        """Handle a record that was not taken: wait and try again, or count it and go on. False means stop."""
+        """Handle a record that was not accepted; False when the worker is to stop."""
         verdict = judge(error)
         decision = self._retry.decide(event, verdict, broken=self._is_broken())
-        if decision.probe and self._takes_others(event):
+        if decision.probe and self._accepts_others(event):
             return True
         if decision.action == "fail":
             self._fail(event, error)
@@ -123,25 +123,25 @@ class Sender:
             return False
         if decision.action == "wait":
             return self._retry.wait(error, verdict)
-        # Asking this tracker again is of no use: the next round opens a new one.
+        # The next batch opens the backend again.
         self._session.broken = True
         if decision.gives_up:
             self._fail(event, error)
         self._retry.wait(error, verdict)
         return False
 
-    def _takes_others(self, stuck: Event) -> bool:
-        """Whether the backend takes what stands behind a record, but still not that: then it has failed.
+    def _accepts_others(self, stuck: Event) -> bool:
+        """Whether the backend accepts records behind one that is stuck.
 
-        It is not enough that others are taken, since it may have come back just then: so it is tried once more.
+        The backend may have come back just then. So the stuck record is sent once more before it counts as failed.
         """
         count = self._retry.probe_size()
         source = self._backlog.source
         if not count:
             return False
         source.pull(final=self._final)
-        events = source.take(1 + count)
-        if not events or (events[0].writer, events[0].seq) != (stuck.writer, stuck.seq) or source.taken_back:
+        events = source.ready(1 + count)
+        if not events or (events[0].writer, events[0].seq) != (stuck.writer, stuck.seq) or source.truncations:
             return False
         before = [stuck]
         for number, event in enumerate(events[1:]):
@@ -157,7 +157,7 @@ class Sender:
                 before.append(event)
         else:
             return False
-        # One that merely keeps what it is given has not answered.
+        # A backend that merely buffers records has not accepted them.
         if self._session.flush() is not None:
             return False
         for event in before:
@@ -167,7 +167,7 @@ class Sender:
         return True
 
     def _try(self, event: Event) -> BaseException | None:
-        """Send one record; what came of it, None when it was taken."""
+        """Send one record; returns the error, or None when it was accepted."""
         try:
             _, error = self._send([self._backlog.record(event)])
         except JournalError as problem:
@@ -201,5 +201,5 @@ class Sender:
         if kind not in self._fallbacks:
             self._fallbacks.add(kind)
             self._notes.remark(
-                "fallback", f"{self._notes.label} has no place of its own for {kind}; the local store has it"
+                "fallback", f"{self._notes.label} cannot show records of the kind {kind}; the local store has them"
             )

@@ -1,4 +1,4 @@
-"""The session of a target: its backend is opened, begun anew when the run goes back, flushed, and closed."""
+"""The session of a target: its backend is opened, flushed and closed, and opened again when the run goes back."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Session:
     ) -> None:
         self.tracker: Tracker | None = None
         self.failure: str | None = None
-        """Why the target was given up for this session; None while it is not."""
+        """Why the target was given up for this session; None if it was not."""
         self.opened = False
         self.abandoned = False
-        """Whether the end was not waited for any longer."""
+        """Whether the end of the session was given up or failed: the backend may not have everything."""
         self.broken = False
-        """Whether the backend has to be opened anew before it takes anything."""
+        """Whether the tracker is of no more use, and the backend is to be opened again."""
         self.strayed = False
-        """Whether the directory holds another run by now."""
+        """Whether the directory holds another run now."""
         self.changes = 0
         """Grows when the backend is opened or closed."""
         self.committed_at = retry.clock()
@@ -63,16 +63,16 @@ class Session:
     # ------------------------------------------------------------------ opening
 
     def open(self, *, wait: float) -> bool:
-        """Open the backend, with retries for what may pass.
+        """Open the backend; transient errors are retried.
 
         Args:
-            wait: How long to wait for what the run records of where it runs, in seconds.
+            wait: How long to wait until the run has recorded its environment, in seconds.
 
         Returns:
             Whether it is open; if not, `failure` says why.
 
         Raises:
-            LeaseHeldError: Another delivers to it, and this worker does not wait for that.
+            LeaseHeldError: Another process delivers to the target, and this worker does not wait for it.
         """
         if self.tracker is not None or self.failure is not None or self._retry.is_paused:
             return self.tracker is not None
@@ -86,10 +86,10 @@ class Session:
         if isinstance(confirmed, Mapping):
             arrived: Mapping[str, int] = getattr(self.tracker, "arrived", confirmed)
             if inbox.holds_superseded(dict(arrived)) and self._opener.replaces is not None:
-                # More had arrived than the cursor knew of.
+                # The backend has more than the cursor knows of.
                 return self._replace_superseded()
             if not confirmed:
-                cursor.forget_given()
+                cursor.forget_already_sent()
             inbox.rewind(dict(cast("Mapping[str, int]", confirmed)))
         self._backlog.begin_session()
         remarks: Any = getattr(self.tracker, "remarks", None)
@@ -103,7 +103,7 @@ class Session:
         return True
 
     def reopen(self) -> bool:
-        """Open the backend again, and go on after what it has confirmed."""
+        """Open the backend again, and go on after the records that it has confirmed."""
         self.tracker = None
         self._backlog.restart()
         return self.open(wait=0.0)
@@ -120,15 +120,15 @@ class Session:
 
     def go_back(self) -> bool:
         """Handle a truncation that came while the target is open; False when it is not open any more."""
-        if self._backlog.inbox.has_delivered and self._opener.replaces is not None:
+        if self._backlog.inbox.sent_beyond is not None and self._opener.replaces is not None:
             return self._replace_superseded()
         self._opener.warn_of_superseded()
         self._backlog.acknowledge()
         return True
 
     def _replace_superseded(self) -> bool:
-        """Begin a new generation: close the target, and open it to record everything anew."""
-        self._interrupt("the run went back to an earlier step", "it was begun anew")
+        """Close the target, and open it in a new generation."""
+        self._interrupt("the run went back to an earlier step", "a new generation began")
         self._backlog.superseded = True
         return self.reopen()
 
@@ -143,7 +143,7 @@ class Session:
     # ------------------------------------------------------------------ the run directory
 
     def is_there(self) -> bool:
-        """Whether the run is in its directory, so that it can be read, and cursors be written."""
+        """Whether the run is in its directory, so that journals can be read and cursors written."""
         if self.strayed:
             return False
         found = self._presence.look()
@@ -155,7 +155,7 @@ class Session:
         return found in {"here", "anew"}
 
     def keep_up(self) -> None:
-        """Keep the lease; open the backend again if what it keeps in the run directory was deleted with it."""
+        """Keep the lease; if the run directory was deleted and made again, open the backend again."""
         if self._renewed:
             self._renewed = False
             self.commit()
@@ -167,7 +167,7 @@ class Session:
     # ------------------------------------------------------------------ committing and closing
 
     def flush(self) -> BaseException | None:
-        """Let the backend confirm what it has; returns what went wrong."""
+        """Ask the backend to confirm the records that it has; returns the error, if any."""
         flush: Any = getattr(self.tracker, "flush", None)
         if flush is None or not self.supports("flush"):
             return None
@@ -179,33 +179,33 @@ class Session:
         return None
 
     def commit(self) -> None:
-        """Let the backend confirm what it has, and write the cursor.
+        """Ask the backend to confirm the records that it has, then write the cursor.
 
-        If it does not, the cursor stays behind, and records are sent again.
+        If the backend does not confirm, the cursor stays behind, and records are sent again.
         """
         self.committed_at = self._retry.clock()
         if self.tracker is not None and self._confirm() is None and self.is_there():
             self._save()
 
     def _confirm(self) -> Verdict | None:
-        """Why the backend does not confirm what it has; None if it does."""
+        """Why the backend does not confirm the records that it has; None if it does."""
         error = self.flush() if self._backlog.unsaved else None
         if error is None:
             return None
-        self._notes.trouble("commit", f"could not confirm what it has: {brief(error)}", error)
+        self._notes.trouble("commit", f"did not confirm its records: {brief(error)}", error)
         if isinstance(error, Rejected):
             self._backlog.refused(error)
         return judge(error)
 
     def _confirm_at_last(self) -> Verdict | None:
-        """As `_confirm`, with patience: nobody will ask later."""
+        """As `_confirm`, with retries: it is the last chance."""
         tries = refused = 0
         while True:
             verdict = self._confirm()
             if verdict is None:
                 return None
             if verdict.kind == "rejected" and refused < _REFUSALS:
-                # That was one record; of the others it says nothing.
+                # It concerns one record; there may be others.
                 refused += 1
                 continue
             tries += 1
@@ -231,11 +231,10 @@ class Session:
             self._finish(self.tracker, status, error)
             self._backlog.cursor.status = status
         except BaseException as problem:  # noqa: BLE001 - whatever it is, it concerns this target alone
-            # It may not have what it took after all; opening it again tells.
+            # The backend may not have all records; that shows when it is opened again.
             confirmed, self.abandoned = False, True
             self._notes.trouble("finish", f"could not be finished: {brief(problem)}", problem)
-        # Otherwise the cursor stays where it was, with the state of the adapter: the rest is sent again when the run is
-        # opened again.
+        # Otherwise the cursor and the state of the adapter stay, and opening the run again sends the records again.
         if confirmed and self.is_there():
             self._save()
         self._backlog.unsaved = 0
@@ -250,8 +249,8 @@ class Session:
             except Rejected as problem:
                 if problem.record is None:
                     raise
-                # That was one record, and it is finished but for that: a second call says what else there is.
-                self._notes.trouble("failed", f"refused what it had taken: {brief(problem)}", problem)
+                # It concerns one record, and the rest is finished: a second call tells whether there are others.
+                self._notes.trouble("failed", f"refused a record that it had accepted: {brief(problem)}", problem)
                 self._backlog.refused(problem)
             else:
                 return

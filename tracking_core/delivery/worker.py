@@ -1,4 +1,4 @@
-"""The worker of one target. It needs a run directory and a way to open the target, and nothing else of the training."""
+"""The worker of one target: the delivery loop. It needs a run directory and a target, and no training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 256
 COMMIT_INTERVAL = 1.0
 """Seconds between two cursors while records flow."""
 ENVIRONMENT_WAIT = 3.0
-"""Seconds that opening a backend waits for what the run records of where it runs, such as the git commit."""
+"""Seconds that opening a backend waits until the run has recorded its environment, such as the git commit."""
 
 
 class TargetWorker:
@@ -34,7 +34,7 @@ class TargetWorker:
         pause: Waits for some seconds, and says whether to go on; how a thread or process waits.
         note: Called with (reason, message, error) for what goes wrong.
         clock: Monotonic seconds.
-        waits_for_lease: Whether to wait for another who delivers to the target; if not, `open` raises.
+        waits_for_lease: Whether to wait for another process that delivers to the target; if not, `open` raises.
         comes_back: Whether `open` is called again when `pause` said no, so that the target is not given up then.
     """
 
@@ -88,12 +88,12 @@ class TargetWorker:
 
     @property
     def failure(self) -> str | None:
-        """Why the target was given up for this session; None while it is not."""
+        """Why the target was given up for this session; None if it was not."""
         return self._session.failure
 
     @property
     def delay(self) -> str | None:
-        """What keeps the target from being opened for now; None while nothing does."""
+        """Why the target is not open yet; None if nothing is wrong."""
         return self._opener.delay
 
     @property
@@ -103,11 +103,11 @@ class TargetWorker:
 
     @property
     def progress(self) -> int:
-        """Grows whenever something was done with; how others see that the target is not stuck."""
+        """Grows with each record that is done with; it shows that the target is not stuck."""
         return self._backlog.handled + self._session.changes
 
     def pending(self) -> int:
-        """How many records in the journal this target has not been done with."""
+        """How many records in the journal wait for this target."""
         return 0 if self._session.strayed else self.inbox.waiting()
 
     def report(self) -> TargetReport:
@@ -125,21 +125,21 @@ class TargetWorker:
     # ------------------------------------------------------------------ opening and closing
 
     def open(self, *, wait: float = ENVIRONMENT_WAIT) -> bool:
-        """Open the backend, with retries for what may pass.
+        """Open the backend; transient errors are retried.
 
         Args:
-            wait: How long to wait for what the run records of where it runs, in seconds.
+            wait: How long to wait until the run has recorded its environment, in seconds.
 
         Returns:
             Whether it is open; if not, `failure` says why.
 
         Raises:
-            LeaseHeldError: Another delivers to it, and this worker does not wait for that.
+            LeaseHeldError: Another process delivers to the target, and this worker does not wait for it.
         """
         return self._session.open(wait=wait)
 
     def commit(self) -> None:
-        """Let the backend make durable what it has, and write the cursor."""
+        """Ask the backend to confirm the records that it has, then write the cursor, if there is anything new."""
         if not self._backlog.is_saved:
             self._session.commit()
 
@@ -148,16 +148,16 @@ class TargetWorker:
         self._session.close(status, error)
 
     def release(self) -> None:
-        """Let others deliver to this target."""
+        """Release the lease."""
         self._opener.release()
 
     def abandon(self, reason: str) -> None:
-        """Its end is not waited for any longer."""
+        """Stop waiting for the end of the session."""
         self._session.abandoned = True
         self._notes.last = self._notes.last or reason
 
     def died(self, error: BaseException) -> None:
-        """Give the target up: what runs this worker has failed."""
+        """Give the target up after an error in the delivery itself."""
         # What a backend raises may quote its credentials.
         died = redact_text(f"the worker died: {error!r}")
         self._session.failure = self._notes.last = died
@@ -166,10 +166,10 @@ class TargetWorker:
     # ------------------------------------------------------------------ delivering
 
     def deliver(self, *, final: bool = False) -> int:
-        """Deliver one batch of what is new.
+        """Deliver one batch of new records.
 
         Args:
-            final: Whether the writers will write no more.
+            final: Whether the writers have ended.
 
         Returns:
             How many records were done with; 0 when there is nothing to do.
@@ -181,17 +181,17 @@ class TargetWorker:
         if self._retry.is_paused or (session.broken and not session.reopen()):
             return 0
         self.inbox.pull(final=final)
-        if self.inbox.taken_back:
+        if self.inbox.truncations:
             if not session.go_back():
                 return 0
             self.inbox.pull(final=final)
-        events = self.inbox.take(BATCH)
+        events = self.inbox.ready(BATCH)
         if not events:
             if self._backlog.unsaved:
                 session.commit()
             return 0
         if not session.is_there():
-            # What was read just now may be another run's.
+            # The events may be those of another run.
             return 0
         before = self.progress
         self._sender.send(events, final=final)
@@ -200,19 +200,19 @@ class TargetWorker:
         return self.progress - before
 
     def deliver_failed(self, *, final: bool = False) -> int:
-        """Send one batch of what failed before once more; what fails again stays failed.
+        """Send one batch of records that failed before. Those that fail again stay failed.
 
-        What arrives is taken off the failed at the next `commit` or `close`, when the backend has confirmed it.
+        Those that arrive count as delivered from the next `commit` or `close` on, when the backend has confirmed them.
 
         Args:
-            final: Whether the writers will write no more.
+            final: Whether the writers have ended.
 
         Returns:
-            How many records were done with; 0 when there are no more, or the backend is not to be asked for now.
+            How many records were done with; 0 when there are no more, or nothing is to be sent for now.
         """
         if self.tracker is None or self._session.broken or self._retry.is_paused:
             return 0
         before = self.progress
         with self._backlog.resend(final=final):
-            self._sender.send(self._backlog.source.take(BATCH), final=final)
+            self._sender.send(self._backlog.source.ready(BATCH), final=final)
         return self.progress - before
