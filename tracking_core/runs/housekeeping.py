@@ -31,7 +31,7 @@ SEGMENT = 8 << 20
 
 
 @dataclass(eq=False)
-class Charge:
+class MonitoredRun:
     """What is looked after for one run."""
 
     journal: JournalWriter
@@ -52,35 +52,35 @@ class Housekeeper:
     """Looks after the open runs of this process."""
 
     def __init__(self) -> None:
-        self._charges: list[Charge] = []
+        self._monitored: list[MonitoredRun] = []
         self._wake = Latch()
         self._thread: threading.Thread | None = None
 
-    def take(self, journal: JournalWriter, troubles: Troubles) -> Charge:
+    def add(self, journal: JournalWriter, troubles: Troubles) -> MonitoredRun:
         """Begin to look after a run; its surroundings are captured soon."""
-        charge = Charge(journal, troubles)
-        self._charges.append(charge)
+        monitored = MonitoredRun(journal, troubles)
+        self._monitored.append(monitored)
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="tracking-housekeeping", daemon=True)
             thread.start()
             self._thread = thread
         self._wake.set()
-        return charge
+        return monitored
 
-    def leave(self, charge: Charge) -> None:
+    def remove(self, monitored: MonitoredRun) -> None:
         """Look after a run for the last time."""
-        charge.captured.wait(2.0)
-        if charge in self._charges:
-            self._charges.remove(charge)
+        monitored.captured.wait(2.0)
+        if monitored in self._monitored:
+            self._monitored.remove(monitored)
         # The thread must be done with the journal before it is closed; a disk that hangs is not waited for. The lock is
         # not taken here, where an interrupt might leave it so.
         deadline = time.monotonic() + 2.0
-        while charge.busy.locked() and time.monotonic() < deadline:
+        while monitored.busy.locked() and time.monotonic() < deadline:
             time.sleep(0.001)
-        self._note_accelerators(charge)
-        if charge.compactor is not None:
-            charge.compactor.stop()
-        charge.journal.recover()
+        self._note_accelerators(monitored)
+        if monitored.compactor is not None:
+            monitored.compactor.stop()
+        monitored.journal.recover()
 
     def forget(self) -> None:
         """In a forked child: the thread is not there, and the runs are the parent's."""
@@ -88,75 +88,75 @@ class Housekeeper:
 
     def _work(self) -> None:
         while True:
-            self._wake.wait(TICK if self._charges else None)
+            self._wake.wait(TICK if self._monitored else None)
             self._wake.clear()
-            for charge in tuple(self._charges):
+            for monitored in tuple(self._monitored):
                 try:
-                    with charge.busy:
-                        if charge in self._charges:
-                            self._look_after(charge)
+                    with monitored.busy:
+                        if monitored in self._monitored:
+                            self._look_after(monitored)
                 except Exception as error:  # noqa: BLE001 - one run in trouble must not leave the others alone
-                    charge.troubles.note("housekeeping", f"{type(error).__name__}: {error}", error=error)
-                    charge.captured.set()
+                    monitored.troubles.note("housekeeping", f"{type(error).__name__}: {error}", error=error)
+                    monitored.captured.set()
 
-    def _look_after(self, charge: Charge) -> None:
-        charge.journal.recover()
-        if not charge.captured.is_set():
+    def _look_after(self, monitored: MonitoredRun) -> None:
+        monitored.journal.recover()
+        if not monitored.captured.is_set():
             from tracking_core.environment.machine import capture
 
-            _note(charge, capture(working_directory() or Path()))
-            charge.captured.set()
-        self._note_accelerators(charge)
+            _note(monitored, capture(working_directory() or Path()))
+            monitored.captured.set()
+        self._note_accelerators(monitored)
         now = time.monotonic()
-        journal = charge.journal
-        if journal.closed or charge not in self._charges:
+        journal = monitored.journal
+        if journal.closed or monitored not in self._monitored:
             return
         journal.settle()
-        if journal.written != charge.synced and now - charge.synced_at >= SYNC_INTERVAL:
-            charge.synced, charge.synced_at = journal.written, now
+        if journal.written != monitored.synced and now - monitored.synced_at >= SYNC_INTERVAL:
+            monitored.synced, monitored.synced_at = journal.written, now
             journal.sync()
         journal.rotate(SEGMENT)
-        self._compact(charge)
-        if now - charge.beat_at >= BEAT_INTERVAL:
-            charge.beat_at = now
+        self._compact(monitored)
+        if now - monitored.beat_at >= BEAT_INTERVAL:
+            monitored.beat_at = now
             journal.beat()
 
     @staticmethod
-    def _compact(charge: Charge) -> None:
+    def _compact(monitored: MonitoredRun) -> None:
         """Let another process merge segments, a block at a time."""
-        if charge.compactor is not None:
-            problem = charge.compactor.ended()
+        if monitored.compactor is not None:
+            problem = monitored.compactor.ended()
             if problem is None:
                 return
-            charge.compactor = None
+            monitored.compactor = None
             if problem:
-                charge.troubles.note("compaction", f"segments were not merged: {problem}")
+                monitored.troubles.note("compaction", f"segments were not merged: {problem}")
         from tracking_core.journal.segments import MERGED
 
-        blocks = charge.journal.sealed // MERGED
-        if blocks > charge.merged:
+        blocks = monitored.journal.sealed // MERGED
+        if blocks > monitored.merged:
             from tracking_core.compaction.background import Compactor, is_possible
 
-            charge.merged = blocks
+            monitored.merged = blocks
             if is_possible():
-                charge.compactor = Compactor(charge.journal.directory)
+                monitored.compactor = Compactor(monitored.journal.directory)
 
     @staticmethod
-    def _note_accelerators(charge: Charge) -> None:
-        if charge.accelerators:
+    def _note_accelerators(monitored: MonitoredRun) -> None:
+        if monitored.accelerators:
             return
         from tracking_core.environment.machine import accelerators
 
         found = accelerators()
         if found is not None:
-            charge.accelerators = True
-            _note(charge, {"accelerators": found})
+            monitored.accelerators = True
+            _note(monitored, {"accelerators": found})
 
 
-def _note(charge: Charge, facts: Mapping[str, Any]) -> None:
+def _note(monitored: MonitoredRun, facts: Mapping[str, Any]) -> None:
     """Note something of where the run runs."""
-    charge.surroundings.append(_plain(facts))
-    charge.journal.append("environment", {"environment": charge.surroundings[-1]})
+    monitored.surroundings.append(_plain(facts))
+    monitored.journal.append("environment", {"environment": monitored.surroundings[-1]})
 
 
 def _plain(facts: Any) -> Any:

@@ -17,7 +17,7 @@ from tracking_core.base.problems import Troubles
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
 from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
-from tracking_core.runs.housekeeping import Charge, housekeeper
+from tracking_core.runs.housekeeping import MonitoredRun, housekeeper
 from tracking_core.runs.null import NullRun
 from tracking_core.runs.run import Run
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OPENING_TIMEOUT = 120.0
 """Seconds that a strict run waits for its backends to open."""
 
-_charges: dict[int, Charge] = {}
+_monitored: dict[int, MonitoredRun] = {}
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def start_run(
     facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
     if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
         peers.announce(facts["id"])
-        run: Run = NullRun(facts, run_directory(folder, facts["project"], facts["id"]), _left)
+        run: Run = NullRun(facts, run_directory(folder, facts["project"], facts["id"]), _on_finishing)
         open_runs.append(run)
         return run
     if peers.index > 0:
@@ -261,7 +261,7 @@ def _open(plan: RunPlan) -> Run:
     if strict:
         # What keeps a backend from opening is raised, and needs no warning beside that.
         troubles.hold()
-    charge = housekeeper.take(journal, troubles)
+    monitored = housekeeper.add(journal, troubles)
     channel = _channel(plan.delivery, plan.places, directory, note)
     if settings.get("mirror") is not None:
         from tracking_core.mirror.client import mirrored
@@ -273,11 +273,11 @@ def _open(plan: RunPlan) -> Run:
             _say(settings, message)
 
     run = Run(
-        facts, directory, recorder, channel, troubles, strict=strict, on_finish=_left, say=say,
+        facts, directory, recorder, channel, troubles, strict=strict, on_finish=_on_finishing, say=say,
         next_steps=next_steps,
     )  # fmt: skip
-    _charges[id(run)] = charge
-    _watch_directory(run, journal, charge, troubles)
+    _monitored[id(run)] = monitored
+    _watch_directory(run, journal, monitored, troubles)
     open_runs.append(run)
     watch_exit()
     watch_signals()
@@ -297,7 +297,7 @@ def _open(plan: RunPlan) -> Run:
     return run
 
 
-def _watch_directory(run: Run, journal: JournalWriter, charge: Charge, troubles: Troubles) -> None:
+def _watch_directory(run: Run, journal: JournalWriter, monitored: MonitoredRun, troubles: Troubles) -> None:
     """Begin the directory of a run anew when it is gone."""
     from tracking_core.runs.restoring import Restorer
 
@@ -306,7 +306,7 @@ def _watch_directory(run: Run, journal: JournalWriter, charge: Charge, troubles:
 
     def on_restored(directory: Path, facts: Mapping[str, Any]) -> None:
         run.moved(directory, facts)
-        for surroundings in charge.surroundings:
+        for surroundings in monitored.surroundings:
             journal.append("environment", {"environment": surroundings})
 
     try:
@@ -401,14 +401,14 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
     raise AssertionError("the loop returns or raises")
 
 
-def _left(run: Run) -> None:
+def _on_finishing(run: Run) -> None:
     """A run is about to end."""
     if run in open_runs:
         open_runs.remove(run)
     ending.add(run)
-    charge = _charges.pop(id(run), None)
-    if charge is not None:
-        housekeeper.leave(charge)
+    monitored = _monitored.pop(id(run), None)
+    if monitored is not None:
+        housekeeper.remove(monitored)
     if not open_runs:
         unwatch_signals()
 

@@ -113,7 +113,7 @@ class Held:
         """Whether nothing had changed when it was looked at last."""
         return self._entry is not None
 
-    def is_true(self) -> bool:
+    def is_current(self) -> bool:
         """Whether nothing has changed up to now."""
         return self._true() is not None
 
@@ -253,9 +253,9 @@ class Listing:
         held = list(self._held.values())
         steps = max(1, len(held) // TRIED)
         tried = held[random.randrange(steps) :: steps]  # noqa: S311 - of no consequence
-        if sum(not one.is_true() for one in tried) * SHARE > len(tried):
+        if sum(not one.is_current() for one in tried) * SHARE > len(tried):
             for one in held:
-                one.is_true()
+                one.is_current()
 
     def _look_closer(self, records: list[RunRecord], before: int, until: float) -> dict[str, Entry]:
         learned: dict[str, Entry] = {}
