@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.children import Restarts
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.process import client as processes
@@ -56,7 +56,7 @@ class RemoteDelivery:
         self._finished = False
         self._alone = alone
         self._parts: list[RemoteDelivery] = []
-        self._restarts = 0
+        self._restarts = Restarts(RESTARTS, STEADY)
         self._lost = False
         self._restarting = threading.Lock()
         self._base = {d.label: self._counts(d) for d in self._destinations}
@@ -79,16 +79,13 @@ class RemoteDelivery:
         self._process.open(
             self._key, self._directory, [[d.label, str(d.target), d.target.named] for d in self._destinations]
         )
-        self._begun = time.monotonic()
 
     def lost(self, process: Deliverer) -> None:
         """The deliverer has died: another goes on where its cursors stand."""
         with self._restarting:
             if self._process is not process or self._lost:
                 return
-            if time.monotonic() - self._begun > STEADY:
-                self._restarts = 0
-            again = self._restarts < RESTARTS
+            again = self._restarts.again()
             process.ended.wait(processes.GLANCE)
             self._lost = not again
             said = f" ({process.last_words})" if process.last_words else ""
@@ -96,12 +93,11 @@ class RemoteDelivery:
             self._note("deliverer", f"the deliverer process has ended{said}{then}", None)
             if not again:
                 return
-            self._restarts += 1
             # A deliverer counts what it did itself.
             self._carried = {d.label: self._since_start(d) for d in self._destinations}
             with contextlib.suppress(OSError, RuntimeError):
                 # Where no process or thread can be started, the journal keeps what is left.
-                if self._restarts >= APART and len(self._destinations) > 1 and process.runs <= FEW:
+                if self._restarts.count >= APART and len(self._destinations) > 1 and process.runs <= FEW:
                     self._part()
                 else:
                     self._begin()
@@ -111,7 +107,7 @@ class RemoteDelivery:
         self._lost = True
         for destination in self._destinations:
             part = RemoteDelivery(self._directory, [destination], self._note, self._on_open, alone=True)
-            part._restarts = self._restarts
+            part._restarts.count = self._restarts.count
             self._parts.append(part)
 
     def hear(self, message: dict[str, Any]) -> None:
