@@ -1,4 +1,4 @@
-"""Delivery of a run from the deliverer process, and what happens when that dies."""
+"""Delivery of a run from the deliverer process, which is restarted when it dies."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RemoteDelivery:
         self._begin()
 
     def _counts(self, destination: Destination) -> dict[str, int]:
-        """How many records the cursor says were done with, since the run began."""
+        """Counts of records since the run began, from the cursor."""
         return Cursor.load(self._directory, destination.target, ask=True).counts
 
     def _since_start(self, destination: Destination) -> dict[str, int]:
@@ -81,7 +81,7 @@ class RemoteDelivery:
         )
 
     def lost(self, process: Deliverer) -> None:
-        """The deliverer has died: another goes on where its cursors stand."""
+        """The deliverer has died: start another, which goes on from the cursors."""
         with self._restarting:
             if self._process is not process or self._lost:
                 return
@@ -103,7 +103,7 @@ class RemoteDelivery:
                     self._begin()
 
     def _part(self) -> None:
-        """Give each target a process of its own."""
+        """Give each target its own process."""
         self._lost = True
         for destination in self._destinations:
             part = RemoteDelivery(self._directory, [destination], self._note, self._on_open, alone=True)
@@ -168,12 +168,12 @@ class RemoteDelivery:
         return [self._report_without(destination) for destination in self._destinations]
 
     def _in_all(self, report: TargetReport) -> TargetReport:
-        """A report, with what deliverers did that have died since."""
+        """A report that includes the work of deliverers that have died."""
         before = self._carried.get(report.target, {})
         return replace(report, **{key: getattr(report, key) + before.get(key, 0) for key in _COUNTED})
 
     def _report_without(self, destination: Destination) -> TargetReport:
-        """What the journal and the cursor say, when the deliverer is not there to ask, or does not answer."""
+        """A report from the journal and the cursor, for when the deliverer does not answer."""
         pending = waiting(self._directory, destination.target)
         what = "has ended" if self._process.gone else "does not answer"
         error = f"the deliverer process {what}" if pending else None
@@ -191,7 +191,7 @@ class RemoteDelivery:
         return answer
 
     def _insist(self, message: dict[str, Any]) -> dict[str, Any] | None:
-        """Ask, and ask the next one when a deliverer has died."""
+        """Ask; if the deliverer dies, ask the next one."""
         while True:
             process = self._process
             answer = self._ask(message)
