@@ -261,8 +261,7 @@ def test_an_interrupted_worker_goes_on_where_the_cursor_stands():
 
     def worker():
         made = TargetWorker(run.dir, Destination("plain", target, kept), pause=lambda _: True, note=lambda *_: None)
-        made.cursor = type(made.cursor).load(run.dir, target)
-        made.inbox = type(made.inbox)(run.dir, made.cursor)
+        made._backlog.resume(type(made.cursor).load(run.dir, target))
         return made
 
     first = worker()
@@ -302,8 +301,8 @@ def test_held_events_are_not_passed_over(tmp_path):
     cursor = Cursor(tmp_path / "c.json")
     inbox = Inbox(tmp_path, cursor)
     inbox.pull()
-    assert [event.seq for event in inbox.take(10)] == [1]
-    for event in inbox.take(10):
+    assert [event.seq for event in inbox.ready(10)] == [1]
+    for event in inbox.ready(10):
         inbox.done(event)
     assert inbox.positions()["w"].seq == 1
     assert inbox.positions()["w"].offset == len(line(1, 2))
@@ -312,7 +311,7 @@ def test_held_events_are_not_passed_over(tmp_path):
     with path.open("ab") as file:
         file.write(line(2, 4))
     again.pull()
-    assert [event.seq for event in again.take(10)] == [2, 3]
+    assert [event.seq for event in again.ready(10)] == [2, 3]
 
 
 def test_strict_waits_for_the_backends_and_says_why_not(troubles):
@@ -361,8 +360,7 @@ def test_a_cursor_does_not_pass_over_what_was_not_confirmed(troubles):
         worker = TargetWorker(
             run.dir, Destination("plain", target, tracker), pause=lambda _: True, note=lambda *_: None
         )
-        worker.cursor = type(worker.cursor).load(run.dir, target)
-        worker.inbox = type(worker.inbox)(run.dir, worker.cursor)
+        worker._backlog.resume(type(worker.cursor).load(run.dir, target))
         assert worker.open(wait=0.0)
         while worker.deliver(final=True) and not worker.last_error:
             pass
@@ -434,8 +432,7 @@ def test_a_target_that_cannot_be_finished_is_sent_again_what_it_may_not_have(tro
     worker = TargetWorker(
         run.dir, Destination("plain", target, Unfinished()), pause=lambda _: True, note=lambda *_: None
     )
-    worker.cursor = type(worker.cursor).load(run.dir, target)
-    worker.inbox = type(worker.inbox)(run.dir, worker.cursor)
+    worker._backlog.resume(type(worker.cursor).load(run.dir, target))
     assert worker.open(wait=0.0)
     worker.deliver(final=True)
     worker.close("finished", None)
@@ -457,7 +454,7 @@ def test_a_gap_that_a_killed_writer_left_holds_nothing_back(tmp_path):
     (tmp_path / "journal" / "w-000001.jsonl").write_bytes(b"".join(lines))
     inbox = Inbox(tmp_path, Cursor(None))
     inbox.pull()
-    events = inbox.take(10)
+    events = inbox.ready(10)
     assert [event.seq for event in events] == [1, 3, 4]
     for event in events:
         inbox.done(event)

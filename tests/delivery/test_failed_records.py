@@ -169,8 +169,7 @@ def session(directory, backend, *, target="there", again=False, close=True):
     """One opening of a target whose cursor is kept in a file."""
     parsed = parse_target(target)
     worker = TargetWorker(directory, Destination(target, parsed, backend), pause=lambda _: True, note=lambda *_: None)
-    worker.cursor = Cursor.load(directory, parsed)
-    worker.inbox = type(worker.inbox)(directory, worker.cursor)
+    worker._backlog.resume(Cursor.load(directory, parsed))
     assert worker.open(wait=0.0)
     while worker.deliver(final=True):
         pass
@@ -281,8 +280,7 @@ def test_more_than_there_is_room_for_is_counted(monkeypatch):
         pause=lambda _: True,
         note=lambda *one: notes.append(one[1]),
     )
-    worker.cursor = cursor_of(directory)
-    worker.inbox = type(worker.inbox)(directory, worker.cursor)
+    worker._backlog.resume(cursor_of(directory))
     worker.open(wait=0.0)
     while worker.deliver(final=True):
         pass
@@ -541,7 +539,7 @@ def test_a_count_alone_is_said(tmp_path, refusing):
     path.write_text(json.dumps(content))
     done = CliRunner().invoke(app, ["sync", directory.name, "--failed", *there])
     assert done.exit_code == 0, done.output
-    assert "of 1 records that failed only the count is known" in done.output
+    assert "only the count is known of 1 failed record" in done.output
     assert "sends" not in done.output
 
 
@@ -660,7 +658,7 @@ def test_without_an_answer_of_the_server_nothing_is_sent_twice(server, tmp_path,
     def silent(self, **keywords):
         raise ConnectionError("no answer")
 
-    monkeypatch.setattr("tracking_core.delivery.worker.TargetWorker._backoff", staticmethod(lambda tries: 0.0))
+    monkeypatch.setattr("tracking_core.delivery.retry.backoff", lambda tries: 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(ServerHistory, "sent_again", silent)
         (result,) = sync("unsure", "--failed", "--to", target, "--root", "runs", code=1)

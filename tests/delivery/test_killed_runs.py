@@ -267,7 +267,7 @@ def test_a_training_may_die_in_the_middle_of_a_word(rec, killed, monkeypatch, ho
 @pytest.mark.parametrize("how", ["away", "broken"])
 def test_where_something_waits_the_target_is_left_for_sync(rec, killed, tmp_path, monkeypatch, how):
     monkeypatch.setattr(deliverer_process, "DRAIN", 10.0)
-    # One that fails again and again is left alone for a while.
+    # One that fails again and again is paused.
     rec.away(True) if how == "away" else rec.break_down()
     serve(killed, monkeypatch, "rec", f"tensorboard:{tmp_path}/tb")
     # What has everything is ended, and the other is not.

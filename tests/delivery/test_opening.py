@@ -224,7 +224,7 @@ def test_a_backend_that_is_opened_again_does_not_go_back(rec):
 
 
 def test_a_connection_that_is_made_anew_in_between_does_not_go_back(rec):
-    """As `_reopen` does for a tracker that is broken."""
+    """As a tracker that says it is broken is opened again."""
     from tracking_core.delivery.destinations import Destination
     from tracking_core.delivery.worker import TargetWorker
 
@@ -235,7 +235,7 @@ def test_a_connection_that_is_made_anew_in_between_does_not_go_back(rec):
     while worker.deliver():
         pass
     worker.commit()
-    worker._broken = True
+    worker._session.broken = True
     worker.deliver()
     worker.close("finished", None)
     run.finish()

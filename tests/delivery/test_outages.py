@@ -18,10 +18,11 @@ import tracking_core as tracking
 from tracking_core.backends.hooks import AdapterInfo, hookimpl
 from tracking_core.backends.plugins import Adapter
 from tracking_core.backends.targets import parse_target
-from tracking_core.delivery import worker as worker_module
+from tracking_core.delivery import backlog as backlog_module
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.inline import InlineDelivery
-from tracking_core.delivery.worker import BREAKER, STUCK, TargetWorker
+from tracking_core.delivery.retry import BREAKER, STUCK
+from tracking_core.delivery.worker import TargetWorker
 from tracking_core.errors import JournalError
 
 
@@ -276,8 +277,7 @@ def test_how_long_a_record_has_been_failing_is_remembered():
 
     def session(backend, clock):
         worker = worker_of(directory, backend, clock)
-        worker.cursor = type(worker.cursor).load(directory, target)
-        worker.inbox = type(worker.inbox)(directory, worker.cursor)
+        worker._backlog.resume(type(worker.cursor).load(directory, target))
         deliver_all(worker, clock)
         worker.commit()
         return worker
@@ -365,8 +365,7 @@ def test_what_passes_and_what_does_not_in_turns():
 def deliver_with_cursor(directory, backend, clock):
     target = parse_target("there")
     worker = worker_of(directory, backend, clock)
-    worker.cursor = type(worker.cursor).load(directory, target)
-    worker.inbox = type(worker.inbox)(directory, worker.cursor)
+    worker._backlog.resume(type(worker.cursor).load(directory, target))
     deliver_all(worker, clock)
     worker.close("finished", None)
     return worker
@@ -660,14 +659,14 @@ def test_a_target_of_the_thread_that_logs_is_opened_when_it_can_be(adapter, trou
 def test_media_on_a_file_system_that_is_away(kind, monkeypatch):
     directory = recorded(10, images={4})
     clock = Clock()
-    original = worker_module.to_record
+    original = backlog_module.to_record
 
     def away(event, where):
         if event.kind == "images" and clock() < 8.0:
             raise JournalError("it cannot be read") from OSError(errno.ESTALE, "stale file handle")
         return original(event, where)
 
-    monkeypatch.setattr(worker_module, "to_record", away)
+    monkeypatch.setattr(backlog_module, "to_record", away)
     backend = kind()
     worker = worker_of(directory, backend, clock)
     deliver_all(worker, clock)
@@ -678,14 +677,14 @@ def test_media_on_a_file_system_that_is_away(kind, monkeypatch):
 def test_media_that_can_never_be_read_fail_alone(monkeypatch):
     directory = recorded(10, images={4})
     clock = Clock()
-    original = worker_module.to_record
+    original = backlog_module.to_record
 
     def bad(event, where):
         if event.kind == "images":
             raise JournalError("it cannot be read") from OSError(errno.EIO, "bad sector")
         return original(event, where)
 
-    monkeypatch.setattr(worker_module, "to_record", bad)
+    monkeypatch.setattr(backlog_module, "to_record", bad)
     backend = Backend()
     worker = worker_of(directory, backend, clock)
     deliver_all(worker, clock)

@@ -19,7 +19,7 @@ from tracking_core.cli.app import app
 from tracking_core.compaction import compaction
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.lease import Lease
-from tracking_core.delivery.places import cursor_key, cursor_path, cursor_paths, owner, take
+from tracking_core.delivery.places import cursor_key, cursor_path, cursor_paths, owner, take_lease
 from tracking_core.delivery.process import client as deliverer
 from tracking_core.store.records import RunRecord
 
@@ -180,16 +180,16 @@ def test_a_cursor_of_before_is_not_taken_from_who_delivers_with_it(tmp_path, mon
     lease = Lease(run.dir, target.key, "rec")
     assert owner(run.dir, target, ask=True) is not None
     with pytest.raises(tracking.LeaseHeldError):
-        take(run.dir, target, find_adapter("rec"), "rec")
+        take_lease(run.dir, target, find_adapter("rec"), "rec")
     # Neither is taken: that of the place was given back.
     assert cursors(run) == [f"{target.key}.json"]
     assert [path.stem for path in (run.dir / "cursors").glob("*.lease")] == [target.key]
     (run.dir / "cursors" / f"{target.key}.json").rename(run.dir / "aside")
     with pytest.raises(tracking.LeaseHeldError):
-        take(run.dir, target, find_adapter("rec"), "rec")
+        take_lease(run.dir, target, find_adapter("rec"), "rec")
     (run.dir / "aside").rename(run.dir / "cursors" / f"{target.key}.json")
     lease.release()
-    take(run.dir, target, find_adapter("rec"), "rec").release()
+    take_lease(run.dir, target, find_adapter("rec"), "rec").release()
     assert cursors(run) == [f"{key_of('rec', HERE)}.json"]
     assert not list((run.dir / "cursors").glob("*.lease"))
 
@@ -306,7 +306,7 @@ def test_of_several_that_open_at_once_one_is_believed(rec, monkeypatch):
     def open_it():
         begin.wait()
         with contextlib.suppress(tracking.LeaseHeldError):
-            take(run.dir, target, adapter, "rec").release()
+            take_lease(run.dir, target, adapter, "rec").release()
         found.append(cursor_key(run.dir, target))
 
     threads = [threading.Thread(target=open_it) for _ in range(8)]

@@ -31,7 +31,7 @@ def test_a_target_in_trouble_leaves_the_others_alone(troubles, make):
     assert report["FakeTracker"].ok
     assert report["local"].ok
     broken = report[type(bad).__name__]
-    # One that fails again and again is left alone, and the rest stays in the journal.
+    # One that fails again and again is paused, and the rest stays in the journal.
     assert broken.delivered + broken.failed + broken.pending == 300
 
 

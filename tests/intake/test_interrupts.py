@@ -113,9 +113,9 @@ CALLS = {
 def test_an_interrupt_at_any_moment_of_a_call_holds_nothing_back(tmp_path, name):
     run = tracking.start_run("p", root=tmp_path, backends="local")
     # What housekeeping records once is not to come in between, such as the accelerators where JAX has begun.
-    charge = starting._charges[id(run)]
-    assert charge.captured.wait(60)
-    eventually(lambda: not charge.busy.locked())
+    monitored = starting._monitored[id(run)]
+    assert monitored.captured.wait(60)
+    eventually(lambda: not monitored.busy.locked())
     CALLS[name](run, -1)
     number = acknowledged = 0
     while True:

@@ -91,7 +91,7 @@ def test_many_threads_while_it_rotates_and_a_reader_beside(tmp_path):
     while any(thread.is_alive() for thread in threads) or len(delivered) < 2000:
         assert time.monotonic() < deadline
         inbox.pull()
-        for event in inbox.take(100):
+        for event in inbox.ready(100):
             delivered.append(event.seq)
             inbox.done(event)
     over.set()
@@ -122,11 +122,11 @@ def test_a_line_that_comes_late_to_the_old_segment_is_waited_for(tmp_path):
     inbox.pull()
     new.write_bytes(encode_line(3, 3, "scalars", 0.0, row(3)) + encode_line(4, 5, "mark", 0.0, {}))
     inbox.pull()
-    assert [event.seq for event in inbox.take(9)] == [1]
+    assert [event.seq for event in inbox.ready(9)] == [1]
     with old.open("ab") as file:
         file.write(encode_line(2, 3, "scalars", 0.0, row(2)))
     inbox.pull()
-    assert [event.seq for event in inbox.take(9)] == [1, 2, 3]
+    assert [event.seq for event in inbox.ready(9)] == [1, 2, 3]
 
 
 def test_what_never_came_is_passed_over_once_the_segment_is_sealed(tmp_path):
@@ -140,13 +140,13 @@ def test_what_never_came_is_passed_over_once_the_segment_is_sealed(tmp_path):
     new.write_bytes(encode_line(3, 4, "scalars", 0.0, row(3)))
     inbox = Inbox(tmp_path, Cursor(None))
     inbox.pull()
-    assert [event.seq for event in inbox.take(9)] == [1]
+    assert [event.seq for event in inbox.ready(9)] == [1]
     with new.open("ab") as file:
         seal = {"segment": 1, "bytes": old.stat().st_size, "sha256": "0" * 64}
         file.write(encode_line(4, 5, "seal", 0.0, seal))
     inbox.pull()
     inbox.pull()
-    assert [event.seq for event in inbox.take(9)] == [1, 3]
+    assert [event.seq for event in inbox.ready(9)] == [1, 3]
 
 
 def test_a_cursor_goes_on_in_a_later_segment(tmp_path):
@@ -155,7 +155,7 @@ def test_a_cursor_goes_on_in_a_later_segment(tmp_path):
     cursor = Cursor.load(tmp_path, target)
     inbox = Inbox(tmp_path, cursor)
     inbox.pull()
-    first = inbox.take(25)
+    first = inbox.ready(25)
     for event in first:
         inbox.done(event)
     assert inbox.waiting() == 35
@@ -168,7 +168,7 @@ def test_a_cursor_goes_on_in_a_later_segment(tmp_path):
     again = Inbox(tmp_path, Cursor.load(tmp_path, target))
     assert again.waiting() == 35
     again.pull()
-    steps = [event.fields["step"] for event in (*first, *again.take(1000))]
+    steps = [event.fields["step"] for event in (*first, *again.ready(1000))]
     assert steps == list(range(60))
 
 
@@ -193,7 +193,7 @@ def test_journals_and_cursors_of_before_there_were_segments(tmp_path):
     assert (cursor.state, cursor.opened) == ({"a": 1}, 1)
     inbox = Inbox(tmp_path, cursor)
     inbox.pull(final=True)
-    assert [event.seq for event in inbox.take(9)] == [2]
+    assert [event.seq for event in inbox.ready(9)] == [2]
 
 
 @pytest.mark.system
@@ -235,7 +235,7 @@ while True:
         delivered = []
         while True:
             inbox.pull(final=True)
-            events = inbox.take(1000)
+            events = inbox.ready(1000)
             if not events:
                 break
             for event in events:

@@ -289,7 +289,7 @@ def test_no_reader_is_brought_down_by_such_lines(root, tmp_path, kinds):
     assert f"(the first of {wrong})" in said("verify", "bad", root=root, code=1).output
     inbox = Inbox(directory, Cursor(None))
     inbox.pull(final=True)
-    assert [event.seq for event in inbox.take(10)] == [1]
+    assert [event.seq for event in inbox.ready(10)] == [1]
     check_everything(root, tmp_path)
     # Merged, they are kept as what they are.
     compact(directory)

@@ -177,8 +177,8 @@ def test_a_process_that_mirrors_and_dies_is_replaced(bucket, tmp_path, troubles)
     with tracking.start_run("p", run_id="r", backends="local", root="runs") as one:
         one.log_scalars({"x": 1.0}, step=1)
         until(bucket.listed, "the first upload")
-        process = training._processes[-1]
-        os.kill(process._process.pid, signal.SIGKILL)
+        process = training._processes.all[-1]
+        os.kill(process._child.pid, signal.SIGKILL)
         until(lambda: troubles, "the news of its end")
         one.log_scalars({"x": 2.0}, step=2)
     assert steps(scalar_rows(downloaded(bucket, tmp_path))) == [1, 2]

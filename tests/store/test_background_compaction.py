@@ -135,7 +135,7 @@ def test_no_process_outlives_a_training_that_is_killed(tmp_path):
         for step in range(20000):
             r.log_scalars({"x": float(step)}, step=step)
         compactor = background.Compactor(r.dir)
-        print(compactor._process.pid, flush=True)
+        print(compactor._child.pid, flush=True)
         sys.stdin.read() if False else None
         import time
         while True:

@@ -284,7 +284,7 @@ def test_a_live_writer_and_readers_beside(tmp_path):
     while True:
         last = over.is_set()
         inbox.pull()
-        while events := inbox.take(50):
+        while events := inbox.ready(50):
             for event in events:
                 delivered.append(event.fields["step"])
                 inbox.done(event)
@@ -349,7 +349,7 @@ def test_segments_stay_until_every_target_has_passed_them(tmp_path):
     cursor = Cursor.load(directory, target)
     inbox = Inbox(directory, cursor)
     inbox.pull()
-    for event in inbox.take(20):
+    for event in inbox.ready(20):
         inbox.done(event)
     cursor.save(inbox.positions())
     there = journals(directory)
@@ -359,7 +359,7 @@ def test_segments_stay_until_every_target_has_passed_them(tmp_path):
     assert result.waiting > 0
     while True:
         inbox.pull(final=True)
-        events = inbox.take(1000)
+        events = inbox.ready(1000)
         if not events:
             break
         for event in events:
@@ -383,7 +383,7 @@ def test_a_target_goes_on_in_a_part(tmp_path):
     cursor = Cursor(tmp_path / "c.json")
     inbox = Inbox(directory, cursor)
     inbox.pull()
-    done = inbox.take(130)
+    done = inbox.ready(130)
     for event in done:
         inbox.done(event)
     cursor.save(inbox.positions())
@@ -395,7 +395,7 @@ def test_a_target_goes_on_in_a_part(tmp_path):
         assert one.waiting() == len(expected) - 130
         while True:
             one.pull(final=True)
-            events = one.take(100)
+            events = one.ready(100)
             if not events:
                 break
             rest += events

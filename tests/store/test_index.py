@@ -108,7 +108,7 @@ def listed(root):
 
 def is_held(record):
     """Whether the index says what there is to say of a run."""
-    return record._held is not None and record._held.is_true()  # noqa: SLF001 - nothing shows it but the time it takes
+    return record._held is not None and record._held.is_current()  # noqa: SLF001 - nothing shows it but the time it takes
 
 
 def indexed(root):

@@ -126,7 +126,7 @@ def test_a_journal_file_that_is_none_is_damage(root, tmp_path, kind, name):
     inbox = Inbox(directory, Cursor(None))
     assert inbox.waiting() == 2
     inbox.pull(final=True)
-    assert [event.seq for event in inbox.take(10)] == [1, 2]
+    assert [event.seq for event in inbox.ready(10)] == [1, 2]
     check_everything(root, tmp_path)
     said("compact", "--all", root=root)
 
@@ -437,7 +437,7 @@ def test_a_line_that_is_too_long_is_damage(root, tmp_path, monkeypatch):
     inbox = Inbox(directory, Cursor(None))
     assert inbox.waiting() in {3, 4}
     inbox.pull(final=True)
-    assert [event.seq for event in inbox.take(10)] == [1, 2, 4]
+    assert [event.seq for event in inbox.ready(10)] == [1, 2, 4]
     check_everything(root, tmp_path)
     # One that is still being written, to its end.
     [path] = directory.glob("journal/*.jsonl")

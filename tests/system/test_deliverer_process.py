@@ -94,7 +94,7 @@ def test_a_deliverer_that_dies_again_and_again_is_given_up(tmp_path, monkeypatch
 
 def test_where_no_process_can_be_started_threads_deliver(tmp_path, monkeypatch, troubles):
     monkeypatch.setattr(deliverer, "_shared", None)
-    monkeypatch.setattr(deliverer.sys, "executable", str(tmp_path / "no python here"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python here"))
     with tracking.start_run("p", root="runs", backends=f"tensorboard:{tmp_path}/tb") as run:
         log(run, 0, 10)
     assert run.finish().ok

@@ -10,7 +10,7 @@ from tests.support.faulty import faulty_site, heal, lines
 from tests.support.programs import only_run, scalar_rows
 from tests.support.programs import run as run_program
 from tracking_core.delivery.process.delivery import RESTARTS
-from tracking_core.delivery.worker import BREAKER
+from tracking_core.delivery.retry import BREAKER
 from tracking_tensorboard.testing import find_run, read_run
 
 ROWS = 300
@@ -121,15 +121,15 @@ def test_one_that_blocks_when_it_is_finished(tmp_path, place, train, sync):
 
 @pytest.mark.parametrize("mode", ["fail", "leave", "interrupt", "strange"])
 def test_one_that_raises(tmp_path, place, train, sync, mode):
-    """It is left alone after some failures in a row; what comes then waits in the journal and arrives later, once."""
+    """It is paused after consecutive failures; what comes then waits in the journal and arrives later, once."""
     report = train(mode)
     check_the_other_target(tmp_path, report)
     broken = report["faulty"]
     assert broken["delivered"] == 0
     assert broken["failed"] >= BREAKER - 1
     assert broken["pending"] == ROWS - broken["failed"] > ROWS - 3 * BREAKER
-    assert "left alone" in broken["last_error"]
-    # The one at which it was left alone is asked for again, and nothing else is.
+    assert "paused for" in broken["last_error"]
+    # The record at which it was paused is sent again, and no other is.
     assert len(asked(place)) <= broken["failed"] + 5
     heal(place)
     again = sync()

@@ -106,8 +106,8 @@ class RunInfo:
         generation: How often the run was begun anew at this target, because it went back to an earlier step. An
             adapter that `replaces` puts aside what earlier generations have recorded; `state` begins empty.
         replaced: What `state` held in earlier generations that may still be there, oldest first.
-        round: How often everything was gone through again in this generation, to give what newer filters of the target
-            let through; records of an earlier round have larger sequence numbers than those of this one may have.
+        round: Incremented when the run is sent again because the target's filters changed. Records of an earlier round
+            may have larger sequence numbers than those of this one.
     """
 
     id: str

@@ -55,7 +55,7 @@ def follow(record: RunRecord, names: Sequence[str] = (), last: int | None = None
 def _drain(inbox: Inbox, names: Sequence[str], *, final: bool) -> Iterator[dict[str, Any]]:
     while True:
         inbox.pull(final=final)
-        events = inbox.take(_BATCH)
+        events = inbox.ready(_BATCH)
         if not events:
             return
         for event in events:

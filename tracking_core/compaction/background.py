@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
-import sys
-import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from tracking_core.environment.machine import import_path
+from tracking_core.base.children import Child
 
 WORTH = 256 << 10
 """Bytes of journals from which on a run is compacted when it ends. What describes its surroundings may take 100 KB."""
@@ -28,38 +24,26 @@ class Compactor:
     """
 
     def __init__(self, directory: Path, *, over: bool = False) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it has ended
-        # Without -P the working directory would come first, and a json.py in it would be imported.
-        command = [sys.executable, "-P", "-m", "tracking_core.compaction.compaction", str(directory.absolute())]
-        self._process = subprocess.Popen(
-            [*command, *(["--over"] if over else [])],
+        self._child = Child(
+            "tracking_core.compaction.compaction",
+            str(directory.absolute()),
+            *(["--over"] if over else []),
             # Its end tells that this process is gone.
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._said,
-            # Ctrl-C is for the training; the same session, since priorities are compared within one.
-            process_group=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
         )
 
     def ended(self) -> str | None:
         """None while it runs; then what went wrong, or ""."""
-        code = self._process.poll()
+        code = self._child.code()
         if code is None:
             return None
-        if code == 0:
-            self._close()
-            return ""
-        self._said.seek(0)
-        said = self._said.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
-        self._close()
-        return said or f"its process ended with {code}"
+        said = "" if code == 0 else self._child.last_words() or f"its process ended with {code}"
+        self._child.close()
+        return said
 
     def wait(self, timeout: float) -> str:
         """Wait for its end, or stop it; what went wrong, or ""."""
-        deadline = time.monotonic() + timeout
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.0, deadline - time.monotonic()))
+        self._child.wait(timeout)
         problem = self.ended()
         if problem is None:
             self.stop()
@@ -68,17 +52,9 @@ class Compactor:
 
     def stop(self) -> None:
         """End it: it can be killed at any time."""
-        if self._process.poll() is None:
-            self._process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5.0)
-        self._close()
-
-    def _close(self) -> None:
-        self._said.close()
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        self._child.kill()
+        self._child.wait(5.0)
+        self._child.close()
 
 
 def is_possible() -> bool:

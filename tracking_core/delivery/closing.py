@@ -1,4 +1,4 @@
-"""What a run says of its targets at its end: what waits, and what to do; why was said when it happened."""
+"""The message about targets at the end of a run: what waits, and what to do. Errors were reported before."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tracking_core.base.text import counted
 from tracking_core.delivery.report import TargetReport
 
 
 def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Callable[[str], bool]) -> str:
-    """One line about targets that have not got everything; "" where all have.
+    """One line about targets that do not have everything; "" if all have.
 
     Args:
         reports: What became of the records.
         directory: The run directory, for the command that delivers the rest.
-        has_said: Whether a warning had a text in it.
+        has_said: Whether a warning contained a text.
     """
     parts: list[str] = []
     waits = again = False
@@ -23,12 +24,16 @@ def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Ca
         if report.ok:
             continue
         local = report.target == "local"
-        what = "files" if report.target == "mirror" else "records"
-        found = [f"{report.pending} {what} wait for {report.target}"] if report.pending else []
+        what = "file" if report.target == "mirror" else "record"
+        found: list[str] = []
+        if report.pending:
+            found.append(f"{counted(report.pending, what)} {_verb(report.pending, 'wait')} for {report.target}")
         if report.failed:
-            found.append(f"{report.failed} {what} " + ("were not written" if local else f"failed at {report.target}"))
+            were = "was" if report.failed == 1 else "were"
+            lost = f"{were} not written" if local else f"failed at {report.target}"
+            found.append(f"{counted(report.failed, what)} {lost}")
         if report.dropped:
-            found.append(f"{report.dropped} values were not recorded")
+            found.append(f"{counted(report.dropped, 'value')} {'was' if report.dropped == 1 else 'were'} not recorded")
         if report.abandoned:
             found.append(f"{report.target} did not confirm its end")
         reason = report.last_error
@@ -41,6 +46,10 @@ def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Ca
     remedies = [f"`{command}` delivers what waits"] if waits else []
     remedies += [f"`{command} --failed` sends again what failed"] if again else []
     return "at the end, " + "; ".join([", ".join(parts), *remedies])
+
+
+def _verb(count: int, verb: str) -> str:
+    return f"{verb}s" if count == 1 else verb
 
 
 def _command(directory: Path) -> str:

@@ -1,7 +1,7 @@
-"""How far a target has come: kept in the run directory, written as one file that is old or new, never half.
+"""The cursor of a target: how far the target has come. It is a file in the run directory that is replaced as a whole.
 
-Crash invariant: a cursor never runs ahead of what the backend has confirmed, and an adapter's state in it belongs to
-exactly the records it covers.
+Crash invariant: a cursor never runs ahead of what the backend has confirmed. The adapter's state in it belongs to
+exactly the records that the cursor covers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tracking_core.base.json_text import dump_json, read_json
 from tracking_core.base.regular import own_folder
 from tracking_core.delivery.failed import Failed
 from tracking_core.delivery.places import cursor_path
-from tracking_core.delivery.selection import Had
+from tracking_core.delivery.selection import FilterEpoch
 from tracking_core.errors import SettingsError
 from tracking_core.values.fields import NUMBERS
 
@@ -29,7 +29,7 @@ class Position:
 
     Args:
         seq: Every event up to this number is done with.
-        offset: Where in the segment the first event starts that may not be, in bytes.
+        offset: Where the first event after it starts in its segment, in bytes.
         segment: Number of that segment.
     """
 
@@ -46,19 +46,19 @@ class Cursor:
         path: The file; None keeps it in memory, for trackers that were passed as objects.
         target: The target in canonical form, with the filters that the positions were reached with.
         writers: Position by writer.
-        state: What the adapter keeps.
+        state: State of the adapter.
         counts: Records delivered, failed and skipped since the run began.
-        opened: How often the target was opened for this run.
+        opened: How often the target was opened for this run, in this generation.
         status: Status that the target was closed with; None while it is open.
-        generation: How often everything was recorded anew, in place of what had been superseded.
-        replaced: What the adapter kept of earlier generations that may still be there.
-        truncated: Writers whose truncations the target knows of.
-        round: How often it was begun again in this generation, to give what newer filters let through.
-        given: What it was given in earlier rounds.
-        kept: What it had in earlier generations under other filters, and keeps.
-        before: `counts` of what does not stand at the target any more, or was left out and given later.
-        failed: The numbers of the records that it failed on, as far as there was room for them.
-        stuck: What it has been failing on for a while, if that may pass: (writer, number, since when).
+        generation: Incremented when the target records the run anew, because the run went back to an earlier step.
+        replaced: States of the adapter from earlier generations whose records may still be at the backend.
+        truncated: Writers whose truncations were handled.
+        round: Incremented when the run is sent again in this generation, because the filters changed.
+        already_sent: What the target got in earlier rounds. It is not sent again.
+        retained: What the target had in earlier generations under other filters. It is sent in this one too.
+        counts_offset: The part of `counts` that does not describe the target now: it was replaced, or is sent again.
+        failed: Numbers of the records that the target failed on, as far as there is room for them.
+        stuck: The record that has failed with a transient error for a while: (writer, number, since when).
     """
 
     path: Path | None
@@ -72,20 +72,20 @@ class Cursor:
     replaced: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     truncated: list[str] = field(default_factory=list[str])
     round: int = 0
-    given: list[Had] = field(default_factory=list[Had])
-    kept: list[Had] = field(default_factory=list[Had])
-    before: dict[str, int] = field(default_factory=dict[str, int])
+    already_sent: list[FilterEpoch] = field(default_factory=list[FilterEpoch])
+    retained: list[FilterEpoch] = field(default_factory=list[FilterEpoch])
+    counts_offset: dict[str, int] = field(default_factory=dict[str, int])
     failed: Failed = field(default_factory=Failed)
     stuck: tuple[str, int, float] | None = None
 
     @classmethod
     def load(cls, directory: Path, target: Target, *, ask: bool = False) -> Cursor:
-        """Read the cursor of a target, or begin a new one; a damaged one counts as new, and delivers again.
+        """Read the cursor of a target, or begin a new one. A damaged one counts as new: everything is delivered again.
 
         Args:
             directory: The run directory.
             target: The target.
-            ask: Whether to ask the adapter for its place where the run does not know it yet.
+            ask: Whether to ask the adapter for its place, if the run does not know it yet.
         """
         return cls.read(cursor_path(directory, target, ask=ask), target)
 
@@ -96,7 +96,7 @@ class Cursor:
         try:
             content = read_json(path)
             cursor.writers = {
-                # Cursors of before there were segments name none.
+                # Older cursors name no segment.
                 name: Position(_count(entry["seq"]), _count(entry["offset"]), _count(entry.get("segment", 1)))
                 for name, entry in content["writers"].items()
             }
@@ -105,13 +105,14 @@ class Cursor:
             cursor.opened = _count(content["opened"])
             cursor.target = str(content["target"])
             cursor.status = None if content.get("status") is None else str(content["status"])
-            # Cursors of before runs could go back have none of these.
+            # Older cursors have none of these.
             cursor.generation, cursor.round = _count(content.get("generation", 0)), _count(content.get("round", 0))
             cursor.replaced = [dict(state) for state in content.get("replaced", ())]
             cursor.truncated = [str(writer) for writer in content.get("truncated", ())]
-            cursor.before = {key: _count(value) for key, value in content.get("before", {}).items()}
-            cursor.given, cursor.kept = _read_had(content.get("given", ())), _read_had(content.get("kept", ()))
-            # Of what failed before numbers were kept, only the count is known.
+            cursor.counts_offset = {key: _count(value) for key, value in content.get("before", {}).items()}
+            cursor.already_sent = _read_epochs(content.get("given", ()))
+            cursor.retained = _read_epochs(content.get("kept", ()))
+            # In older cursors failed records have a count, and no numbers.
             cursor.failed, cursor.stuck = Failed.read(content.get("failed")), _read_stuck(content.get("stuck"))
         except FileNotFoundError:
             return cursor
@@ -128,71 +129,71 @@ class Cursor:
             return {}
 
     def begin_round(self) -> None:
-        """Go through everything again, for what newer filters let through; what was given is not given again."""
-        had = self._had()
-        self.given = _joined([*self.given, had])
-        if had.filters:
+        """Begin at the start of the journal, to send what changed filters now admit; skip what was already sent."""
+        epoch = self._epoch()
+        self.already_sent = _joined([*self.already_sent, epoch])
+        if epoch.filters:
             self.writers = {}
             self.round += 1
-            self.before["skipped"] = self.counts.get("skipped", 0)
-            # What failed comes again by itself.
-            self.before["failed"] = self.counts.get("failed", 0)
+            self.counts_offset["skipped"] = self.counts.get("skipped", 0)
+            # The records that failed come by again.
+            self.counts_offset["failed"] = self.counts.get("failed", 0)
             self.failed = Failed()
 
     def begin_generation(self, *, filters: Mapping[str, str]) -> None:
-        """Record everything anew, in place of what was superseded.
+        """Begin at the start of the journal, to replace everything that the target has.
 
         Args:
-            filters: The filters that hold now.
+            filters: The filters of the target now.
         """
-        kept = [*self.kept, *self.given]
+        retained = [*self.retained, *self.already_sent]
         if self.filters != filters:
-            kept.append(self._had())
-        self.kept, self.given = _joined(kept), []
+            retained.append(self._epoch())
+        self.retained, self.already_sent = _joined(retained), []
         self.generation, self.round, self.opened = self.generation + 1, 0, 0
         if self.state:
             self.replaced.append(self.state)
         self.writers, self.state, self.status = {}, {}, None
         self.failed, self.stuck = Failed(), None
-        self.before = dict(self.counts)
+        self.counts_offset = dict(self.counts)
 
-    def forget_given(self) -> None:
-        """The backend has nothing of this run: what it was given is given again."""
-        self.kept, self.given = _joined([*self.kept, *self.given]), []
-        # What failed is not sent again by itself.
-        self.before = {**self.counts, "failed": self.counts.get("failed", 0) - self.failed.total}
+    def forget_already_sent(self) -> None:
+        """Send everything again: the backend has nothing of this run."""
+        self.retained, self.already_sent = _joined([*self.retained, *self.already_sent]), []
+        # Failed records are sent again on request only.
+        self.counts_offset = {**self.counts, "failed": self.counts.get("failed", 0) - self.failed.total}
 
     def count(self, outcome: str) -> int:
-        """How many of the records that count at the target now came to be "delivered", "failed" or "skipped"."""
-        return self.counts.get(outcome, 0) - self.before.get(outcome, 0)
+        """How many records have the outcome "delivered", "failed" or "skipped", as the target stands now."""
+        return self.counts.get(outcome, 0) - self.counts_offset.get(outcome, 0)
 
     def waited(self, writer: str, seq: int) -> float:
-        """For how many seconds a record has been failing, earlier sessions included; the first time it is noted."""
+        """For how many seconds a record has been failing, earlier sessions included. The first call notes the time."""
         if self.stuck is None or self.stuck[:2] != (writer, seq):
             self.stuck = (writer, seq, round(time.time(), 3))
         return max(0.0, time.time() - self.stuck[2])
 
-    def take_off(self, arrived: Iterable[tuple[str, int, str]]) -> None:
-        """Records that had failed did not after all.
+    def recover(self, recovered: Iterable[tuple[str, int, str]]) -> None:
+        """Remove records from the failed ones.
 
         Args:
-            arrived: (writer, number, what became of them instead: "delivered", "skipped" or "superseded").
+            recovered: (writer, number, their outcome now: "delivered", "skipped" or "superseded").
         """
-        for writer, seq, outcome in arrived:
+        for writer, seq, outcome in recovered:
             if self.failed.discard(writer, seq):
                 self.counts["failed"] = max(0, self.counts.get("failed", 0) - 1)
                 if outcome in {"delivered", "skipped"}:
                     self.counts[outcome] = self.counts.get(outcome, 0) + 1
 
-    def _had(self) -> Had:
+    def _epoch(self) -> FilterEpoch:
         reached = {writer: position.seq for writer, position in self.writers.items()}
-        return Had(self.filters, reached, self.failed.copy())
+        return FilterEpoch(self.filters, reached, self.failed.copy())
 
     def save(self, positions: Mapping[str, Position]) -> None:
-        """Move to new positions and write them down, with state and counts.
+        """Move to new positions, and write the file.
 
         Raises:
-            OSError: The file cannot be written; positions are moved all the same.
+            OSError: The file cannot be written. The positions in memory have moved.
         """
         self.writers.update(positions)
         if self.path is None:
@@ -213,9 +214,9 @@ class Cursor:
             "replaced": self.replaced,
             "truncated": self.truncated,
             "round": self.round,
-            "given": [_had_as_json(one) for one in self.given],
-            "before": self.before,
-            "kept": [_had_as_json(one) for one in self.kept],
+            "given": [_epoch_as_json(one) for one in self.already_sent],
+            "before": self.counts_offset,
+            "kept": [_epoch_as_json(one) for one in self.retained],
             "failed": self.failed.as_json(),
             "stuck": self.stuck,
         }
@@ -224,19 +225,19 @@ class Cursor:
 
 
 def _count(value: Any) -> int:
-    """A number of events, bytes or files, as a cursor has it.
+    """Check a number of events, bytes or files.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is no such number.
     """
     if type(value) is not int or not 0 <= value < NUMBERS:
         raise ValueError(f"{value!r:.40} is no count")
     return value
 
 
-def _read_had(entries: Iterable[Mapping[str, Any]]) -> list[Had]:
+def _read_epochs(entries: Iterable[Mapping[str, Any]]) -> list[FilterEpoch]:
     return [
-        Had(
+        FilterEpoch(
             {str(key): str(value) for key, value in entry["filters"].items()},
             {writer: _count(seq) for writer, seq in entry["writers"].items()},
             Failed.read(entry.get("failed")),
@@ -245,7 +246,7 @@ def _read_had(entries: Iterable[Mapping[str, Any]]) -> list[Had]:
     ]
 
 
-def _had_as_json(one: Had) -> dict[str, Any]:
+def _epoch_as_json(one: FilterEpoch) -> dict[str, Any]:
     return {"filters": one.filters, "writers": one.writers, "failed": one.failed.as_json()}
 
 
@@ -257,15 +258,15 @@ def _read_stuck(value: Any) -> tuple[str, int, float] | None:
         return None
 
 
-def _joined(entries: Iterable[Had]) -> list[Had]:
-    """One entry for those of the same filters: each says that everything up to a number was given."""
-    found: list[Had] = []
+def _joined(entries: Iterable[FilterEpoch]) -> list[FilterEpoch]:
+    """Merge the epochs that have the same filters."""
+    found: list[FilterEpoch] = []
     for one in entries:
         same = next((other for other in found if other.filters == one.filters), None)
         if same is None:
-            found.append(Had(one.filters, dict(one.writers), one.failed))
+            found.append(FilterEpoch(one.filters, dict(one.writers), one.failed))
             continue
         failed = same.failed.besides(one.failed, same.writers, one.writers)
         writers = {w: max(same.writers.get(w, 0), one.writers.get(w, 0)) for w in {**same.writers, **one.writers}}
-        found[found.index(same)] = Had(same.filters, writers, failed)
+        found[found.index(same)] = FilterEpoch(same.filters, writers, failed)
     return found

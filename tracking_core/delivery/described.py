@@ -1,4 +1,4 @@
-"""What an adapter is told of a run, as far as the run directory tells it."""
+"""The description of a run that an adapter gets, from the run directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run_info(facts: Mapping[str, Any], directory: Path) -> RunInfo:
     """A run as it was at its start.
 
     Args:
-        facts: What `run.json` says, or will say.
+        facts: Contents of `run.json`, which need not be written yet.
         directory: The run directory.
     """
     return RunInfo(
@@ -47,13 +47,13 @@ def described(directory: Path) -> RunInfo:
 
 
 def current_config(directory: Path, config: Mapping[str, Any], forks: Any = ()) -> dict[str, Any]:
-    """The configuration with every change that has been written by now, as `RunRecord.config` has it.
+    """The configuration with every change written so far, as `RunRecord.config` has it.
 
-    No scalar is decoded for it. What was found is not kept either: a backend is opened rarely, and a worker lives long.
+    No scalar is decoded. Nothing is cached: a backend is opened rarely, and a worker lives long.
 
     Args:
         directory: The run directory.
-        config: The one that the run was started with.
+        config: The configuration that the run was started with.
         forks: The entry `forks` of `run.json`.
 
     Raises:

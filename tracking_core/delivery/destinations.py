@@ -1,4 +1,4 @@
-"""Where a run is delivered to: targets that were checked, each under a name for reports."""
+"""Destinations of a run: checked targets, each with a name for reports."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a worker delivers to: a target of an adapter, or a tracker that was passed as an object.
+    """A destination: a target of an adapter, or a tracker that was passed as an object.
 
     Args:
         label: Its name in reports.
-        target: The target; for an object only its name counts.
+        target: The target. Of an object, only the name is used.
         tracker: The object, if it is one.
     """
 
@@ -39,12 +39,12 @@ class Destination:
 def destinations(
     requested: Sequence[Any], *, facts: Mapping[str, Any] | None = None, directory: Path | None = None
 ) -> list[Destination]:
-    """Check targets and give each destination a name for reports; `local` is the run store itself, and left out.
+    """Check targets, and give each destination a name for reports. `local`, the run store, is left out.
 
     Args:
         requested: Targets and trackers.
-        facts: What the `run.json` of the run says, or will say. With it two ways to write one place are told.
-        directory: The directory of that run, which need not be there yet.
+        facts: Contents of `run.json`, which need not be written yet. With them, two ways to write one place are known.
+        directory: The run directory, which need not exist yet.
 
     Raises:
         SettingsError: A backend or option is unknown, or a package is missing; or one place has two sets of filters.

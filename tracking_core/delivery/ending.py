@@ -1,4 +1,4 @@
-"""How targets of a run are ended when nobody has done it: when a run broke off, and what a target then is told."""
+"""Ending the targets of a run that nobody has finished: whether it broke off, and with which status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BROKE_OFF = "the process ended without finishing the run"
 
 
 def closing(status: str, error: str | None = None) -> tuple[str, str | None]:
-    """With which status and error a target is ended.
+    """The status and error to end a target with.
 
     Args:
         status: Status of the run, as the store derives it; not "running".
@@ -28,11 +28,11 @@ def closing(status: str, error: str | None = None) -> tuple[str, str | None]:
 
 
 def is_written_to(directory: Path, *, now: float | None = None) -> bool:
-    """Whether a process may yet add to a run: one of several that trained together, or a forked child.
+    """Whether a process may still add to a run: one of several that train together, or a forked child.
 
     Args:
         directory: The run directory.
-        now: Time by which heartbeats from other hosts have to be stale too, besides the clock of this host.
+        now: A second time by which heartbeats from other hosts have to be stale, besides the clock of this host.
     """
     beats = (directory / "journal").glob("[!.]*.alive")
     living = [path for path in beats if owner_of(path) is not None or (now is not None and _beats(path, now))]
@@ -41,17 +41,17 @@ def is_written_to(directory: Path, *, now: float | None = None) -> bool:
 
 
 def broke_off(directory: Path) -> bool:
-    """Whether a run ended without being finished, and no process may add to it any more, here or elsewhere.
+    """Whether a run ended without being finished, and no process on any host may add to it.
 
-    Of another host a heartbeat tells. It is stale when it is so by the clock of this host and by that of the file
-    system, which need not agree.
+    A process on another host is known by its heartbeat. The clocks of this host and of the file system may differ, so
+    the heartbeat must be stale by both.
     """
     newest, end = EventFinder(directory).newest_end()
     return newest is not None and end is None and not is_written_to(directory, now=_clock(directory))
 
 
 def lacks(directory: Path, target: Target, status: str) -> bool:
-    """Whether a target lacks something of a run: records, its end, or that other filters hold now.
+    """Whether a target lacks records of a run, or its end, or has to be sent what changed filters admit.
 
     Args:
         directory: The run directory.
@@ -61,7 +61,7 @@ def lacks(directory: Path, target: Target, status: str) -> bool:
     cursor = Cursor.load(directory, target, ask=True)
     if status == "running" or cursor.status != closing(status)[0] or cursor.filters != target.filters:
         return True
-    return waiting(directory, target, cursor, taken_back=True) > 0
+    return waiting(directory, target, cursor, superseded=True) > 0
 
 
 def _beats(path: Path, now: float) -> bool:

@@ -8,7 +8,7 @@ from operator import index
 from typing import Any, cast
 
 LIMIT = 5000
-"""How many ranges are kept; what fails beyond that is counted alone."""
+"""How many ranges are kept. Records that fail beyond that are counted, and their numbers are not kept."""
 
 
 class Failed:
@@ -39,7 +39,7 @@ class Failed:
     __hash__ = None  # pyright: ignore[reportAssignmentType] - it changes
 
     def copy(self) -> Failed:
-        """One that changes by itself."""
+        """An independent copy."""
         return Failed(self._ranges, limit=self._limit)
 
     def has(self, writer: str, seq: int) -> bool:
@@ -85,7 +85,7 @@ class Failed:
         return True
 
     def discard(self, writer: str, seq: int) -> bool:
-        """Take a number out; False when it is not among them."""
+        """Remove a number; False when it is not among them."""
         if not self.has(writer, seq):
             return False
         some = self._ranges[writer]
@@ -102,21 +102,21 @@ class Failed:
         return True
 
     def within(self, writer: str, first: int, last: int) -> list[tuple[int, int]]:
-        """The ranges of a writer, as far as they are between two numbers."""
+        """The parts of the ranges of a writer between two numbers."""
         some = self._ranges.get(writer, [])
         at = max(0, _place(some, first))
         return [(max(first, low), min(last, high)) for low, high in some[at:] if low <= last and high >= first]
 
-    def besides(self, other: Failed, given: Mapping[str, int], other_given: Mapping[str, int]) -> Failed:
-        """What failed of two times that records were given: a record arrived if it did at either.
+    def besides(self, other: Failed, sent: Mapping[str, int], other_sent: Mapping[str, int]) -> Failed:
+        """What failed both times, where records were sent twice: a record that arrived once is not among them.
 
         Args:
             other: What failed the other time.
-            given: Writer → up to which number records were given.
-            other_given: The same, the other time.
+            sent: Writer → up to which number records were sent.
+            other_sent: The same, the other time.
         """
         pieces: dict[str, list[tuple[int, int]]] = {}
-        for mine, theirs, reached in ((self, other, other_given), (other, self, given)):
+        for mine, theirs, reached in ((self, other, other_sent), (other, self, sent)):
             for writer, first, last in mine:
                 end = reached.get(writer, 0)
                 some = pieces.setdefault(writer, [])
@@ -130,7 +130,7 @@ class Failed:
 
     @classmethod
     def read(cls, value: Any) -> Failed:
-        """Undo `as_json`; what is not of that form is as if nothing was known."""
+        """Undo `as_json`; a value of another form gives an empty one."""
         ranges: dict[str, list[tuple[int, int]]] = {}
         try:
             for writer, some in cast("Mapping[str, Any]", value or {}).items():
@@ -148,12 +148,12 @@ class Failed:
 
 
 def _place(some: list[tuple[int, int]], seq: int) -> int:
-    """Which range begins at a number or before it: the last such, or -1."""
+    """Index of the last range that begins at a number or before it, or -1."""
     return bisect_right(some, (seq, 1 << 64)) - 1
 
 
 def _joined(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges in order, those joined that meet; empty ones left out."""
+    """Sort ranges, merge those that touch, and drop empty ones."""
     found: list[tuple[int, int]] = []
     for first, last in sorted(pieces):
         if first > last:

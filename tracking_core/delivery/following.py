@@ -1,7 +1,7 @@
-"""Following a root: every run under it is brought to its targets while it grows, from a process of its own.
+"""Following a root: every run under it is delivered to its targets while it grows, from a separate process.
 
-For where the training cannot reach its backends: it records on a compute node, and this runs on a node that sees the
-same directory and the network.
+It serves trainings that cannot reach their backends. The training records on a compute node; the follower runs on a
+node that has the same directory, and the network.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from tracking_core.backends.targets import Target
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.ending import closing, lacks
 from tracking_core.delivery.places import owner
-from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.report import Note, TargetReport
 from tracking_core.delivery.threads import ThreadDelivery
-from tracking_core.delivery.worker import Note
 
 LOOK = 2.0
-"""Seconds between two looks for runs that came, and for runs that ended."""
+"""Seconds between two looks for new runs, and for runs that have ended."""
 AGAIN = 60.0
-"""Seconds after which a run is tried again whose target could not be opened."""
+"""Seconds until a run is tried again whose target could not be opened."""
 
 
 class Follower:
@@ -30,7 +29,7 @@ class Follower:
 
     Args:
         note: Called with (reason, message, error) for what goes wrong.
-        say: Called with (run directory, reports) when a run has ended, and everything was tried.
+        say: Called with (run directory, reports) when a run has ended, and delivery is over.
     """
 
     def __init__(self, note: Note, say: Callable[[Path, Sequence[TargetReport]], None]) -> None:
@@ -41,13 +40,13 @@ class Follower:
         self._later: dict[Path, float] = {}
 
     def look(self, directory: Path, targets: Sequence[Target], status: str, error: str | None) -> None:
-        """See to one run.
+        """Begin, go on with or end the delivery of one run.
 
         Args:
             directory: The run directory.
-            targets: Where it shall go.
+            targets: The targets that it is delivered to.
             status: Its status now, as the store derives it.
-            error: What went wrong, for a run that failed.
+            error: Error of a run that failed.
         """
         if directory in self._ending:
             return
@@ -69,7 +68,7 @@ class Follower:
 
     @staticmethod
     def _wants(directory: Path, target: Target, status: str) -> bool:
-        """Whether there is something to do, and nobody else does it."""
+        """Whether a target lacks something, and no other process delivers to it."""
         return owner(directory, target, ask=True) is None and lacks(directory, target, status)
 
     def _end(self, directory: Path, delivery: ThreadDelivery, status: str, error: str | None) -> None:
@@ -87,7 +86,7 @@ class Follower:
         return bool(self._open)
 
     def leave(self, timeout: float) -> None:
-        """Stop: what was delivered is committed, and runs that go on are left open for whoever follows next."""
+        """Commit what was delivered, and stop. Targets of running runs are left open for the next follower."""
         for thread in tuple(self._ending.values()):
             thread.join(timeout)
         for delivery in tuple(self._open.values()):

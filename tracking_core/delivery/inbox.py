@@ -1,4 +1,4 @@
-"""The journal as one target sees it: what is new and may be delivered, in order, and in bounded memory."""
+"""The journals of a run as one target reads them: new records in order, in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tracking_core.journal.reader import WriterReader
 from tracking_core.layout.runs import read_run
 
 AHEAD = 1 << 20
-"""About how many bytes of a journal are read beyond what is done with."""
+"""About how many bytes of a journal are read beyond the first record that is not done with."""
 _SAMPLES = 512
 _RECORD = re.compile(
     rb'^\{"seq":(\d+),"low":\d+,"kind":"(?:%b)"' % "|".join(sorted(RECORD_KINDS)).encode(), re.MULTILINE
@@ -30,21 +30,21 @@ _RECORD = re.compile(
 
 
 class _Counter:
-    """Counts records in a file beyond a place, without reading all of it again and again."""
+    """Counts the records in a file after an offset, and remembers counts, so that nothing is read twice."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._counted: list[tuple[int, int]] = []
 
     def after(self, start: int, base: int) -> int:
-        """How many records with a number beyond `base` stand behind a place where a line starts."""
+        """How many records with a number beyond `base` follow an offset at which a line starts."""
         if not self._counted or self._counted[-1][0] < start:
             self._counted = [(start, 0)]
         with open_regular(self._path) as file:
             self._count_on(file, base)
             while len(self._counted) > 1 and self._counted[1][0] <= start:
                 del self._counted[0]
-            # What was read of the first of the counted stretches.
+            # The part of the first counted stretch that lies before `start`.
             at, count = self._counted[0]
             file.seek(at)
             return self._counted[-1][1] - count - _records(file.read(min(start - at, LONGEST)), base)
@@ -62,11 +62,11 @@ def _records(text: bytes, base: int) -> int:
 
 
 class _Writer:
-    """What is known of the journal of one writer.
+    """The journal of one writer, and the events read ahead from it.
 
     Args:
         directory: The run directory.
-        reader: Reads it, from where the target stands.
+        reader: Reads the journal from `position`.
         position: Where the target stands in it.
     """
 
@@ -76,7 +76,7 @@ class _Writer:
         self.low = position.seq + 1
         """Every event below has been read, or will never come."""
         self.held: dict[int, tuple[tuple[int, int], int, Event]] = {}
-        """Number → where the event stands, how much had been read before, and the event."""
+        """Number → place of the event, bytes read before it, and the event."""
         self._directory = directory
         self._passed: set[int] = set()
         self._counters: dict[int, _Counter] = {}
@@ -84,21 +84,21 @@ class _Writer:
         self._looked_at = time.monotonic()
 
     def pull(self, *, final: bool, see: Callable[[Event], Event | None]) -> None:
-        """Read on, until enough is held, or nothing is left.
+        """Read until enough is held, or nothing is left.
 
         Args:
             final: Whether the writer will write no more.
-            see: Is shown every event, and says what counts of it.
+            see: Called with every event; returns the part of it that counts.
         """
         over = final
-        # A gap may be filled by a line that is still to be read, however much is held behind it.
+        # A line that is still to be read may fill a gap, so memory is not the limit while nothing is ready.
         while self.reader.taken - self._done_with < AHEAD or not self.is_ready:
             if self._read(final=final, see=see):
                 continue
             if over:
                 self._close_gaps()
             elif self.has_gap and not is_alive(self._directory, self.reader.writer):
-                # It was killed on the way. What it wrote before that is read first.
+                # The writer was killed. What it wrote before is read first.
                 over = True
                 continue
             return
@@ -136,7 +136,7 @@ class _Writer:
         self._passed = {seq for seq in self._passed if seq > self.low}
 
     def sift(self, live: Callable[[Event], Event | None]) -> None:
-        """Keep what counts of the events that are held."""
+        """Drop what no longer counts of the events that are held."""
         for seq, (place, before, event) in list(self.held.items()):
             left = live(event)
             if left is not None:
@@ -147,13 +147,13 @@ class _Writer:
         self._advance()
 
     def _close_gaps(self) -> None:
-        """What is missing below what was read will not come any more."""
+        """Move the low-water mark past everything read: missing numbers will not come."""
         self.low = max([self.low, *(seq + 1 for seq in self.held), *(seq + 1 for seq in self._passed)])
         self._passed.clear()
 
     @property
     def has_gap(self) -> bool:
-        """Whether events are held back by one that has not come."""
+        """Whether a missing event holds back others."""
         return bool(self._passed) or (bool(self.held) and max(self.held) >= self.low)
 
     @property
@@ -163,21 +163,21 @@ class _Writer:
 
     @property
     def position(self) -> Position:
-        """Before the first event that is not done with, or not yet written."""
+        """The position before the first event that is not done with, or not written yet."""
         first = min([self.low, *self.held])
         segment, offset = min([self.reader.place, *(place for place, _, _ in self.held.values())])
         return Position(max(self.base, first - 1), offset, segment)
 
     @property
     def _done_with(self) -> int:
-        """Of what was read, how much is done with, in bytes."""
+        """Bytes read before the first event that is not done with."""
         return min((taken for _, taken, _ in self.held.values()), default=self.reader.taken)
 
     def unread(self) -> int:
-        """How many records there are beyond what was read; a line that is damaged may be among them."""
+        """How many records have not been read; damaged lines may be among them."""
         files, total = self.reader.unread()
         for number, path, offset in files:
-            # What cannot be read cannot be counted; whoever reads it says why.
+            # A file that cannot be read is not counted. Delivery reports why.
             with contextlib.suppress(OSError, OddFileError):
                 counter = self._counters.get(number) or self._counters.setdefault(number, _Counter(path))
                 total += counter.after(offset, self.base)
@@ -186,52 +186,52 @@ class _Writer:
         return total
 
     def lag(self, now: float) -> float:
-        """For how many seconds the oldest line that is not done with has been in a file, as far as was looked."""
+        """For how many seconds the oldest line that is not done with has been in the file, as far as is known."""
         done_with = self._done_with
         while self._sizes and self._sizes[0][1] <= done_with:
             self._sizes.popleft()
         if self._sizes:
             return now - self._sizes[0][0]
-        # What was read last came within the second in which no further sample is taken.
+        # It came less than a second after the last sample.
         return now - self._looked_at if self.held else 0.0
 
 
 class Inbox:
     """Reads the journals of a run from where a cursor stands.
 
-    Records of a writer are given out by their sequence numbers, and only those before which none is missing that may
-    still come. What is held in memory is bounded, however far the target lags behind.
+    Records of a writer are given out in the order of their sequence numbers. A record is held back while one before it
+    is missing and may still come. Memory is bounded, however far the target lags behind.
 
     Args:
         directory: The run directory.
         cursor: How far the target has come.
-        only: The numbers that are given out; None for all.
+        only: Numbers of the records that are given out; None for all.
     """
 
     def __init__(self, directory: Path, cursor: Cursor, *, only: Failed | None = None) -> None:
         self._only = only
         self.superseded: list[tuple[str, int]] = []
-        """Writer and number of what would be given out, but was taken back."""
+        """Writer and number of records that would be given out, and are superseded."""
         self._reader = JournalReader(directory)
         self._writers: dict[str, _Writer] = {}
         self._cursor = cursor
         self._superseded = Superseded(directory, _forks(directory))
-        self.taken_back: list[Truncation] = []
-        """What the run took back, and the cursor does not know of."""
-        self.has_delivered = False
-        """Whether something of that was delivered, as far as the cursor tells."""
+        self.truncations: list[Truncation] = []
+        """Truncations that the cursor does not know of."""
+        self.sent_beyond: Truncation | None = None
+        """The truncation to the earliest step beyond which records were delivered, as far as the cursor tells."""
         self._begin()
-        # Reports are asked for from other threads; and from a signal handler that interrupts a delivery.
+        # Reports come from other threads, and from a signal handler that interrupts a delivery.
         self._lock = threading.RLock()
         self.environment: dict[str, Any] = {}
-        """What the run recorded of where it runs, as far as it was read."""
+        """What the run recorded of its environment, as far as it was read."""
         self.has_environment = False
 
     def pull(self, *, final: bool = False) -> None:
-        """Read what was added to the journals, as far as there is room for it.
+        """Read what was added to the journals, up to a limit.
 
         Args:
-            final: Whether the writers will write no more, so that nothing is held back.
+            final: Whether the writers have ended, so that nothing is held back.
         """
         with self._lock:
             self._look()
@@ -245,14 +245,14 @@ class Inbox:
         }
 
     def look(self) -> None:
-        """Look for writers that came since."""
+        """Look for new writers, and for truncations."""
         with self._lock:
             self._look()
 
     def _look(self, *, counting: bool = False) -> None:
         files = self._reader.look()
         if not counting:
-            # What is taken back is for the worker to see, while no batch of it is under way.
+            # The worker handles truncations between two batches; counting must not consume them.
             self._sift(self._superseded.look(files))
         for writer, reader in self._reader.writers.items():
             if self._only is not None and self._only.first(writer) is None:
@@ -278,29 +278,30 @@ class Inbox:
 
     @classmethod
     def of_failed(cls, directory: Path, failed: Failed) -> Inbox:
-        """One that gives out what failed, and nothing else."""
-        before = {writer: Position(first - 1) for writer, _, _ in failed if (first := failed.first(writer)) is not None}
-        return cls(directory, Cursor(None, writers=before), only=failed.copy())
+        """An inbox that gives out failed records only."""
+        start = {writer: Position(first - 1) for writer, _, _ in failed if (first := failed.first(writer)) is not None}
+        return cls(directory, Cursor(None, writers=start), only=failed.copy())
 
     def _sift(self, truncations: list[Truncation]) -> None:
-        """Let go of what was superseded just now."""
+        """Drop held records that truncations supersede."""
         for one in truncations:
             if one.by not in self._cursor.truncated:
-                self.taken_back.append(one)
-                # In an earlier round it may have come further.
-                rounds = [{w: self._position(w).seq for w in one.cuts}, *(had.writers for had in self._cursor.given)]
-                self.has_delivered |= any(one.reaches(given) for given in rounds)
+                self.truncations.append(one)
+                # In an earlier round the target may have come further.
+                sent = [{w: self._position(w).seq for w in one.cuts}, *(e.writers for e in self._cursor.already_sent)]
+                if any(map(one.reaches, sent)) and (self.sent_beyond is None or one.step < self.sent_beyond.step):
+                    self.sent_beyond = one
         if truncations:
             for state in self._writers.values():
                 state.sift(self._superseded.live)
 
     def holds_superseded(self, confirmed: Mapping[str, int]) -> bool:
-        """Whether a backend, by what it has of each writer, has something that the run took back since.
+        """Whether a backend has superseded records.
 
         Args:
-            confirmed: Writer → the highest number it has.
+            confirmed: Writer → the highest number that the backend has.
         """
-        return any(one.reaches(confirmed) for one in self.taken_back)
+        return any(one.reaches(confirmed) for one in self.truncations)
 
     def _position(self, writer: str) -> Position:
         if writer in self._writers:
@@ -308,7 +309,7 @@ class Inbox:
         return self._cursor.writers.get(writer, Position())
 
     def look_back(self) -> None:
-        """Find what the run recorded of where it runs, though it stands before the cursor: early in a journal."""
+        """Read the environment of the run, which stands early in a journal, before the cursor."""
         reader = JournalReader(self._reader.directory)
         reader.look()
         for one in reader.writers.values():
@@ -316,26 +317,26 @@ class Inbox:
                 for _, event in one.read(AHEAD):
                     self._see(event)
 
-    def take(self, limit: int) -> list[Event]:
-        """The next `limit` records, or fewer, that may be delivered; they stay until they are `done`."""
-        taken: list[Event] = []
+    def ready(self, limit: int) -> list[Event]:
+        """The next records that may be delivered, at most `limit`. They stay until they are `done`."""
+        found: list[Event] = []
         with self._lock:
             for state in self._writers.values():
                 ready = sorted(seq for seq in state.held if seq < state.low)
-                taken += [state.held[seq][2] for seq in ready[: limit - len(taken)]]
-        return taken
+                found += [state.held[seq][2] for seq in ready[: limit - len(found)]]
+        return found
 
     def done(self, event: Event) -> None:
-        """Say that an event was delivered, failed for good, or left out."""
+        """Mark a record as delivered, failed for good, or skipped."""
         with self._lock:
             self._writers[event.writer].held.pop(event.seq, None)
 
     def is_done(self, event: Event) -> bool:
-        """Whether an event was said to be done."""
+        """Whether a record was marked as done."""
         return event.seq not in self._writers[event.writer].held
 
     def rewind(self, confirmed: dict[str, int]) -> None:
-        """Begin again after what the backend itself says it has, whatever the cursor says."""
+        """Read on after what the backend says it has, whatever the cursor says."""
         with self._lock:
             self._reader = JournalReader(self._reader.directory)
             self._writers.clear()
@@ -343,25 +344,31 @@ class Inbox:
             self._begin()
 
     def positions(self) -> dict[str, Position]:
-        """Where the target stands now, by writer."""
+        """Where the target stands, by writer."""
         with self._lock:
             return {writer: state.position for writer, state in self._writers.items()}
 
     def waiting(self) -> int:
-        """How many records are in the journals, and neither delivered nor given up."""
+        """How many records in the journals are not done with."""
         with self._lock:
             self._look(counting=True)
             return sum(len(state.held) + state.unread() for state in self._writers.values())
 
+    def behind(self) -> int:
+        """How many bytes of the journals have not been read."""
+        with self._lock:
+            self._look(counting=True)
+            return sum(state.reader.behind() for state in self._writers.values())
+
     def lag(self) -> float:
-        """For how many seconds the oldest record has waited; 0 when none does."""
+        """For how many seconds the oldest record has waited; 0 when none waits."""
         now = time.monotonic()
         with self._lock:
             return max((state.lag(now) for state in self._writers.values()), default=0.0)
 
     @property
     def damage(self) -> list[str]:
-        """What could not be read, in words."""
+        """Messages about what could not be read."""
         return [str(damage) for damage in self._reader.damage]
 
 
@@ -369,5 +376,5 @@ def _forks(directory: Path) -> Sequence[Mapping[str, Any]]:
     try:
         return read_run(directory).get("forks", ())
     except StoreError:
-        # A journal can be delivered without it, and whoever opens a target says what is wrong.
+        # A journal can be delivered without `run.json`. Opening a target reports what is wrong with it.
         return ()

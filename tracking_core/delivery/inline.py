@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.delivery.destinations import Destination
-from tracking_core.delivery.report import TargetReport
-from tracking_core.delivery.worker import Note, TargetWorker
+from tracking_core.delivery.report import Note, TargetReport
+from tracking_core.delivery.worker import TargetWorker
 
 
 class InlineDelivery:
-    """Delivers on the thread that logs: for tests, and for looking at what a backend does. Training waits for it."""
+    """Delivers on the thread that logs, for tests and debugging. Training waits for it."""
 
     def __init__(
         self, directory: Path, destinations: Sequence[Destination], note: Note, on_open: Callable[[], None]
@@ -27,14 +27,14 @@ class InlineDelivery:
             self._is_open(worker)
 
     def _is_open(self, worker: TargetWorker) -> bool:
-        """Whether a target is open; one that could not be opened for a while is tried again."""
+        """Whether a target is open; opening is retried after its backoff."""
         if worker.tracker is None and worker.open(wait=0.0):
             self._on_open()
         return worker.tracker is not None
 
     @staticmethod
     def _no_pause(seconds: float) -> bool:  # noqa: ARG004 - the worker's signature
-        # Waiting would hold up the loop: what asks to be tried later stays in the journal until the next call.
+        # Waiting would hold up the loop: records that are to be sent later stay in the journal until the next call.
         return False
 
     def recorded(self) -> None:
@@ -50,7 +50,7 @@ class InlineDelivery:
             self._busy = False
 
     def await_open(self, timeout: float) -> list[str]:  # noqa: ARG002 - as ThreadDelivery has it
-        """Why targets that are not open, are not."""
+        """The reasons of targets that are not open."""
         return [
             f"{worker.destination.label} {worker.failure or worker.last_error or 'is not open yet'}"
             for worker in self._workers
@@ -79,7 +79,7 @@ class InlineDelivery:
         self.flush(timeout)
         for worker in self._workers:
             worker.close(status, error)
-            # One that could not be opened yet holds it still.
+            # A target that could not be opened yet still holds its lease.
             worker.release()
 
     def reports(self) -> list[TargetReport]:

@@ -1,4 +1,4 @@
-"""What a run asks of whatever delivers its records."""
+"""The interface between a run and the delivery of its records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Delivery(Protocol):
         """Something was recorded."""
 
     def await_open(self, timeout: float) -> list[str]:
-        """Wait until every target is open; returns why those that are not, are not."""
+        """Wait until every target is open; returns the reasons of those that are not."""
         ...
 
     def tracker(self, label: str, timeout: float = 60.0) -> Any:

@@ -1,4 +1,4 @@
-"""What was set later: an old change of the configuration that is sent again must not undo a newer one."""
+"""Newer values: a change of the configuration that is sent again must not undo a later change."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tracking_core.journal import Event, JournalReader, Superseded
 from tracking_core.values import Record
 
 FACTS = ("config", "summary")
-"""Kinds of which a later record replaces an earlier one."""
+"""Kinds whose later records replace entries of earlier ones."""
 _AT_ONCE = 1 << 20
 
 Stamp = tuple[str, int]
-"""Writer and number: writers sort by when they began, as readers of a run have it."""
+"""Writer and number. Writers sort by when they began, as in the store."""
 Keys = tuple[str, ...]
 
 
 class LaterFacts:
-    """Which record set each entry of the configuration and the summary last.
+    """The last record that set each entry of the configuration and the summary.
 
     Args:
         directory: The run directory.
@@ -52,7 +52,7 @@ class LaterFacts:
                 within[path[:end]] = max(within.get(path[:end], stamp), stamp)
 
     def left_of(self, record: Record) -> Mapping[str, Any]:
-        """What a record set that no later one has set since."""
+        """The entries of a record that no later record has set."""
         last, within, stamp = self._last[record.kind], self._within[record.kind], (record.writer, record.seq)
 
         def is_newer(path: Keys) -> bool:
@@ -76,7 +76,7 @@ class LaterFacts:
 
 
 def _paths(kind: str, value: Any, above: Keys = ()) -> Iterator[Keys]:
-    """Where values stand; the configuration is merged level by level, of the summary each entry is one."""
+    """Paths of the values. The configuration is merged level by level; an entry of the summary is one value."""
     if not isinstance(value, Mapping):
         return
     for name, part in cast("Mapping[str, Any]", value).items():

@@ -1,8 +1,8 @@
-"""Leases: a target of a run is delivered to by one worker at a time.
+"""Leases: one worker at a time delivers to a target of a run.
 
-A lease is a file beside the cursor, created exclusively, that says which process holds it. It holds as long as that
-process lives (same host: by number, start time and boot; elsewhere: while the file is touched). The one who finds a
-lease of a dead owner removes it, and competes for a new one as anybody does.
+A lease is a file beside the cursor. It is created exclusively, and names the process that holds it. It is valid while
+that process lives. On the same host the process is known by its number, start time and boot; on another host it lives
+while the file is touched. A worker that finds the lease of a dead process removes it, and competes for a new one.
 """
 
 from __future__ import annotations
@@ -45,14 +45,12 @@ class Lease:
                 return
             owner = owner_of(self.path)
             if owner is not None:
-                raise LeaseHeldError(
-                    f"{label}: process {owner} delivers to it now; it will, or try again when that process has ended"
-                )
+                raise LeaseHeldError(f"{label}: process {owner} delivers to it now; retry when that process has ended")
             self._remove_dead()
-        raise LeaseHeldError(f"{label}: others compete for it; try again")
+        raise LeaseHeldError(f"another process is acquiring the lease for {label}; retry")
 
     def beat(self) -> None:
-        """Show observers on other hosts that the owner lives; touches the file every few seconds."""
+        """Touch the file every few seconds, so that other hosts see that the owner lives."""
         now = time.monotonic()
         if now - self._beaten > 10.0:
             self._beaten = now
@@ -60,25 +58,25 @@ class Lease:
                 try:
                     os.utime(self.path)
                 except FileNotFoundError:
-                    # Deleted with its directory, which is there again.
+                    # It was deleted with its directory, and the directory is there again.
                     own_folder(self.path.parent)
                     write_exclusively(self.path, self._content)
 
     def release(self) -> None:
-        """Give the lease back, if it is still ours."""
+        """Remove the file, if it is still ours."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             if read_facts(self.path)["token"] == self._token:
                 self.path.unlink()
 
     def _remove_dead(self) -> None:
-        # By rename: of several who find it dead, one takes it away, and none removes a lease that was made since.
+        # By rename: of several processes that find it dead one removes it, and none removes a newer lease.
         aside = self.path.with_name(f".{self.path.name}.{self._token}")
         try:
             self.path.rename(aside)
         except OSError:
             return
         if owner_of(aside) is not None:
-            # A new owner was faster than our rename: give it back.
+            # A new owner was faster than our rename: restore its lease.
             with contextlib.suppress(OSError):
                 os.link(aside, self.path)
         aside.unlink(missing_ok=True)

@@ -1,19 +1,19 @@
-"""Which place at its backend a target leads to, and so which cursor and which lease are its own.
+"""Which place at its backend a target leads to. The place has the cursor and the lease.
 
-`wandb://team/moons` and `wandb` may be one place, written in two ways: what one was given must not be given again under
-the name of the other. Only the adapter knows, and its answer may depend on the environment. So it is asked when a
-target is opened for the first time, and what it says is kept in the run, for each way of writing the target:
+`wandb://team/moons` and `wandb` may be two ways to write one place, and a record must not be sent to it twice. Only the
+adapter knows, and its answer may depend on the environment. So it is asked when a target is opened for the first time.
+Its answer is kept in the run, for each way of writing the target:
 
 ```
 cursors/<adapter>-<hash of the target>.place    {"v": 1, "target": "wandb", "place": "wandb://team/moons"}
 cursors/<adapter>-<hash of the place>.json      the cursor, and beside it the lease
 ```
 
-An adapter that does not say is taken to mean the target itself: both hashes are the same then, and no file is needed.
-So it was for every target once, and so it is before an adapter learns to say more. A cursor that was begun like that
-is taken over by the place when the target is opened, under the lease that goes with it.
+If the adapter does not say, the place is the target itself: both hashes are the same, and no file is needed. Runs from
+before adapters could say have a cursor for the target. It becomes the cursor of the place when the target is opened,
+under the leases of both.
 
-Whoever only looks reads the files, and asks no adapter unless he has use for one anyway.
+Code that only looks reads the files, and does not load an adapter for it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cursor_key(directory: Path, target: Target, *, ask: bool = False) -> str:
     Args:
         directory: The run directory.
         target: The target, however it is written.
-        ask: Whether to ask the adapter where the run does not know yet; one that cannot answer is passed over.
+        ask: Whether to ask the adapter, if the run does not know the place yet. An adapter that fails is ignored.
     """
     place = _kept(_file(directory, target))
     if place is None and ask:
@@ -52,10 +52,10 @@ def cursor_key(directory: Path, target: Target, *, ask: bool = False) -> str:
 
 
 def cursor_path(directory: Path, target: Target, *, ask: bool = False) -> Path:
-    """Where the cursor of a target is read; the file need not be there."""
+    """Path of the cursor of a target; the file need not be there."""
     path = directory / FOLDER / f"{cursor_key(directory, target, ask=ask)}.json"
     before = path.with_name(f"{target.key}.json")
-    # Not taken over yet, which happens when the target is opened.
+    # Renamed when the target is opened.
     return before if before != path and before.is_file() and not path.is_file() else path
 
 
@@ -65,7 +65,7 @@ def cursor_paths(directory: Path) -> list[Path]:
     for path in (directory / FOLDER).glob(f"[!.]*{ENDING}"):
         place = _kept(path)
         key = path.stem if place is None else key_of(path.stem.rpartition("-")[0], place)
-        # Of two ways to write a place, each with a cursor from before that was known, one cursor goes on.
+        # Two ways to write a place may both have an old cursor; one of them is used.
         if key != path.stem and key in found:
             found.pop(path.stem, None)
     return list(found.values())
@@ -99,7 +99,7 @@ def expected_key(target: Target, adapter: Adapter, facts: Mapping[str, Any], dir
 
 
 def distinct(directory: Path, targets: list[Target]) -> tuple[list[Target], list[Target]]:
-    """Of several targets the first that leads to each place, and those left out though their filters are others."""
+    """The first target that leads to each place, and the others whose filters differ from it."""
     found: dict[str, Target] = {}
     other: list[Target] = []
     for target in targets:
@@ -109,8 +109,8 @@ def distinct(directory: Path, targets: list[Target]) -> tuple[list[Target], list
     return list(found.values()), other
 
 
-def take(directory: Path, target: Target, adapter: Adapter, label: str) -> Lease:
-    """Become the one who delivers to a target; from then on `cursor_path` is the cursor to go on from.
+def take_lease(directory: Path, target: Target, adapter: Adapter, label: str) -> Lease:
+    """Take the lease of a target. From then on `cursor_path` is the cursor to go on from.
 
     Args:
         directory: The run directory.
@@ -137,7 +137,7 @@ def take(directory: Path, target: Target, adapter: Adapter, label: str) -> Lease
 
 
 def _settle(directory: Path, target: Target, adapter: Adapter) -> None:
-    """Keep what the adapter says, once: of several processes the first is believed."""
+    """Write down what the adapter says; of several processes the first one counts."""
     path = _file(directory, target)
     if not adapter.names_places or _kept(path) is not None:
         return
@@ -145,14 +145,14 @@ def _settle(directory: Path, target: Target, adapter: Adapter) -> None:
     content = dump_json({"v": 1, "target": str(target.bare), "place": place})
     own_folder(path.parent)
     if not write_exclusively(path, content) and _kept(path) is None:
-        # It is damaged.
+        # The file is damaged.
         replace_file(path, content)
 
 
 def _take_over(before: Path, now: Path, label: str) -> None:
-    """Let the cursor of one way to write a place become that of the place.
+    """Rename the cursor of a target to that of its place.
 
-    Who delivers with it, and knows of no places, may be about to write the first.
+    Its lease is taken meanwhile: an older version, which knows no places, may be about to write it.
     """
     if before == now:
         return
@@ -169,7 +169,7 @@ def _file(directory: Path, target: Target) -> Path:
 
 
 def _kept(path: Path) -> str | None:
-    """What a run keeps of a place; None when it does not know, or that cannot be read."""
+    """The place that a file names; None when there is no such file, or it cannot be read."""
     try:
         place = read_json(path, SMALL)["place"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -184,5 +184,5 @@ def _asked(directory: Path, target: Target) -> str | None:
         adapter = find_adapter(target.name)
         return adapter.place(target, described(directory)) if adapter.names_places else None
     except TrackingError:
-        # What is wrong with it is said when it is opened.
+        # Opening the target reports what is wrong.
         return None

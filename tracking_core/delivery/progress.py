@@ -1,9 +1,9 @@
-"""How far the targets of a run have come, from their cursors; nothing is written, and no backend is opened."""
+"""How far the targets of a run have come, as their cursors say. Nothing is written, and no backend is opened."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,7 @@ from typing import Any, cast
 from tracking_core.backends.targets import Target, parse_target
 from tracking_core.base.json_text import read_json
 from tracking_core.base.processes import owner_of
-from tracking_core.delivery.cursor import Cursor
+from tracking_core.delivery.cursor import Cursor, Position
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.places import cursor_path, cursor_paths, owner
 from tracking_core.errors import MissingDependencyError, SettingsError, StoreError
@@ -26,10 +26,10 @@ class TargetProgress:
 
     Args:
         target: In canonical form; the label of a tracker that was passed as an object.
-        pending: Records that wait for it; None where nobody keeps count, or not all can be read.
-        delivered: Records that it took.
+        pending: Records that wait for it; None where there is no cursor, or not all can be read.
+        delivered: Records that it accepted.
         failed: Records that it refused or failed on.
-        skipped: Records that its filters leave out, or that it has no place for.
+        skipped: Records that its filters exclude, or that it cannot show.
         opened: How often it was opened.
         status: What it was closed with; None while it is open, or was never opened.
         delivering: The process that delivers to it now; None when none does.
@@ -50,7 +50,7 @@ class TargetProgress:
 
     @property
     def complete(self) -> bool:
-        """Whether it has everything that it was to have."""
+        """Whether it has everything that is meant for it."""
         return self.pending == 0 and self.failed == 0 and self.opened > 0
 
     def as_json(self) -> dict[str, Any]:
@@ -63,18 +63,15 @@ def waiting(
     target: Target,
     cursor: Cursor | None = None,
     *,
-    exact: bool = False,
-    taken_back: bool = False,
+    superseded: bool = False,
 ) -> int:
     """How many records of a run a target has not had.
 
     Args:
         directory: The run directory.
         target: The target.
-        cursor: Its cursor; None reads it, and asks the adapter for its place where the run does not know it yet.
-        exact: Whether the journals are read, so that what was taken back before it was delivered does not count. Only
-            so much of them as an inbox holds.
-        taken_back: Whether what the run took back since, and may be at the target, counts too: once for each time.
+        cursor: Its cursor; None reads it, and asks the adapter for its place, if the run does not know it yet.
+        superseded: Whether superseded records that may be at the target count too, as one for each truncation.
 
     Raises:
         StoreError: A journal cannot be read.
@@ -82,19 +79,41 @@ def waiting(
         MissingDependencyError: A run that was compacted needs a package that is not installed.
     """
     inbox = Inbox(directory, Cursor.load(directory, target, ask=True) if cursor is None else cursor)
-    if exact:
-        inbox.pull(final=True)
-    if taken_back:
+    if superseded:
         inbox.look()
-    return inbox.waiting() + (len(inbox.taken_back) if taken_back else 0)
+    return inbox.waiting() + (len(inbox.truncations) if superseded else 0)
 
 
-def deliveries(directory: Path, targets: Iterable[str]) -> list[TargetProgress]:
-    """The targets of a run: those it was started with, then those it was brought to later.
+def about_waiting(directory: Path, cursor: Cursor, newest: Mapping[str, int], *, most: int) -> tuple[int, bool]:
+    """As `waiting`, without records superseded before delivery, unless there is too much to read.
 
     Args:
         directory: The run directory.
-        targets: Those it was started with, as its `run.json` says them.
+        cursor: The cursor of the target.
+        newest: Writer → the highest number in its journal.
+        most: How many bytes may be read.
+
+    Returns:
+        How many records wait, and whether that is exact. If not, it is the difference of numbers.
+
+    Raises:
+        StoreError: A journal cannot be read.
+        OSError: A file cannot be read.
+        MissingDependencyError: A run that was compacted needs a package that is not installed.
+    """
+    inbox = Inbox(directory, cursor)
+    if inbox.behind() <= most:
+        inbox.pull(final=True)
+        return inbox.waiting(), True
+    return sum(max(0, last - cursor.writers.get(name, Position()).seq) for name, last in newest.items()), False
+
+
+def deliveries(directory: Path, targets: Iterable[str]) -> list[TargetProgress]:
+    """The targets of a run: those that it was started with, then those that it was delivered to later.
+
+    Args:
+        directory: The run directory.
+        targets: Those that it was started with, as in its `run.json`.
     """
     found: dict[str, TargetProgress] = {}
     for text in targets:
@@ -113,7 +132,7 @@ def deliveries(directory: Path, targets: Iterable[str]) -> list[TargetProgress]:
 
 
 def delivering(directory: Path) -> str | None:
-    """A target that somebody delivers to now, if there is one."""
+    """A target that a process delivers to now, if there is one."""
     with contextlib.suppress(OSError):
         for lease in sorted((directory / "cursors").glob("*.lease")):
             if owner_of(lease) is not None:
@@ -122,7 +141,7 @@ def delivering(directory: Path) -> str | None:
 
 
 def is_delivered(found: Sequence[TargetProgress]) -> bool:
-    """Whether every target has everything, and at least one was to have all of it."""
+    """Whether every target has everything that is meant for it, and one of them has no filters."""
     return bool(found) and all(one.complete for one in found) and not all(one.filtered for one in found)
 
 
@@ -147,7 +166,7 @@ def _waiting(directory: Path, target: Target, cursor: Cursor) -> int | None:
     try:
         return waiting(directory, target, cursor)
     except (StoreError, OSError, MissingDependencyError):
-        # What cannot be read cannot be counted; the rest of the run can be shown all the same, or removed.
+        # The rest of the run can be shown or removed all the same.
         return None
 
 
@@ -172,5 +191,5 @@ def _parsed(text: str) -> Target | None:
         target = parse_target(text)
     except SettingsError:
         return None
-    # The label of a tracker that was passed as an object is not in canonical form: no cursor is kept for it.
+    # The label of a tracker that was passed as an object is not in canonical form, and has no cursor.
     return target if str(target) == text else None

@@ -1,9 +1,37 @@
-"""What became of the records of a run, target by target."""
+"""Reports: what became of the records of a run, target by target."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+from tracking_core.base.redaction import redact_text
+
+Note = Callable[[str, str, BaseException | None], None]
+"""Takes (reason, message, error) of what goes wrong."""
+
+
+class Notes:
+    """Passes on what goes wrong with one target, and keeps the last of it.
+
+    Args:
+        label: Name of the target.
+        note: Called with (reason, message, error).
+    """
+
+    def __init__(self, label: str, note: Note) -> None:
+        self.label = label
+        self.last: str | None = None
+        self._note = note
+
+    def trouble(self, reason: str, message: str, error: BaseException | None = None) -> None:
+        """Pass on what went wrong; `message` goes on after the name of the target."""
+        self.last = redact_text(message)
+        self._note(f"{self.label}: {reason}", f"{self.label} {message}", error)
+
+    def remark(self, reason: str, message: str, error: BaseException | None = None) -> None:
+        """Pass on what is no failure of the target, as it is."""
+        self._note(reason, message, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,16 +40,16 @@ class TargetReport:
 
     Args:
         target: The target, or "local" for the run store itself.
-        delivered: Records that the backend took (for "local": that are in the journal).
-        pending: Records that wait; they stay in the journal.
-        dropped: Values that could not be taken in, and are nowhere (only for "local").
-        failed: Records that the backend refused or failed on, and that are not tried again by themselves.
-        skipped: Records that the target's filters leave out, or that the backend has no place for.
+        delivered: Records that the backend accepted (for "local": that are in the journal).
+        pending: Records that wait in the journal.
+        dropped: Values that could not be recorded, and are lost (only for "local").
+        failed: Records that the backend refused or failed on. They are sent again on request only.
+        skipped: Records that the target's filters exclude, or that the backend cannot show.
         last_error: The last thing that went wrong, or None.
         lag: For how many seconds the oldest pending record has waited.
-        abandoned: Whether the backend was given up on while it was finishing, or failed to: it may not have kept what
-            it took. Opening the run again, or `tracking sync`, tells, and sends it again.
-        recoverable: How many records that failed, in this session or before, `tracking sync --failed` would send again.
+        abandoned: Whether finishing the backend failed or took too long: records may be lost there. Opening the run
+            again, or `tracking sync`, finds out, and sends them again.
+        recoverable: How many failed records, of this session or earlier, `tracking sync --failed` would send again.
     """
 
     target: str
@@ -51,7 +79,7 @@ class TargetReport:
 
     @property
     def advice(self) -> str:
-        """What to do about records that failed; "" where there are none that could be sent again."""
+        """What to do about failed records; "" if none can be sent again."""
         if not self.recoverable:
             return ""
         what = "what failed" if self.recoverable == self.failed else f"{self.recoverable} that failed"

@@ -1,4 +1,4 @@
-"""Temporary files of a process that ends without its exit handlers, in which backends would remove theirs."""
+"""Temporary files of a process that ends without exit handlers, in which backends would remove their files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _own: list[str] = []
 
 
 def begin() -> None:
-    """Give this process a temporary directory of its own; what it imports later puts its temporary files there."""
-    # Without one, files go where they always went.
+    """Give this process its own temporary directory; modules that it imports later use that."""
+    # If there can be none, files go to the usual place.
     with contextlib.suppress(OSError):
         _own.append(tempfile.mkdtemp(prefix="tracking-delivery-"))
         tempfile.tempdir = _own[-1]
 
 
 def end() -> None:
-    """Remove it, with all that is in it: the process is about to go."""
+    """Remove the directory: the process is about to end."""
     while _own:
         shutil.rmtree(_own.pop(), ignore_errors=True)

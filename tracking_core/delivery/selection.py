@@ -1,4 +1,4 @@
-"""Which values of a run a target gets: what its filters let through, and what they let through before they changed."""
+"""Which values of a run a target gets: what its filters admit, and what they admitted before they changed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tracking_core.values import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Had:
-    """What a target has been given under filters that it had before.
+class FilterEpoch:
+    """What a target got while it had certain filters.
 
     Args:
         filters: The filters.
-        writers: Writer → every event up to this number was given, as far as the filters let it through.
-        failed: Those of them that it failed on, and so has not.
+        writers: Writer → every event up to this number was sent, as far as the filters admit it.
+        failed: The events among them that the target failed on, and does not have.
     """
 
     filters: Mapping[str, str]
@@ -27,7 +27,7 @@ class Had:
     failed: Failed = field(default_factory=Failed)
 
     def has(self, writer: str, seq: int, kind: str, name: str | None, step: int | None) -> bool:
-        """Whether a value was given."""
+        """Whether the target has a value."""
         reached = seq <= self.writers.get(writer, 0) and not self.failed.has(writer, seq)
         return reached and passes(self.filters, kind, name, step)
 
@@ -38,18 +38,18 @@ class Selection:
 
     Args:
         target: The target, with the filters that it has now.
-        kept: What is recorded anew, whatever the filters say now: the target had it.
-        given: What is not given again: the target has it.
+        retained: What is sent whatever the filters say now: the target had it in an earlier generation.
+        already_sent: What is not sent again: the target has it.
     """
 
     target: Target
-    kept: Sequence[Had] = ()
-    given: Sequence[Had] = ()
+    retained: Sequence[FilterEpoch] = ()
+    already_sent: Sequence[FilterEpoch] = ()
 
     @property
     def is_everything(self) -> bool:
-        """Whether there is nothing to choose."""
-        return not (self.target.filters or self.given)
+        """Whether the target gets all values."""
+        return not (self.target.filters or self.already_sent)
 
     def wants(self, event: Event) -> bool:
         """Whether something of an event is for the target."""
@@ -63,7 +63,7 @@ class Selection:
         return self._takes(event.writer, event.seq, kind, fields.get("name"), step)
 
     def of(self, record: Record) -> Record:
-        """A record without the names that are not for the target."""
+        """The record without the names that are not for the target."""
         if self.is_everything or record.kind not in {"scalars", "images"}:
             return record
         data: dict[str, Any] = {
@@ -74,6 +74,7 @@ class Selection:
         return Record(record.kind, record.seq, record.writer, record.time, record.step, record.axis, data)
 
     def _takes(self, writer: str, seq: int, kind: str, name: str | None, step: int | None) -> bool:
-        if any(had.has(writer, seq, kind, name, step) for had in self.given):
+        value = (writer, seq, kind, name, step)
+        if any(epoch.has(*value) for epoch in self.already_sent):
             return False
-        return self.target.takes(kind, name, step) or any(had.has(writer, seq, kind, name, step) for had in self.kept)
+        return self.target.takes(kind, name, step) or any(epoch.has(*value) for epoch in self.retained)

@@ -1,4 +1,4 @@
-"""Bringing a run to its targets by hand: what they have not had yet, from the journal, with no training around."""
+"""Delivering a run to its targets by hand, from the journal, without its training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracking_core.delivery.worker import TargetWorker
 from tracking_core.errors import LeaseHeldError
 
 PATIENCE = 60.0
-"""Seconds that a backend which asks to retry later is waited for in all."""
+"""Seconds that transient errors of a target are waited for, in total."""
 
 
 def sync_run(
@@ -25,27 +25,26 @@ def sync_run(
     *,
     status: str,
     note: Callable[[str, str, BaseException | None], None],
-    progress: Callable[[str, int], None] = lambda label, done: None,  # noqa: ARG005 - nobody needs to see it
+    progress: Callable[[str, int], None] = lambda label, done: None,  # noqa: ARG005 - shown nowhere
     anew: bool = True,
     failed: bool = False,
 ) -> list[TargetReport]:
-    """Deliver what the targets of a run have not had yet.
+    """Deliver the records of a run that its targets do not have.
 
     Args:
         directory: The run directory.
-        targets: Where to; each goes on where its cursor stands.
-        status: Status of the run, as the store derives it: a run that still runs is delivered to, and left open.
+        targets: The targets; each goes on where its cursor stands.
+        status: Status of the run, as the store derives it. The targets of a running one are left open.
         note: Called with (reason, message, error) for what goes wrong.
-        progress: Called with (target, records done with) as it goes.
-        anew: Whether a target is opened that lacks nothing, as far as the run directory tells: the backend may say
-            that it lacks something all the same.
-        failed: Whether to send again what failed before, after what is new.
+        progress: Called with (target, records done with) after each batch.
+        anew: Whether to open a target that lacks nothing as its cursor says: the backend may lack records all the same.
+        failed: Whether to send records that failed before again, after the new ones.
 
     Returns:
         What became of the records, target by target.
 
     Raises:
-        LeaseHeldError: A living worker delivers to each of the targets.
+        LeaseHeldError: Other processes deliver to all of the targets.
     """
     reports: list[TargetReport] = []
     held: list[LeaseHeldError] = []
@@ -78,7 +77,11 @@ def _sync_target(
         cursor = Cursor.load(directory, target)
         unknown = cursor.count("failed") - cursor.failed.total
         if unknown > 0:
-            note("failed", f"{target}: of {unknown} records that failed only the count is known", None)
+            note(
+                "failed",
+                f"{target}: only the count is known of {unknown} failed record{'' if unknown == 1 else 's'}",
+                None,
+            )
         if not cursor.failed and cursor.opened and not waiting(directory, target, cursor):
             return TargetReport(str(target))
     deadline = time.monotonic() + PATIENCE
@@ -101,7 +104,7 @@ def _sync_target(
             else:
                 worker.commit()
     finally:
-        # Neither finished nor thrown away: the next one goes on from the cursor. After Ctrl-C nothing is committed that
-        # the backend may have taken in part: it is as if the process had been killed, but for the lease.
+        # The target is not finished: the next worker goes on from the cursor. After Ctrl-C nothing is committed, since
+        # the backend may have accepted a part of a batch; it is as after a kill, except that the lease is released.
         worker.release()
     return worker.report()

@@ -1,7 +1,7 @@
-"""Delivery inside the training process: a thread for each target, or none at all.
+"""Delivery inside the training process: one thread for each target.
 
-The threads are daemons: a backend that hangs for ever cannot keep the process from ending. What they had not brought
-to its target stays in the journal.
+The threads are daemons: a backend that hangs for ever cannot keep the process from ending. Records that were not
+delivered stay in the journal.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.base.latch import Latch
-from tracking_core.base.redaction import redact_text
 from tracking_core.delivery.destinations import Destination
-from tracking_core.delivery.report import TargetReport
-from tracking_core.delivery.worker import Note, TargetWorker
+from tracking_core.delivery.report import Note, TargetReport
+from tracking_core.delivery.worker import TargetWorker
 
 POLL, IDLE_POLL = 0.05, 1.0
-"""Seconds between two looks into the journal: of a run that records, and of one that has not for a while."""
+"""Seconds between two looks into the journal: of a run that records, and of one that is idle."""
 STALLED = 60.0
 """Seconds without progress after which `flush` stops waiting, when it was given no timeout."""
 
@@ -42,7 +41,7 @@ class _Lane:
         self.thread = threading.Thread(target=self._run, name=f"tracking-{destination.label}", daemon=True)
 
     def _pause(self, seconds: float) -> bool:
-        """Wait, unless the run has been waiting for its end too long already."""
+        """Wait, unless the lane was given up."""
         return not self._stop.wait(seconds)
 
     def _run(self) -> None:
@@ -53,7 +52,7 @@ class _Lane:
             self._tell()
             idle = POLL
             while self._ending is None:
-                # The generation is read before the work: what was recorded before the request is then delivered.
+                # The request is read before the work, so that what was recorded before it is delivered.
                 asked = self._asked
                 if self.worker.tracker is not None and self.worker.deliver():
                     idle = POLL
@@ -62,7 +61,7 @@ class _Lane:
                     self._answered = asked
                     self._tell()
                 else:
-                    # Longer and longer: a thousand runs that do nothing must cost nothing.
+                    # Longer and longer: a thousand idle runs must cost nothing.
                     self._wake.wait(idle)
                     self._wake.clear()
                     idle = min(idle * 1.25, IDLE_POLL)
@@ -75,21 +74,18 @@ class _Lane:
             while self.worker.tracker is not None and self.worker.deliver():
                 pass
             if self._stop.is_set():
-                # Given up on: what it did deliver must not be sent again.
+                # It was given up. Records that it did deliver must not be sent again.
                 self.worker.commit()
             else:
                 self.worker.close(*self._ending)
         except BaseException as error:  # noqa: BLE001 - a thread that dies silently would look like a slow backend
-            # What a backend raises may quote its credentials.
-            died = redact_text(f"the worker died: {error!r}")
-            self.worker.failure = self.worker.last_error = died
-            self.worker.note("worker", f"{self.destination.label}: {died}", error)
+            self.worker.died(error)
         finally:
             self.ended = self.thread is me
             self._tell()
 
     def move(self, prepare: Callable[[], None]) -> None:
-        """Go on in a new thread: it has the priority of the one that calls this, and runs `prepare` first."""
+        """Go on in a new thread, which has the priority of the calling thread, and runs `prepare` first."""
         before = self.thread
 
         def go_on() -> None:
@@ -105,34 +101,34 @@ class _Lane:
         self._settled.set()
 
     def ask(self) -> int:
-        """Ask that everything recorded so far is delivered and confirmed; returns what `answered` will reach."""
+        """Ask that everything recorded so far is delivered and confirmed; returns a number for `answered`."""
         self._asked += 1
         self._wake.set()
         return self._asked
 
     def end(self, status: str, error: str | None) -> None:
-        """Ask that everything is delivered, and the target finished."""
+        """Ask that everything is delivered, then the target finished."""
         self._ending = (status, error)
         self._wake.set()
 
     def leave(self) -> None:
-        """Stop after the batch that is under way, and leave the target open for others."""
+        """Stop after the current batch, and leave the target open for other workers."""
         self._leaving = True
         self._wake.set()
 
     def abandon(self) -> None:
-        """Stop waiting inside the worker: what is left stays in the journal."""
+        """Stop waiting inside the worker. The remaining records stay in the journal."""
         self._stop.set()
         self._wake.set()
 
     def wait(self, done: Callable[[], bool], timeout: float) -> bool:
-        """Wait until something is done; gives up after `timeout` seconds without progress."""
+        """Wait until `done` says so; gives up after `timeout` seconds without progress."""
         seen, deadline = self.worker.progress, time.monotonic() + timeout
         while not done():
             now = time.monotonic()
             if self.worker.progress != seen:
                 seen, deadline = self.worker.progress, now + timeout
-            # Not `is_alive`: interrupted, it takes a thread that runs for one that has ended.
+            # Not `is_alive`: after an interrupt it takes a running thread for one that has ended.
             if now >= deadline or self.ended:
                 return done()
             self._settled.wait(min(POLL, deadline - now))
@@ -145,7 +141,7 @@ class _Lane:
         return self.worker.tracker is not None and self.worker.failure is None and self.worker.pending() == 0
 
     def answered(self, asked: int) -> bool:
-        """Whether a request was met, or never will be."""
+        """Whether a request was fulfilled, or never will be."""
         return self._answered >= asked or self.ended or self.worker.failure is not None
 
 
@@ -168,10 +164,10 @@ class ThreadDelivery:
             lane.thread.start()
 
     def recorded(self) -> None:
-        """Nothing to do: the threads look for themselves."""
+        """Nothing to do: the threads poll the journal."""
 
     def await_open(self, timeout: float) -> list[str]:
-        """Wait until every target is open; returns why those that are not, are not."""
+        """Wait until every target is open; returns the reasons of those that are not."""
         for lane in self._lanes:
             lane.wait(lambda lane=lane: lane.worker.opened or lane.worker.failure is not None, timeout)
         return [
@@ -207,12 +203,10 @@ class ThreadDelivery:
         for lane in self._lanes:
             if not lane.wait(lambda lane=lane: lane.ended, timeout):
                 lane.abandon()
-                lane.worker.abandoned = True
-                if lane.worker.last_error is None:
-                    lane.worker.last_error = f"made no progress for {timeout:g} s"
+                lane.worker.abandon(f"made no progress for {timeout:g} s")
 
     def conclude(self, status: str, error: str | None, timeout: float) -> None:
-        """Finish those targets that have everything; the others are left as they are.
+        """Finish the targets that have everything, and leave the others as they are.
 
         Args:
             status: Status of the run.
@@ -226,7 +220,7 @@ class ThreadDelivery:
             lane.wait(lambda lane=lane: lane.ended, timeout)
 
     def leave(self, timeout: float) -> None:
-        """Stop, commit what was delivered, and leave the targets open for whoever goes on."""
+        """Stop, commit what was delivered, and leave the targets open for the next worker."""
         for lane in self._lanes:
             lane.leave()
         for lane in self._lanes:
@@ -245,7 +239,7 @@ class ThreadDelivery:
         return [lane.worker.inbox.lag() for lane in self._lanes]
 
     def hurry(self, lag: float, prepare: Callable[[], None]) -> None:
-        """Move those targets that lag behind by more than `lag` seconds to threads that run `prepare` first."""
+        """Move targets that lag by more than `lag` seconds to threads that run `prepare` first."""
         for lane in self._lanes:
             if lane.worker.tracker is not None and lane.worker.inbox.lag() > lag and not lane.ended:
                 lane.move(prepare)

@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple, cast
 from tracking_core.errors import InvalidValueError, Rejected, RetryLater, SettingsError
 
 LONGEST = 3600.0
-"""The longest that a backend may ask to be left alone for, in seconds."""
+"""The longest wait that a backend may ask for, in seconds."""
 _DEPTH = 20
-"""How many errors are looked at that led to one another."""
+"""How many errors of a chain of causes are examined."""
 _ERRNO = frozenset(
     getattr(errno, name)
     for name in (
@@ -56,11 +56,11 @@ _STATUS = ("status_code", "status", "code", "http_status")
 
 
 class Verdict(NamedTuple):
-    """What becomes of a record.
+    """What an error means for a record.
 
     Args:
-        kind: "transient" (it is tried again), "rejected" (it failed, and that says nothing about others), or "failed".
-        after: For how many seconds the backend asks to be left alone; None when it does not say.
+        kind: "transient" (send it again), "rejected" (it failed; others may not), or "failed" (others may fail too).
+        after: Seconds to wait that the backend asks for; None when it does not say.
     """
 
     kind: Literal["transient", "rejected", "failed"]
@@ -68,7 +68,7 @@ class Verdict(NamedTuple):
 
 
 def judge(error: BaseException, *, now: Callable[[], float] = time.time) -> Verdict:
-    """What an error says of the record it was raised for.
+    """Judge the error that a record was answered with.
 
     Args:
         error: What an adapter raised, with its causes and contexts.

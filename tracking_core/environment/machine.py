@@ -125,12 +125,6 @@ def accelerators() -> Accelerators | None:
         return None
 
 
-def import_path() -> list[str]:
-    """Where this process imports from, for one that it starts; the empty entry means the working directory, if any."""
-    here = _or_none(os.getcwd)
-    return list(dict.fromkeys(place for entry in sys.path if (place := entry or here)))
-
-
 def _or_none(ask: Callable[[], _T]) -> _T | None:
     try:
         return ask()

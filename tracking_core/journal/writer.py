@@ -169,7 +169,10 @@ class JournalWriter:
             self.give_up(ticket)
 
     def settle(self) -> None:
-        """Tell readers what will not come, if nothing is written after it that would; they wait for it otherwise."""
+        """Publish the low-water mark when reserved numbers were abandoned.
+
+        Otherwise readers wait for a gap that never fills.
+        """
         self.reclaim()
         if self._given_up and not self._held and not self.closed:
             self._given_up = False

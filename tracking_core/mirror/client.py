@@ -7,19 +7,15 @@ import itertools
 import json
 import os
 import queue
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tracking_core.base.redaction import redact_text
+from tracking_core.base.children import Child, Children, Restarts
 from tracking_core.delivery.interface import Delivery
 from tracking_core.delivery.report import TargetReport
-from tracking_core.environment.machine import import_path
 from tracking_core.environment.settings import Settings
 from tracking_core.remote.address import Mirroring, mirroring
 
@@ -152,29 +148,21 @@ class MirrorProcess:
         self._sending = threading.Lock()
         self._moved = 0
         self._heard = time.monotonic()
-        self._restarts = 0
+        self._restarts = Restarts(RESTARTS)
         self._start()
 
     def _start(self) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
         # Plain numbers, and no file objects: a forked child can let go of them whatever other threads were doing.
         theirs_in, self._requests = os.pipe()
         self._replies, theirs_out = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                # Without -P the working directory would come first, and a json.py in it would be imported.
-                [
-                    *(sys.executable, "-P", "-m", "tracking_core.mirror.server"),
-                    *(str(self.wanted.address), str(self.wanted.interval), str(theirs_out)),
-                ],
+            self._child = Child(
+                "tracking_core.mirror.server",
+                *(str(self.wanted.address), str(self.wanted.interval), str(theirs_out)),
                 # Its end tells that this process is gone.
                 stdin=theirs_in,
-                stdout=subprocess.DEVNULL,
-                stderr=self._said,
-                pass_fds=[theirs_out],
-                # Ctrl-C is for the training; the same session, since priorities are compared within one.
-                process_group=0,
-                env={**self.environ, "PYTHONPATH": os.pathsep.join(import_path())},
+                inherited=[theirs_out],
+                environ=self.environ,
             )
         except OSError:
             os.close(self._requests)
@@ -207,9 +195,9 @@ class MirrorProcess:
     def finish(self, run: Mirrored, timeout: float) -> bool:
         """Wait until everything of a run is there; False when `timeout` seconds pass without progress."""
         while True:
-            begun = self._restarts
+            begun = self._restarts.count
             done = self._ask_to_finish(run, timeout)
-            if done or begun == self._restarts or self.gone:
+            if done or begun == self._restarts.count or self.gone:
                 if run in self._runs:
                     self._runs.remove(run)
                 return done
@@ -264,15 +252,13 @@ class MirrorProcess:
 
     def _ended(self) -> None:
         """The process has died: another goes on, which finds out what is there already."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5.0)
+        self._child.wait(5.0)
+        said = self._child.last_words()
+        self._child.close()
         if self.gone:
             os.close(self._replies)
-            self._said.close()
             return
-        said = self._last_words()
-        again = self._restarts < RESTARTS
-        self._restarts += 1
+        again = self._restarts.again()
         os.close(self._requests)
         os.close(self._replies)
         if again:
@@ -290,13 +276,6 @@ class MirrorProcess:
         for answer in tuple(self._waiting.values()):
             answer.put(False)
 
-    def _last_words(self) -> str:
-        with contextlib.suppress(OSError, ValueError), self._said as file:
-            file.seek(0)
-            said = file.read()[-2000:].decode("utf-8", "replace").strip().rpartition("\n")[2]
-            return redact_text(said)[:500]
-        return ""
-
     def let_go(self) -> None:
         """In a forked child: the process must see the end of the training, even if the child lives on."""
         self.gone = True
@@ -305,8 +284,7 @@ class MirrorProcess:
                 os.close(number)
 
 
-_processes: list[MirrorProcess] = []
-_starting = threading.Lock()
+_processes = Children[MirrorProcess](MirrorProcess.let_go)
 
 
 def mirror_process(wanted: Mirroring) -> MirrorProcess:
@@ -315,24 +293,12 @@ def mirror_process(wanted: Mirroring) -> MirrorProcess:
     Raises:
         OSError: None can be started.
     """
-    with _starting:
-        _processes[:] = [one for one in _processes if not one.gone]
-        for one in _processes:
+    with _processes.lock:
+        _processes.all[:] = [one for one in _processes.all if not one.gone]
+        for one in _processes.all:
             if one.serves(wanted):
                 return one
             if one.idle:
                 one.close()
-        _processes.append(MirrorProcess(wanted))
-        return _processes[-1]
-
-
-def _in_child() -> None:
-    """A forked child is not the one that the processes serve."""
-    global _starting  # noqa: PLW0603 - one for the process
-    for one in _processes:
-        one.let_go()
-    _processes.clear()
-    _starting = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_in_child)
+        _processes.all.append(MirrorProcess(wanted))
+        return _processes.all[-1]

@@ -58,29 +58,29 @@ class Housekeeper:
 
     def add(self, journal: JournalWriter, troubles: Troubles) -> MonitoredRun:
         """Begin to look after a run; its surroundings are captured soon."""
-        run = MonitoredRun(journal, troubles)
-        self._monitored.append(run)
+        monitored = MonitoredRun(journal, troubles)
+        self._monitored.append(monitored)
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="tracking-housekeeping", daemon=True)
             thread.start()
             self._thread = thread
         self._wake.set()
-        return run
+        return monitored
 
-    def remove(self, run: MonitoredRun) -> None:
+    def remove(self, monitored: MonitoredRun) -> None:
         """Look after a run for the last time."""
-        run.captured.wait(2.0)
-        if run in self._monitored:
-            self._monitored.remove(run)
+        monitored.captured.wait(2.0)
+        if monitored in self._monitored:
+            self._monitored.remove(monitored)
         # The thread must be done with the journal before it is closed; a disk that hangs is not waited for. The lock is
         # not taken here, where an interrupt might leave it so.
         deadline = time.monotonic() + 2.0
-        while run.busy.locked() and time.monotonic() < deadline:
+        while monitored.busy.locked() and time.monotonic() < deadline:
             time.sleep(0.001)
-        self._note_accelerators(run)
-        if run.compactor is not None:
-            run.compactor.stop()
-        run.journal.recover()
+        self._note_accelerators(monitored)
+        if monitored.compactor is not None:
+            monitored.compactor.stop()
+        monitored.journal.recover()
 
     def forget(self) -> None:
         """In a forked child: the thread is not there, and the runs are the parent's."""
@@ -90,73 +90,73 @@ class Housekeeper:
         while True:
             self._wake.wait(TICK if self._monitored else None)
             self._wake.clear()
-            for run in tuple(self._monitored):
+            for monitored in tuple(self._monitored):
                 try:
-                    with run.busy:
-                        if run in self._monitored:
-                            self._look_after(run)
+                    with monitored.busy:
+                        if monitored in self._monitored:
+                            self._look_after(monitored)
                 except Exception as error:  # noqa: BLE001 - one run in trouble must not leave the others alone
-                    run.troubles.note("housekeeping", f"{type(error).__name__}: {error}", error=error)
-                    run.captured.set()
+                    monitored.troubles.note("housekeeping", f"{type(error).__name__}: {error}", error=error)
+                    monitored.captured.set()
 
-    def _look_after(self, run: MonitoredRun) -> None:
-        run.journal.recover()
-        if not run.captured.is_set():
+    def _look_after(self, monitored: MonitoredRun) -> None:
+        monitored.journal.recover()
+        if not monitored.captured.is_set():
             from tracking_core.environment.machine import capture
 
-            _note(run, capture(working_directory() or Path()))
-            run.captured.set()
-        self._note_accelerators(run)
+            _note(monitored, capture(working_directory() or Path()))
+            monitored.captured.set()
+        self._note_accelerators(monitored)
         now = time.monotonic()
-        journal = run.journal
-        if journal.closed or run not in self._monitored:
+        journal = monitored.journal
+        if journal.closed or monitored not in self._monitored:
             return
         journal.settle()
-        if journal.written != run.synced and now - run.synced_at >= SYNC_INTERVAL:
-            run.synced, run.synced_at = journal.written, now
+        if journal.written != monitored.synced and now - monitored.synced_at >= SYNC_INTERVAL:
+            monitored.synced, monitored.synced_at = journal.written, now
             journal.sync()
         journal.rotate(SEGMENT)
-        self._compact(run)
-        if now - run.beat_at >= BEAT_INTERVAL:
-            run.beat_at = now
+        self._compact(monitored)
+        if now - monitored.beat_at >= BEAT_INTERVAL:
+            monitored.beat_at = now
             journal.beat()
 
     @staticmethod
-    def _compact(run: MonitoredRun) -> None:
+    def _compact(monitored: MonitoredRun) -> None:
         """Let another process merge segments, a block at a time."""
-        if run.compactor is not None:
-            problem = run.compactor.ended()
+        if monitored.compactor is not None:
+            problem = monitored.compactor.ended()
             if problem is None:
                 return
-            run.compactor = None
+            monitored.compactor = None
             if problem:
-                run.troubles.note("compaction", f"segments were not merged: {problem}")
+                monitored.troubles.note("compaction", f"segments were not merged: {problem}")
         from tracking_core.journal.segments import MERGED
 
-        blocks = run.journal.sealed // MERGED
-        if blocks > run.merged:
+        blocks = monitored.journal.sealed // MERGED
+        if blocks > monitored.merged:
             from tracking_core.compaction.background import Compactor, is_possible
 
-            run.merged = blocks
+            monitored.merged = blocks
             if is_possible():
-                run.compactor = Compactor(run.journal.directory)
+                monitored.compactor = Compactor(monitored.journal.directory)
 
     @staticmethod
-    def _note_accelerators(run: MonitoredRun) -> None:
-        if run.accelerators:
+    def _note_accelerators(monitored: MonitoredRun) -> None:
+        if monitored.accelerators:
             return
         from tracking_core.environment.machine import accelerators
 
         found = accelerators()
         if found is not None:
-            run.accelerators = True
-            _note(run, {"accelerators": found})
+            monitored.accelerators = True
+            _note(monitored, {"accelerators": found})
 
 
-def _note(run: MonitoredRun, facts: Mapping[str, Any]) -> None:
+def _note(monitored: MonitoredRun, facts: Mapping[str, Any]) -> None:
     """Note something of where the run runs."""
-    run.surroundings.append(_plain(facts))
-    run.journal.append("environment", {"environment": run.surroundings[-1]})
+    monitored.surroundings.append(_plain(facts))
+    monitored.journal.append("environment", {"environment": monitored.surroundings[-1]})
 
 
 def _plain(facts: Any) -> Any:

@@ -32,7 +32,7 @@ def follow(directory: Path, has_ended: Callable[[], bool], poll: float, timeout:
         # Asked first: what was written before the end is read after it.
         over = has_ended()
         inbox.pull(final=over)
-        while events := inbox.take(BATCH):
+        while events := inbox.ready(BATCH):
             for event in events:
                 yield to_record(event, directory)
                 inbox.done(event)

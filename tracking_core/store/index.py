@@ -112,7 +112,7 @@ class Held:
         """Whether nothing had changed when it was looked at last."""
         return self._entry is not None
 
-    def is_true(self) -> bool:
+    def is_current(self) -> bool:
         """Whether nothing has changed up to now."""
         return self._true() is not None
 
@@ -250,9 +250,9 @@ class Listing:
         """Find out whether much of the index is true no more: a listing of which nothing is asked does not tell."""
         held = list(self._held.values())
         tried = random.sample(held, min(TRIED, len(held)))
-        if sum(not one.is_true() for one in tried) * SHARE > len(tried):
+        if sum(not one.is_current() for one in tried) * SHARE > len(tried):
             for one in held:
-                one.is_true()
+                one.is_current()
 
     def _look_closer(self, records: list[RunRecord], before: int, until: float) -> dict[str, Entry]:
         learned: dict[str, Entry] = {}

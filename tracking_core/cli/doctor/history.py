@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from tracking_core.backends.hooks import Finding
-from tracking_core.backends.targets import Target, parse_target
+from tracking_core.backends.targets import parse_target
 from tracking_core.base.regular import open_regular
 from tracking_core.base.text import counted
 from tracking_core.cli.doctor.report import DeliveryLook, RunLook
-from tracking_core.delivery.cursor import Cursor, Position
+from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.places import cursor_path
-from tracking_core.delivery.progress import waiting
+from tracking_core.delivery.progress import about_waiting
 from tracking_core.errors import JournalError, SettingsError, StoreError
-from tracking_core.journal import Event, JournalReader, Place, decode_line
+from tracking_core.journal import Event, decode_line
 from tracking_core.journal.liveness import is_alive
 from tracking_core.journal.segments import WriterFiles, by_start, find_files
 from tracking_core.layout.runs import RUN_FILE, read_run, run_places
@@ -178,19 +178,6 @@ def _delivery(directory: Path, text: str, ends: Mapping[str, _Ends]) -> Delivery
         return None
     opened = cursor_path(directory, target).exists()
     cursor = Cursor.load(directory, target)
-    pending, exact = _pending(directory, target, ends, cursor)
+    newest = {name: max((event.seq for event in end.last), default=0) for name, end in ends.items()}
+    pending, exact = about_waiting(directory, cursor, newest, most=_COUNTED)
     return DeliveryLook(text, pending, exact, cursor.count("failed"), opened)
-
-
-def _pending(directory: Path, target: Target, ends: Mapping[str, _Ends], cursor: Cursor) -> tuple[int, bool]:
-    start = {name: (Place(at.segment, at.offset), at.seq) for name, at in cursor.writers.items()}
-    reader = JournalReader(directory, start=start)
-    reader.look()
-    unread = sum(one.behind() for one in reader.writers.values())
-    if unread <= _COUNTED:
-        return waiting(directory, target, cursor, exact=True), True
-    behind = 0
-    for name, end in ends.items():
-        last = max((event.seq for event in end.last), default=0)
-        behind += max(0, last - cursor.writers.get(name, Position()).seq)
-    return behind, False

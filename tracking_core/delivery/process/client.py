@@ -8,20 +8,15 @@ import itertools
 import json
 import os
 import queue
-import signal
 import socket
 import struct
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
+from tracking_core.base.children import Child, Children, import_path
 from tracking_core.base.latch import Latch
-from tracking_core.base.redaction import redact_text
-from tracking_core.environment.machine import import_path
 
 PATIENCE = 6.0
 """Seconds that the deliverer may keep silent before it counts as hung: while it owes an answer, it says every second
@@ -47,15 +42,15 @@ class Deliverer:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        self._stderr = _scratch()
+        number = theirs.fileno()
         try:
-            self.process = self._start(theirs)
+            self._child = Child("tracking_core.delivery.process.server", str(number), inherited=[number])
         except OSError:
             ours.close()
-            self._stderr.close()
             raise
         finally:
             theirs.close()
+        self.process = self._child.process
         # A deliverer that is stopped must not stop whoever talks to it. This counts for sending alone.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(PATIENCE), 0))
         self._socket = ours
@@ -74,20 +69,6 @@ class Deliverer:
         self._environ: dict[str, str] | None = None
         self._owner = os.getpid()
         threading.Thread(target=self._listen, name="tracking-deliverer", daemon=True).start()
-
-    def _start(self, connection: socket.socket) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            # Without -P the working directory would come first, and a json.py in it would be imported.
-            [sys.executable, "-P", "-m", "tracking_core.delivery.process.server", str(connection.fileno())],
-            pass_fds=[connection.fileno()],
-            stdin=subprocess.DEVNULL,
-            # Whoever reads the training's output must not have to wait for a deliverer that outlives it.
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-            # Ctrl-C is for the training; the same session, since priorities are compared within one.
-            process_group=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
-        )
 
     def attach(self, key: str, delivery: Listener) -> None:
         """Pass what is said about a run on to it."""
@@ -167,23 +148,14 @@ class Deliverer:
                         return True
         return False
 
-    def _read_last_words(self) -> str:
-        with contextlib.suppress(OSError, ValueError), self._stderr as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
-            lines = file.read().decode(errors="replace").split("\n")
-            return redact_text(next((line.strip() for line in reversed(lines) if line.strip()), ""))[:500]
-        return ""
-
     def close(self) -> None:
         """Let the process end, and wait for it a moment."""
         if self._owner != os.getpid():
             return
         self._closing = True
         self.send({"do": "bye"})
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGKILL)
+        if self._child.wait(PATIENCE) is None:
+            self._child.kill()
             self.process.wait()
         self._socket.close()
 
@@ -214,25 +186,16 @@ class Deliverer:
                 answer.put(None)
             self._socket.close()
             if not self._closing:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(PATIENCE)
-            self.last_words = self._read_last_words()
+                self._child.wait(PATIENCE)
+            self.last_words = self._child.last_words()
+            self._child.close()
             self.ended.set()
             for delivery in tuple(self._runs.values()) if not self._closing else ():
                 delivery.lost(self)
 
 
-def _scratch() -> IO[bytes]:
-    """A file without a name; where none can be had, nothing is kept."""
-    try:
-        return tempfile.TemporaryFile()
-    except OSError:
-        return Path(os.devnull).open("w+b")
-
-
 _shared: Deliverer | None = None
-_all: list[Deliverer] = []
-_starting = threading.Lock()
+_deliverers = Children[Deliverer](Deliverer.let_go)
 
 
 def deliverer(*, alone: bool = False) -> Deliverer:
@@ -242,12 +205,12 @@ def deliverer(*, alone: bool = False) -> Deliverer:
         alone: Whether to start one that serves nobody else.
     """
     global _shared  # noqa: PLW0603 - one for the process
-    with _starting:
-        _all[:] = [one for one in _all if one.is_alive]
+    with _deliverers.lock:
+        _deliverers.all[:] = [one for one in _deliverers.all if one.is_alive]
         if not alone and _shared is not None and _shared.is_alive:
             return _shared
         made = Deliverer()
-        _all.append(made)
+        _deliverers.all.append(made)
         if not alone:
             _shared = made
         atexit.unregister(_close)
@@ -256,17 +219,5 @@ def deliverer(*, alone: bool = False) -> Deliverer:
 
 
 def _close() -> None:
-    for one in tuple(_all):
+    for one in tuple(_deliverers.all):
         one.close()
-
-
-def _in_child() -> None:
-    """A forked child is not the one that the deliverers serve."""
-    global _shared, _starting
-    for one in _all:
-        one.let_go()
-    _all.clear()
-    _shared, _starting = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_in_child)

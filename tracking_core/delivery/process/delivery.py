@@ -1,23 +1,22 @@
-"""Delivery of a run from the deliverer process, and what happens when that dies."""
+"""Delivery of a run from the deliverer process, which is restarted when it dies."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.children import Restarts
 from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.process import client as processes
 from tracking_core.delivery.process.client import Deliverer, deliverer
 from tracking_core.delivery.progress import waiting
-from tracking_core.delivery.report import TargetReport
+from tracking_core.delivery.report import Note, TargetReport
 from tracking_core.delivery.threads import STALLED
-from tracking_core.delivery.worker import Note
 
 RESTARTS, STEADY = 3, 600.0
 """How often a deliverer that dies is started anew for a run; and after how many seconds that counts from zero again."""
@@ -57,7 +56,7 @@ class RemoteDelivery:
         self._finished = False
         self._alone = alone
         self._parts: list[RemoteDelivery] = []
-        self._restarts = 0
+        self._restarts = Restarts(RESTARTS, STEADY)
         self._lost = False
         self._restarting = threading.Lock()
         self._base = {d.label: self._counts(d) for d in self._destinations}
@@ -65,7 +64,7 @@ class RemoteDelivery:
         self._begin()
 
     def _counts(self, destination: Destination) -> dict[str, int]:
-        """How many records the cursor says were done with, since the run began."""
+        """Counts of records since the run began, from the cursor."""
         return Cursor.load(self._directory, destination.target, ask=True).counts
 
     def _since_start(self, destination: Destination) -> dict[str, int]:
@@ -80,16 +79,13 @@ class RemoteDelivery:
         self._process.open(
             self._key, self._directory, [[d.label, str(d.target), d.target.named] for d in self._destinations]
         )
-        self._begun = time.monotonic()
 
     def lost(self, process: Deliverer) -> None:
-        """The deliverer has died: another goes on where its cursors stand."""
+        """The deliverer has died: start another, which goes on from the cursors."""
         with self._restarting:
             if self._process is not process or self._lost:
                 return
-            if time.monotonic() - self._begun > STEADY:
-                self._restarts = 0
-            again = self._restarts < RESTARTS
+            again = self._restarts.again()
             process.ended.wait(processes.GLANCE)
             self._lost = not again
             said = f" ({process.last_words})" if process.last_words else ""
@@ -97,22 +93,21 @@ class RemoteDelivery:
             self._note("deliverer", f"the deliverer process has ended{said}{then}", None)
             if not again:
                 return
-            self._restarts += 1
             # A deliverer counts what it did itself.
             self._carried = {d.label: self._since_start(d) for d in self._destinations}
             with contextlib.suppress(OSError, RuntimeError):
                 # Where no process or thread can be started, the journal keeps what is left.
-                if self._restarts >= APART and len(self._destinations) > 1 and process.runs <= FEW:
+                if self._restarts.count >= APART and len(self._destinations) > 1 and process.runs <= FEW:
                     self._part()
                 else:
                     self._begin()
 
     def _part(self) -> None:
-        """Give each target a process of its own."""
+        """Give each target its own process."""
         self._lost = True
         for destination in self._destinations:
             part = RemoteDelivery(self._directory, [destination], self._note, self._on_open, alone=True)
-            part._restarts = self._restarts
+            part._restarts.count = self._restarts.count
             self._parts.append(part)
 
     def hear(self, message: dict[str, Any]) -> None:
@@ -173,12 +168,12 @@ class RemoteDelivery:
         return [self._report_without(destination) for destination in self._destinations]
 
     def _in_all(self, report: TargetReport) -> TargetReport:
-        """A report, with what deliverers did that have died since."""
+        """A report that includes the work of deliverers that have died."""
         before = self._carried.get(report.target, {})
         return replace(report, **{key: getattr(report, key) + before.get(key, 0) for key in _COUNTED})
 
     def _report_without(self, destination: Destination) -> TargetReport:
-        """What the journal and the cursor say, when the deliverer is not there to ask, or does not answer."""
+        """A report from the journal and the cursor, for when the deliverer does not answer."""
         pending = waiting(self._directory, destination.target)
         what = "has ended" if self._process.gone else "does not answer"
         error = f"the deliverer process {what}" if pending else None
@@ -196,7 +191,7 @@ class RemoteDelivery:
         return answer
 
     def _insist(self, message: dict[str, Any]) -> dict[str, Any] | None:
-        """Ask, and ask the next one when a deliverer has died."""
+        """Ask; if the deliverer dies, ask the next one."""
         while True:
             process = self._process
             answer = self._ask(message)
