@@ -7,8 +7,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Most tests wait for processes: a third one fills two cores.
-JOBS ?= 3
+# Half of the time of the tests is waiting for processes: four of them fill two cores.
+JOBS ?= 4
 # What a demo needs: the example's own packages, and the backends that TRACKING_BACKEND names.
 comma := ,
 named = $(if $(findstring $(1),$(TRACKING_BACKEND)),$(comma)$(1))
@@ -39,10 +39,10 @@ demo: $(VENV)/.demo-$(EXTRAS)  ## train a VAE on handwritten digits; TRACKING_BA
 	$(BIN)/python examples/train_vae.py
 
 test: $(VENV)/.dev  ## run the tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not stress and not wheel"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not stress and not wheel"
 
 quick: $(VENV)/.dev  ## run the tests that start no trainings, deliverers or servers
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not system and not stress and not wheel"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not system and not stress and not wheel"
 
 stress: $(VENV)/.dev  ## run the long fault and kill campaigns
 	$(BIN)/python -m pytest -m stress

@@ -14,6 +14,11 @@ from tracking_core.base import problems as troubles_module
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
+# Each worker rewrites the asserts of all tests, and hundreds of children import the package: what was compiled is kept,
+# also where the environment says otherwise.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 @pytest.fixture(autouse=True)
 def _own_place(tmp_path, monkeypatch):

@@ -211,6 +211,7 @@ def test_a_first_party_backend_whose_package_is_missing_says_how_to_install_it(t
     assert not (tmp_path / "tracking_runs").exists(), "nothing is begun that cannot be delivered"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("wanted", "own", "others"),
     [

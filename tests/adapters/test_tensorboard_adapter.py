@@ -33,6 +33,7 @@ print([name for name in ("tensorboardX", "tensorboard", "crc32c", "numpy", "PIL"
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.system
 def test_writing_imports_no_tensorboard(tmp_path):
     code = """
 import sys

@@ -194,6 +194,7 @@ def test_nothing_is_purged_by_tensorboard(tmp_path):
     assert accumulator.file_version == 2
 
 
+@pytest.mark.system
 def test_every_record_is_in_the_file_when_the_call_returns(tmp_path):
     tracker, _ = open_run(tmp_path)
     log(tracker, range(3))
@@ -228,6 +229,7 @@ def test_flush_reaches_the_disk(tmp_path, monkeypatch):
     tracker.finish()
 
 
+@pytest.mark.system
 def test_a_killed_writer_loses_nothing(tmp_path):
     writer = """
         import json, os, sys
@@ -251,6 +253,7 @@ def test_a_killed_writer_loses_nothing(tmp_path):
     assert steps(tmp_path) == [step for step in range(70) for _ in range(2)]
 
 
+@pytest.mark.system
 def test_a_full_disk_asks_for_patience_and_loses_nothing(tmp_path):
     # A limit on the size of files fails writes as a full disk does, in the middle of a record too.
     code = """

@@ -259,6 +259,7 @@ def test_records_over_several_blocks(recorded: Recorded):
     assert run.complete
 
 
+@pytest.mark.system
 def test_records_are_those_that_the_client_itself_reads(recorded: Recorded):
     (path,) = recorded.rich.glob("*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]

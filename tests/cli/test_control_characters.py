@@ -136,6 +136,7 @@ def test_csv_for_a_program_is_exact_and_for_a_person_safe(root):
     assert "\\x1b]0;pwned\\x07" in text
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "arguments",
     [

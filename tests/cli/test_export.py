@@ -14,6 +14,7 @@ import time
 import pytest
 
 from tests.support.commands import COMMAND, Terminal, as_json, environment, refuse, spawned, tracking
+from tests.support.programs import here
 from tests.support.programs import run as run_program
 
 pytestmark = pytest.mark.system
@@ -35,7 +36,7 @@ ODD = [math.nan, math.inf, -math.inf, 5e-324, 0.1, -0.0]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
-    run_program(RECORD, folder)
+    here(RECORD, folder)
     return folder
 
 
@@ -254,14 +255,14 @@ def test_pyarrow_that_is_missing_is_named_with_its_install_command(place, tmp_pa
 
 def test_a_scalar_that_only_some_have(place, tmp_path):
     code = "import tracking_core as t\nfor n in 'ab':\n    with t.start_run('p', n, run_id=n) as r:\n        r.log_scalars({n: 1}, step=0)"
-    run_program(code, tmp_path)
+    here(code, tmp_path)
     out, _ = tracking("export", "a", "b", "--to", "-", "--format", "csv", "--name", "b", cwd=tmp_path)
     assert [row["run_id"] for row in csv.DictReader(io.StringIO(out))] == ["b"]
 
 
 def test_a_run_without_scalars_makes_a_file_without_rows(tmp_path):
     pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra store")
-    run_program("import tracking_core as t\nt.start_run('p', run_id='x').finish()", tmp_path)
+    here("import tracking_core as t\nt.start_run('p', run_id='x').finish()", tmp_path)
     tracking("export", "x", "--to", "out.parquet", cwd=tmp_path)
     table = pq.read_table(tmp_path / "out.parquet")
     assert (table.num_rows, table.schema.names) == (0, COLUMNS)
@@ -295,7 +296,7 @@ def test_a_disk_that_is_full_costs_nothing_that_was_there(place, tmp_path, kind)
 
 def test_names_with_line_ends_stay_one_field_of_csv(tmp_path):
     code = "import tracking_core as t\nwith t.start_run('p', 'na\\rme', run_id='x') as r:\n    r.log_scalars({'a\\rb': 1, 'c\\nd': 2}, step=0)"
-    run_program(code, tmp_path)
+    here(code, tmp_path)
     tracking("export", "x", "--to", "x.csv", cwd=tmp_path)
     content = (tmp_path / "x.csv").read_bytes().decode()
     rows = list(csv.DictReader(io.StringIO(content, newline="")))

@@ -61,6 +61,7 @@ def test_without_colours_each_run_gets_its_own_drawing(place):
     assert len(canvas(text)) == 12
 
 
+@pytest.mark.system
 def test_at_a_terminal_runs_share_a_drawing_in_colours(place):
     seen = Terminal("plot", "up", "down", "line", cwd=place, columns=90).end()
     assert seen.count("┌") == 1
@@ -144,6 +145,7 @@ def test_an_image_of_nothing_is_not_made(place, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.system
 def test_a_library_that_is_missing_is_named_with_its_install_command(place, tmp_path):
     site = tmp_path / "site"
     site.mkdir()

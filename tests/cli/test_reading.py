@@ -13,8 +13,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from tests.support.commands import COMMAND, Terminal, as_json, environment, spawned, tracking
-from tests.support.programs import REPO
+from tests.support.programs import REPO, here
 from tests.support.programs import run as run_program
+from tracking_core import start_run
 from tracking_core.cli import choosing
 from tracking_core.cli.expressions import found_in, parse
 from tracking_core.cli.sync import describe
@@ -58,7 +59,7 @@ with tracking.start_run("other", "broken", run_id="run-9") as run:
 def place(tmp_path_factory):
     """A directory with runs below `tracking_runs`."""
     folder = tmp_path_factory.mktemp("store")
-    run_program(RECORD, folder)
+    here(RECORD, folder)
     return folder
 
 
@@ -145,7 +146,7 @@ def test_an_empty_store_is_no_error(tmp_path):
 
 def test_a_run_that_cannot_be_read_hides_no_other(place, tmp_path):
     root = tmp_path / "tracking_runs"
-    run_program("import tracking_core as t\nfor n in 'ab':\n    t.start_run('p', n, run_id=n).finish()", tmp_path)
+    here("import tracking_core as t\nfor n in 'ab':\n    t.start_run('p', n, run_id=n).finish()", tmp_path)
     [journal] = root.glob("p/a/journal/*.jsonl")
     newer = journal.read_bytes().replace(b'"v":1', b'"v":9')
     # With a checksum that holds, so that it is a newer format and no damage.
@@ -218,7 +219,7 @@ def test_a_run_is_named_by_id_or_name(place, name):
 
 
 def test_a_run_is_named_by_the_beginning_of_its_id_if_only_one_fits(tmp_path):
-    run_program(
+    here(
         "import tracking_core as t\nfor n in ('ab1', 'ab2', 'x9'):\n    t.start_run('p', 'same', run_id=n).finish()",
         tmp_path,
     )
@@ -231,7 +232,7 @@ def test_a_run_is_named_by_the_beginning_of_its_id_if_only_one_fits(tmp_path):
 
 
 def test_an_id_that_two_projects_have_is_told_apart(tmp_path):
-    run_program("import tracking_core as t\nfor p in 'pq':\n    t.start_run(p, run_id='x').finish()", tmp_path)
+    here("import tracking_core as t\nfor p in 'pq':\n    t.start_run(p, run_id='x').finish()", tmp_path)
     _, err = tracking("show", "x", cwd=tmp_path, code=1)
     assert "fits 2 runs: p/x, q/x" in err
     assert as_json("show", "q/x", cwd=tmp_path)["project"] == "q"
@@ -295,7 +296,7 @@ def test_an_error_is_shown_line_by_line(tmp_path):
     except ValueError:
         pass
     """
-    run_program(code, tmp_path)
+    here(code, tmp_path)
     text, _ = tracking("show", "x", cwd=tmp_path)
     assert "\n  error      Traceback (most recent call last):\n" in text
     assert "\n             ValueError: one\\x1b[31m\n             two\n" in text
@@ -416,7 +417,7 @@ def test_a_run_without_scalars_says_so(place):
 
 def test_names_with_line_ends_stay_one_field_of_csv(tmp_path):
     code = "import tracking_core as t\nwith t.start_run('p', run_id='x') as r:\n    r.log_scalars({'a\\rb': 1, 'c\\nd': 2, 'e,\"f': 3}, step=0)"
-    run_program(code, tmp_path)
+    here(code, tmp_path)
     out = subprocess.run(
         [*COMMAND, "scalars", "x", "*", "--csv"], cwd=tmp_path, env=environment(), capture_output=True, check=True
     ).stdout.decode()
@@ -474,7 +475,7 @@ def test_what_is_equal_does_not_differ_and_what_differs_looks_different(tmp_path
         config = {"same": [1, 1.0][n], "none": math.nan, "flag": [1, True][n], "close": [0.1, 0.1 + 2**-55][n]}
         t.start_run("p", "ab"[n], run_id="xy"[n], config=config).finish()
     """
-    run_program(code, tmp_path)
+    here(code, tmp_path)
     assert set(as_json("compare", "x", "y", cwd=tmp_path)["config"]) == {"flag", "close"}
     text, _ = tracking("compare", "x", "y", cwd=tmp_path)
     assert ["close", "0.1", repr(0.1 + 2**-55)] in [line.split() for line in text.splitlines()]
@@ -530,10 +531,9 @@ def test_a_reader_that_goes_away_is_no_error(place, arguments):
 
 
 def test_much_output_into_a_closed_pipe_ends(tmp_path):
-    run_program(
-        "import tracking_core as t\nwith t.start_run('p', run_id='x') as r:\n    for s in range(20000):\n        r.log_scalars({'a': s}, step=s)",
-        tmp_path,
-    )
+    with start_run("p", run_id="x") as run:
+        for step in range(12_000):
+            run.log_scalars({"a": step}, step=step)
     for arguments in (
         ["scalars", "x", "a"],
         ["scalars", "x", "a", "--csv"],

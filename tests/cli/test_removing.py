@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import tracking_core as t
 from tests.support.commands import Terminal, as_json, environment, spawned, tracking
-from tests.support.programs import REPO
+from tests.support.programs import REPO, here
 from tests.support.programs import run as run_program
 from tracking_core.cli.app import app
 
@@ -31,7 +31,7 @@ for name in {names!r}:
 
 def record(folder, *names, project="p", backends=None, tags=()):
     code = SIMPLE.format(names=names, project=project, backends=backends, tags=list(tags))
-    run_program(code, folder, TRACKING_DELIVERY="thread")
+    here(code, folder, TRACKING_DELIVERY="thread")
 
 
 def there(folder):
@@ -208,7 +208,7 @@ def test_an_interruption_leaves_no_half_of_a_run(tmp_path):
 
 
 def test_a_run_whose_name_is_hostile(tmp_path):
-    run_program("import tracking_core as t\nt.start_run('p\\n[red]', 'x\\x1b[31m\\n', run_id='a').finish()", tmp_path)
+    here("import tracking_core as t\nt.start_run('p\\n[red]', 'x\\x1b[31m\\n', run_id='a').finish()", tmp_path)
     out, err = tracking("rm", "a", cwd=tmp_path, stdin="y\n")
     assert "\x1b" not in out + err
     assert "removed a (x\\x1b[31m\\n), " in out
@@ -274,7 +274,7 @@ def test_what_is_behind_stays(tmp_path):
     with t.start_run("p", run_id="object", backends=["tensorboard:./tb", FakeTracker()]) as run:
         run.log_scalars({"a": 1}, step=0)
     """
-    run_program(code, tmp_path)
+    here(code, tmp_path)
     [target] = as_json("show", "part", cwd=tmp_path)["targets"]
     assert target["pending"] > 0
     assert [target["pending"] for target in as_json("show", "object", cwd=tmp_path)["targets"]] == [0, None]

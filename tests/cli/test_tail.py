@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.support.commands import COMMAND, Terminal, environment, refuse, tracking
-from tests.support.programs import run as run_program
+from tests.support.programs import here
 
 pytestmark = pytest.mark.system
 
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_it_quietly(writer, tail, tmp_path):
 
 
 def test_it_begins_with_the_last_lines(tmp_path):
-    run_program(
+    here(
         "import tracking_core as t\nwith t.start_run('p', run_id='x') as r:\n    for s in range(50):\n        r.log_scalars({'a\\n': s}, step=s)",
         tmp_path,
     )
@@ -183,7 +183,7 @@ def test_a_name_that_fits_nothing_is_said(tmp_path):
         run.log_text("note", "words", step=0)
         run.log_artifact({"a": b"b"}, name="weights")
     """
-    run_program(code, tmp_path)
+    here(code, tmp_path)
     out, err = tracking("tail", "x", "train/*", "note", "weights", cwd=tmp_path)
     assert len(out.splitlines()) == 4
     assert err == ""
@@ -193,6 +193,6 @@ def test_a_name_that_fits_nothing_is_said(tmp_path):
 
 
 def test_a_failed_run_ends_with_1(tmp_path):
-    run_program("import tracking_core as t\nt.start_run('p', run_id='x').finish('failed')", tmp_path)
+    here("import tracking_core as t\nt.start_run('p', run_id='x').finish('failed')", tmp_path)
     out, _ = tracking("tail", "x", cwd=tmp_path, code=1)
     assert out.endswith("the run is over: failed\n")

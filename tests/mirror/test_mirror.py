@@ -19,6 +19,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.bucket_server import BucketServer, GoogleServer, free_port
+from tests.support.commands import tracking as command
 from tests.support.programs import journal_events, run, scalar_rows, start
 from tracking_core.cli import doctor
 from tracking_core.compaction import background
@@ -764,27 +765,23 @@ def test_the_command_line_reads_a_mirror(bucket, server, tmp_path):
     shutil.rmtree("runs")
     env = {**server.environ, "TRACKING_CACHE": str(tmp_path / "cache")}
 
-    def tracking_command(*arguments, code_expected=0, **more):
-        code = f"import sys; from tracking_core.cli import main; sys.argv[1:] = {list(arguments)!r}; main()"
-        return run(code, tmp_path, code_expected=code_expected, **env, **more)
-
     where = address(bucket)
-    listed = json.loads(tracking_command("runs", "--json", "--root", where)[0])["runs"]
+    listed = json.loads(command("runs", "--json", "--root", where, cwd=tmp_path, **env)[0])["runs"]
     assert {(one["id"], one["status"]) for one in listed} == {("a", "finished"), ("b", "finished")}
-    assert json.loads(tracking_command("show", "a", "--json", TRACKING_DIR=where)[0])["id"] == "a"
+    assert json.loads(command("show", "a", "--json", cwd=tmp_path, TRACKING_DIR=where, **env)[0])["id"] == "a"
     for verb in (["scalars", "a", "loss"], ["compare", "a", "b"], ["tail", "a"], ["verify", "a", "b"]):
-        assert tracking_command(*verb, "--root", where)[0]
-    tracking_command("export", "a", "--to", "a.csv", "--root", where)
+        assert command(*verb, "--root", where, cwd=tmp_path, **env)[0]
+    command("export", "a", "--to", "a.csv", "--root", where, cwd=tmp_path, **env)
     assert "loss" in (tmp_path / "a.csv").read_text()
-    tracking_command("pack", "a", "-o", "a.tracking.zip", "--root", where)
-    tracking_command("import", "a.tracking.zip", "--root", "taken")
+    command("pack", "a", "-o", "a.tracking.zip", "--root", where, cwd=tmp_path, **env)
+    command("import", "a.tracking.zip", "--root", "taken", cwd=tmp_path, **env)
     taken = tracking.open_store(tmp_path / "taken").run("a")
     assert len(taken.images("sample")) == 1
     assert taken.artifacts()[0].read("b.txt") == b"hello"
-    tracking_command("sync", "a", "--to", "tensorboard:./tb", "--root", where)
+    command("sync", "a", "--to", "tensorboard:./tb", "--root", where, cwd=tmp_path, **env)
     assert list((tmp_path / "tb").rglob("*tfevents*"))
     for verb in (["rm", "a", "-y"], ["compact", "--all"], ["prune", "--keep", "delivered:1d"], ["import", "a.csv"]):
-        assert "a mirror is only read" in "".join(tracking_command(*verb, "--root", where, code_expected=1))
+        assert "a mirror is only read" in "".join(command(*verb, "--root", where, cwd=tmp_path, code=1, **env))
 
 
 # ---------------------------------------------------------------- settings

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -238,6 +239,7 @@ def unit_of(module):
     return unit if unit and unit not in ALIASES else None
 
 
+@cache
 def imports_of(path):
     """(module, name or None, line) of every import of a file, those inside functions too, those for types not."""
     found = []

@@ -397,6 +397,7 @@ print("fine")
 """
         assert run_python(code, str(port)).endswith("fine\n")
 
+    @pytest.mark.system
     def test_describes_the_devices_once_they_are_in_use(self):
         code = """
 import json, jax

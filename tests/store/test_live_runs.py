@@ -181,6 +181,7 @@ def test_records_that_are_held_back_wait_for_those_before_them(tmp_path):
 # ---------------------------------------------------------------- several writers
 
 
+@pytest.mark.system
 def test_writers_with_interleaved_steps(tmp_path, train):
     first = train()
     second = train()
@@ -220,6 +221,7 @@ def test_writers_with_interleaved_steps(tmp_path, train):
     assert series.time[4] == next(e["t"] for e in newest if e["step"] == 4)
 
 
+@pytest.mark.system
 def test_names_of_several_writers_are_one_run(tmp_path, train):
     trainings = [train(NAME=name) for name in ("loss", "data/wait", "loss")]
     for training in trainings:

@@ -462,22 +462,22 @@ def tracking_reader(directory):
 
 
 def test_a_gigabyte_without_a_line(root):
-    """1.5 GB for a line, and for run.json: with 700 MB of memory everything is answered."""
+    """800 MB for a line, and for run.json: with 500 MB of memory everything is answered."""
     directory = bad_run(root, rows(2))
     [path] = directory.glob("journal/*.jsonl")
     with path.open("r+b") as file:
         file.seek(0, 2)
         end = file.tell()
-        file.truncate(end + 1_500_000_000)
+        file.truncate(end + 800_000_000)
         file.seek(0, 2)
         file.write(b"\n" + b"".join(rows(3)))
     other = bad_run_beside(root, "huge")
     with (other / "run.json").open("wb") as file:
-        file.truncate(1_500_000_000)
+        file.truncate(800_000_000)
     program = """
 import resource, sys
 import numpy, pyarrow.parquet, rich.table, msgspec, pluggy
-resource.setrlimit(resource.RLIMIT_DATA, (700 << 20, 700 << 20))
+resource.setrlimit(resource.RLIMIT_DATA, (500 << 20, 500 << 20))
 from click.testing import CliRunner
 from tracking_core.cli.app import app
 for arguments in (["runs"], ["show", "bad"], ["scalars", "bad"], ["tail", "bad"], ["compact", "bad"], ["show", "bad"],

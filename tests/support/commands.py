@@ -48,7 +48,7 @@ def tracking(*arguments: str, cwd: Path, code: int = 0, stdin: str = "", **env: 
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == code, f"exit {done.exit_code}, expected {code}:\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     return done.stdout, done.stderr
 
 
@@ -65,7 +65,7 @@ def spawned(*arguments: str, cwd: Path, code: int = 0, stdin: str = "", **env: s
         check=False,
     )
     assert done.returncode == code, f"exit {done.returncode}, expected {code}:\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     return done.stdout, done.stderr
 
 

@@ -314,12 +314,14 @@ def require_same(got: Counter, want: Counter) -> None:
         raise AssertionError("\n".join([head, *shown]))
 
 
-def train(place: Path, run_id: str, first: int, last: int, pace: float, resume: str = "never") -> subprocess.Popen:
+def train(
+    place: Path, run_id: str, first: int, last: int, pace: float, resume: str = "never", **env: str
+) -> subprocess.Popen:
     """Start a training below a directory; it prints its iterations, and finishes when its stdin says or is closed."""
     return subprocess.Popen(
         [sys.executable, "-c", TRAIN, run_id, str(first), str(last), str(pace), resume],
         cwd=place,
-        env=environment(),
+        env=environment(**env),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

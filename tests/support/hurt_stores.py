@@ -68,7 +68,7 @@ def said(*arguments, root, code=None):
     """What a command answers; it may fail, but it says why in words."""
     result = CliRunner().invoke(app, [*arguments, "--root", str(root)])
     assert result.exception is None or isinstance(result.exception, SystemExit), (arguments, result.exc_info)
-    assert "Traceback" not in result.output
+    assert "Traceback" not in result.output, result.output
     assert code is None or result.exit_code == code, (arguments, result.exit_code, result.output[:2000])
     return result
 

@@ -58,8 +58,10 @@ def wandb_client(env: Mapping[str, str]) -> Iterator[ModuleType]:
         for name, value in env.items():
             patch.setenv(name, value)
         import wandb
+        from wandb.sdk.lib import module
 
         wandb.teardown()  # one that an earlier test left behind would go on in its own environment
+        module.unset_globals()  # and the run of one that was disabled stays
         try:
             yield wandb
         finally:

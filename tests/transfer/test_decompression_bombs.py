@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -84,26 +85,69 @@ except Exception as error:
 
 
 @cache
+def block(pattern):
+    """A megabyte of a pattern, and what deflate makes of it: that can stand there any number of times."""
+    plain = pattern * (MB // len(pattern))
+    packer = zlib.compressobj(9, wbits=-15)
+    return plain, packer.compress(plain) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+END = b"\x03\x00"
+"""The end of what deflate makes."""
+
+
+@cache
 def png(width, height):
     """A gray PNG file of any size, which takes next to nothing."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    packer, parts = zlib.compressobj(9), []
-    for _ in range(height):
-        parts.append(packer.compress(bytes(width + 1)))
+    whole, rest = divmod((width + 1) * height, MB)
+    packer = zlib.compressobj(9, wbits=-15)
+    pixels = block(b"\0")[1] * whole + packer.compress(bytes(rest)) + packer.flush()
+    # Of zeros alone one half of the checksum is their number.
+    check = (whole * MB + rest) % 65521 << 16 | 1
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"".join(parts) + packer.flush()) + chunk(b"IEND", b"")  # fmt: skip
+    packed = b"\x78\xda" + pixels + struct.pack(">I", check)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def repeated(pattern, megabytes):
     """gzip of a pattern, over and over."""
-    out, block = io.BytesIO(), pattern * (MB // len(pattern))
-    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6) as file:
+    plain, packed = block(pattern)
+    check = 0
+    for _ in range(megabytes):
+        check = zlib.crc32(plain, check)
+    size = len(plain) * megabytes
+    return gzip.compress(b"")[:10] + packed * megabytes + END + struct.pack("<II", check, size & 0xFFFFFFFF)
+
+
+class Packed:
+    """In place of the compressor of an entry of an archive: for one block, over and over."""
+
+    def __init__(self, packed):
+        self.packed = packed
+
+    def compress(self, _):
+        return self.packed
+
+    def flush(self):
+        return END
+
+
+def write_repeated(archive, name, pattern, megabytes, head=b""):
+    """Write an entry: a beginning, and so many megabytes of a pattern."""
+    plain, packed = block(pattern)
+    with archive.open(name, "w", force_zip64=True) as out:
+        if head:
+            out.write(head)
+            out._compressor = Packed(out._compressor.flush(zlib.Z_FULL_FLUSH) + packed)
+            out.write(plain)
+            megabytes -= 1
+        out._compressor = Packed(packed)
         for _ in range(megabytes):
-            file.write(block)
-    return out.getvalue()
+            out.write(plain)
 
 
 # ---------------------------------------------------------------- W&B
@@ -284,25 +328,26 @@ def packed(tmp_path):
     return pack_run(run.id, root="runs").file.absolute()
 
 
+@cache
+def digest_of_blanks(megabytes):
+    digest = hashlib.sha256()
+    for _ in range(megabytes):
+        digest.update(block(b" ")[0])
+    return digest.hexdigest()
+
+
 def with_entry(file, name, megabytes, *, listed=True, lie=None):
     """The pack with one more file, or another of that name, of so many megabytes of blanks."""
-    import hashlib
-
     with zipfile.ZipFile(file) as archive:
         entries = {one: archive.read(one) for one in archive.namelist()}
     manifest = json.loads(entries.pop("tracking-pack.json"))
     entries.pop(name, None)
-    digest = hashlib.sha256()
-    for _ in range(megabytes):
-        digest.update(b" " * MB)
     if listed:
-        manifest["files"][name] = {"size": megabytes * MB, "sha256": digest.hexdigest()}
+        manifest["files"][name] = {"size": megabytes * MB, "sha256": digest_of_blanks(megabytes)}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for one, content in entries.items():
             archive.writestr(one, content)
-        with archive.open(name, "w", force_zip64=True) as out:
-            for _ in range(megabytes):
-                out.write(b" " * MB)
+        write_repeated(archive, name, b" ", megabytes)
         if name != "tracking-pack.json":
             archive.writestr("tracking-pack.json", json.dumps(manifest))
     if lie is not None:
@@ -389,12 +434,11 @@ for step, images in tracking.open_store("runs").run("a").images("x"):
 
 def test_frames_of_a_run(run, tmp_path):
     # Zeros as numpy writes them.
-    with zipfile.ZipFile(run.dir / "media" / f"{'a' * 64}.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("frames.npy", "w", force_zip64=True) as out:  # fmt: skip
+    with zipfile.ZipFile(run.dir / "media" / f"{'a' * 64}.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         head = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d, 1024, 1024, 1), }" % BIG
         head += b" " * (117 - len(head)) + b"\n"
-        out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head)
-        for _ in range(BIG):
-            out.write(bytes(MB))
+        head = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head
+        write_repeated(archive, "frames.npy", b"\0", BIG, head)
     append(run, "video", name="x", file=f"{'a' * 64}.npz", fps=8.0, shape=[BIG, 1024, 1024, 1])
     program = """
 try:

@@ -237,6 +237,7 @@ def test_an_adapter_that_gives_nonsense_costs_its_nonsense(tmp_path, monkeypatch
 # ---------------------------------------------------------------- long runs
 
 
+@pytest.mark.system
 def test_a_long_run_is_compacted_before_it_appears(tmp_path):
     count = 30_000
     lines = "".join(f"{step},{step / 3}\n" for step in range(count))

@@ -177,6 +177,7 @@ def test_no_secret_of_an_address_is_kept(tmp_path):
     assert origin(tmp_path / "run")["source"] == "https://host/a.zip?x=1"
 
 
+@pytest.mark.system
 def test_it_is_in_the_mirror_of_a_run_that_goes_on(tmp_path, monkeypatch):
     """An imported run can be continued, and mirrored then; whoever reads the mirror is told as well."""
     monkeypatch.setenv("TRACKING_CACHE", str(tmp_path / "cache"))

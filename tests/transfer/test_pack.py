@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import tracking_core as tracking
 from tests.support.logged import log_everything
-from tests.support.programs import start
+from tests.support.programs import run as run_program
 from tracking_core.cli.app import app
 from tracking_core.layout import staging as staging_module
 from tracking_core.transfer import import_runs, pack_run
@@ -292,23 +292,27 @@ def test_another_zip_archive_is_no_pack(tmp_path):
 
 @pytest.mark.system
 def test_an_import_that_is_killed_leaves_no_run(tmp_path):
-    rows = "".join(f"{step},{step}\n" for step in range(60_000))
+    rows = "".join(f"{step},{step}\n" for step in range(9_000))
     (tmp_path / "big.csv").write_text(f"step,a\n{rows}")
     program = """
+    import itertools, os, signal
+    from tracking_core.journal import JournalWriter
     from tracking_core.transfer import import_runs
+    append, calls = JournalWriter.append, itertools.count()
+    def killed(self, *arguments, **keywords):
+        if next(calls) == 5_000:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return append(self, *arguments, **keywords)
+    JournalWriter.append = killed
     list(import_runs("big.csv", root="store"))
     """
-    process = start(program, tmp_path)
-    while process.poll() is None and not list((tmp_path / "store").glob(".staging/*/run/journal/*.jsonl")):
-        pass
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    run_program(program, tmp_path, code_expected=-signal.SIGKILL)
+    assert list((tmp_path / "store").glob(".staging/*/run/journal/*.jsonl"))
     assert list((tmp_path / "store").glob(".staging/*/run/run.json"))
     assert tracking.open_store("store").runs() == []
     (done,) = import_runs("big.csv", root="store")
-    assert (done.there, done.records) == (False, 60_001)  # and the end
-    assert tracking.open_store("store").run(done.run).scalars("a").step.tolist() == list(range(60_000))
+    assert (done.there, done.records) == (False, 9_001)  # and the end
+    assert tracking.open_store("store").run(done.run).scalars("a").step.tolist() == list(range(9_000))
     assert not (tmp_path / "store" / staging_module.FOLDER).exists()
 
 

@@ -1,6 +1,6 @@
-"""`tracking sync` and `tracking sync --follow`, killed at random moments again and again: each row ends up there once.
+"""What may be killed, at each backend, again and again: a training that delivers, `tracking sync`, and one that follows.
 
-Three kinds of death: the process alone, as the kernel kills for memory (a client that W&B runs beside it goes on for a
+Each row ends up there once. Three kinds of death: the process alone, as the kernel kills for memory (a client that W&B runs beside it goes on for a
 while); all of it, as when a machine goes down; and Ctrl-C. The seed of a failure is in its output.
 """
 
@@ -160,15 +160,39 @@ def sync_campaign(open_place: Callable[[str], Place], killed, backend: str, kill
             return rounds
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_sync_that_is_killed_ends_with_each_row_once(open_place, killed, backend):
-    sync_campaign(open_place, killed, backend, kills=3, seed=random.SystemRandom().randrange(10**6))
-
-
-@pytest.mark.stress
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_sync_that_is_killed_many_times(open_place, killed, backend):
-    sync_campaign(open_place, killed, backend, kills=30, seed=random.SystemRandom().randrange(10**6))
+def training_campaign(place: Place, kills: int, iterations: int, seed: int) -> None:
+    """Kill a training that delivers, at first before there is much, and continue it each time; its last part ends."""
+    dice = random.Random(seed)
+    print(f"seed {seed}")
+    run_program(OTHER, place.folder)
+    if place.backend == "wandb-online":
+        as_json("sync", "data", "--to", place.target, "--root", "runs", cwd=place.folder, **place.env)
+    env = {**place.env, "TRACKING_BACKEND": place.target}
+    where, resume = 0, "never"
+    for number in range(kills):
+        training = train(place.folder, "r", where, where + 10**6, 0.005, resume, **env)
+        try:
+            # Moments of a part are told by where it began: none begins where another did.
+            where = until_iteration(training, where + (number and dice.randrange(iterations))) + 1
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                training.wait(dice.random() * WINDOWS[place.backend] / 4)
+        finally:
+            everything = dice.random() < 0.5
+            place.kill(training, everything)
+        print(f"seed {seed}: kill {number + 1} {'of everything' if everything else 'of the process'}")
+        resume = "must"
+    # The last part is finished in the time that a finish takes: nothing else holds its target any more.
+    wait_until_gone(place.mark, 300)
+    training = train(place.folder, "r", where, where + iterations, 0.0, resume, **env)
+    try:
+        assert "done\n" in training.stdout, training.stderr.read()
+        journal = from_journal(place.folder / "runs" / "p" / "r")
+        _, err = training.communicate("end\n", timeout=300)
+        assert training.returncode == 0, (seed, err)
+    finally:
+        training.kill()
+        training.communicate()
+    place.check(place.folder / "runs" / "p" / "r", journal)
 
 
 def follow_campaign(place: Place, kills: int, iterations: int, seed: int) -> None:
@@ -237,13 +261,22 @@ def until_finished(run_dir: Path, follower: subprocess.Popen, seconds: float = 1
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_follower_that_is_killed_ends_with_each_row_once(open_place, backend):
-    """On a run that grows, whose own process is killed once and goes on."""
-    follow_campaign(open_place(backend), kills=2, iterations=20, seed=random.SystemRandom().randrange(10**6))
+CAMPAIGNS = {
+    "training": lambda open_place, _, backend, long, seed: training_campaign(
+        open_place(backend), kills=30 if long else 2, iterations=60, seed=seed
+    ),
+    "sync": lambda open_place, killed, backend, long, seed: sync_campaign(
+        open_place, killed, backend, kills=30 if long else 3, seed=seed
+    ),
+    "follower": lambda open_place, _, backend, long, seed: follow_campaign(
+        open_place(backend), kills=30 if long else 2, iterations=30 if long else 20, seed=seed
+    ),
+}
 
 
-@pytest.mark.stress
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_follower_that_is_killed_many_times(open_place, backend):
-    follow_campaign(open_place(backend), kills=30, iterations=30, seed=random.SystemRandom().randrange(10**6))
+@pytest.mark.parametrize("who", CAMPAIGNS)
+@pytest.mark.parametrize("length", ["short", pytest.param("long", marks=pytest.mark.stress)])
+def test_each_row_is_there_once(open_place, killed, who, backend, length):
+    """Of what follows, the training is killed once as well, and goes on."""
+    CAMPAIGNS[who](open_place, killed, backend, length == "long", random.SystemRandom().randrange(10**6))
