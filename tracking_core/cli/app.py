@@ -36,9 +36,9 @@ _VERBS = (
 )
 @click.version_option(__version__, prog_name="tracking")
 def app() -> None:
-    """Read, compare and export what runs recorded, deliver it, and find out what is wrong when something is.
+    """Read, compare and export recorded runs, deliver them to other places, and find out what is wrong.
 
-    Ends with 0; with 1 when something could not be done or is wrong; with 2 when it was called wrongly.
+    Exit codes: 0 for success; 1 if something failed, or if a check found a problem; 2 for wrong usage.
     """
 
 
@@ -48,7 +48,7 @@ def app() -> None:
 def backends(name: str | None, as_json: bool) -> None:
     """List the installed backends, or show one with its options.
 
-    Ends with 1 when one of them is broken, outdated, or provided by two distributions.
+    Exit code 1: a backend is broken, outdated, or provided by two distributions.
     """
     from tracking_core.cli import backends as listing
     from tracking_core.cli.output import print_json
@@ -81,10 +81,10 @@ def backends(name: str | None, as_json: bool) -> None:
     help="Seconds that one check may take.",
 )
 def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
-    """Check settings, run store, backends and recent runs, and say what to do about what is wrong.
+    """Check settings, run store, backends and recent runs, and say how to fix what is wrong.
 
-    TARGET is what TRACKING_BACKEND would say, such as tensorboard:./tb; without one, what is set is checked.
-    Ends with 1 when something is an error.
+    TARGET is written as in TRACKING_BACKEND, such as tensorboard:./tb; without TARGET the configured ones are checked.
+    Exit code 1: a check found an error.
     """
     from contextlib import redirect_stdout
     from pathlib import Path
@@ -108,12 +108,12 @@ def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
     sys.exit(0 if diagnosis.ok else 1)
 
 
-@app.command(short_help="Deliver what targets have not had yet.")
+@app.command(short_help="Deliver records that targets do not have yet.")
 @click.argument("runs", metavar="[RUN]...", type=RunName(), nargs=-1)
 @click.option("--to", "to", multiple=True, metavar="TARGET", help="Deliver to this target; may be given several times.")
 @click.option("--all", "every", is_flag=True, help="Deliver all runs of the store.")
 @click.option("--follow", metavar="ROOT", help="Deliver all runs under ROOT as they grow, until interrupted.")
-@click.option("--failed", is_flag=True, help="Send again what the targets refused or failed on, too.")
+@click.option("--failed", is_flag=True, help="Also send again the records that targets refused or failed on.")
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def sync(
@@ -125,12 +125,12 @@ def sync(
     root: str | None,
     as_json: bool,
 ) -> None:
-    """Deliver what the targets of RUNs have not had yet, or bring whole runs to other targets.
+    """Deliver the records that targets of RUNs do not have yet, or deliver whole runs to other targets.
 
-    Without --to the targets are those that each run was started with; a run that was imported or unpacked needs --to.
-    Interrupted and repeated, it goes on where it stopped. With --follow it runs beside trainings that cannot reach
-    their backends, on another machine perhaps. Records that a target refused or failed on are not sent again without
-    --failed. Ends with 1 when something did not arrive, and with 130 after Ctrl-C.
+    Without --to, the targets are those that each run was started with; a run that was imported or unpacked needs --to.
+    If it is interrupted, run it again: it continues where it stopped. With --follow it runs beside trainings that
+    cannot reach their backends, also on another machine. Records that a target refused or failed on are sent again
+    only with --failed. Exit codes: 1 if something was not delivered, 130 after Ctrl-C.
     """
     from tracking_core.cli import sync as syncing
     from tracking_core.cli.output import print_json
@@ -158,13 +158,13 @@ def sync(
     sys.exit(0 if result["ok"] else 1)
 
 
-@app.command("import", short_help="Take runs in from TensorBoard, W&B, CSV or packs.")
+@app.command("import", short_help="Import runs from TensorBoard, W&B, CSV or packs.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--from", "kind", metavar="KIND", help="tensorboard, wandb, csv or pack.  [default: found out]")
-@click.option("--project", metavar="P", help="Project of the runs.  [default: what the source says, or is set]")
+@click.option("--from", "kind", metavar="KIND", help="tensorboard, wandb, csv or pack.  [default: detected]")
+@click.option("--project", metavar="P", help="Project of the runs.  [default: from the source, else from the settings]")
 @root_option
 @click.option("--step", metavar="COLUMN", help="For CSV: the column of steps.  [default: step]")
-@click.option("--time", metavar="COLUMN", help="For CSV: the column of times.  [default: time, where there is one]")
+@click.option("--time", metavar="COLUMN", help="For CSV: the column of times.  [default: time, if there is one]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_(
     sources: tuple[str, ...],
@@ -175,10 +175,10 @@ def import_(
     time: str | None,
     as_json: bool,
 ) -> None:
-    """Take runs into the run store: event files of TensorBoard, runs of W&B on disk, CSV files, packs.
+    """Import runs into the run store: TensorBoard event files, W&B runs on disk, CSV files, packs.
 
-    SOURCE is a directory or a file. What was imported before is left as it is. Ends with 1 when a source could not be
-    read.
+    SOURCE is a directory or a file. Runs that were imported before are left unchanged. Exit code 1: a source could not
+    be read.
     """
     from tracking_core.cli.importing import describe_imports, import_all
     from tracking_core.cli.output import print_json
@@ -192,13 +192,13 @@ def import_(
     sys.exit(0 if result["ok"] else 1)
 
 
-@app.command(short_help="Make one archive of a run.")
+@app.command(short_help="Pack a run into one archive.")
 @run_argument
-@click.option("-o", "--output", metavar="FILE", help="The file to make.  [default: RUN.tracking.zip]")
+@click.option("-o", "--output", metavar="FILE", help="The file to write.  [default: RUN.tracking.zip]")
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def pack(run: str, output: str | None, root: str | None, as_json: bool) -> None:
-    """Make one archive of RUN, with the artifacts it logged or used; `tracking import` takes it back."""
+    """Pack RUN and the artifacts that it logged or used into one archive; `tracking import` unpacks it."""
     from tracking_core.cli.importing import describe_pack
     from tracking_core.cli.importing import pack as make_pack
     from tracking_core.cli.output import print_json

@@ -56,7 +56,7 @@ run_argument = click.argument("run", metavar="RUN", type=RunName())
 runs_argument = click.argument("runs", metavar="RUN...", type=RunName(), nargs=-1, required=True)
 """One run or more."""
 root_option = click.option(
-    "--root", metavar="DIR", is_eager=True, help="Root of the run store, or a mirror.  [default: what is set]"
+    "--root", metavar="DIR", is_eager=True, help="Root of the run store, or a mirror.  [default: from the settings]"
 )
 """Where the runs are."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

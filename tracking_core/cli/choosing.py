@@ -29,7 +29,7 @@ def choose(text: str, root: str | None) -> RunRecord:
     Args:
         text: Its id, its name, or the beginning of its id, looked for in this order; "PROJECT/…" before it looks in
             one project alone. Only one run may fit.
-        root: Root of the store; None takes what is set.
+        root: Root of the store; None takes it from the settings.
 
     Raises:
         RunNotFoundError: None fits, or several do.
@@ -54,7 +54,7 @@ def own_root(root: str | None, verb: str) -> None:
     """See that a store is not a mirror, which nothing is changed in.
 
     Args:
-        root: Root of the store; None takes what is set.
+        root: Root of the store; None takes it from the settings.
         verb: What was to be done.
 
     Raises:

@@ -130,7 +130,7 @@ def rows(
     """The runs that were asked for, and those of which nobody can tell whether they were.
 
     Args:
-        root: Root of the store; None takes what is set.
+        root: Root of the store; None takes it from the settings.
         projects: Of any of these projects.
         statuses: Of any of these statuses.
         tags: With all of these tags.

@@ -41,7 +41,7 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None, *, faile
     Args:
         run_ids: Identities of the runs; () takes all.
         to: Targets; () takes those that each run was started with.
-        root: Root of the store; None takes what is set.
+        root: Root of the store; None takes it from the settings.
         failed: Whether to send again what the targets refused or failed on.
 
     Returns:

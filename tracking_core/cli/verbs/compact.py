@@ -10,17 +10,17 @@ import click
 from tracking_core.cli.arguments import RunName, json_option, progress, root_option, said_plainly
 
 
-@click.command(short_help="Make columns (Parquet) of journals.")
+@click.command(short_help="Merge journals into Parquet.")
 @click.argument("runs", metavar="[RUN]...", type=RunName(), nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All runs of the store.")
+@click.option("--all", "every", is_flag=True, help="Compact all runs of the store.")
 @root_option
 @json_option
 @said_plainly()
 def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) -> None:
-    """Merge what RUNs have written into Parquet, which is smaller and quick to read.
+    """Merge the journals of RUNs into Parquet, which is smaller and fast to read.
 
-    Runs do so by themselves when they finish; this is for those that died. Of a run that goes on full files are merged.
-    Nothing is lost: what a target has not had yet is kept as it is until it has. Ends with 1 when a run could not be
+    A run does so itself when it finishes; this command is for runs that died. Of a running run, only full files are
+    merged. Nothing is lost: a file that a target has not read yet is kept until it has. Exit code 1: a run could not be
     compacted.
     """
     from tracking_core.base.text import counted, size

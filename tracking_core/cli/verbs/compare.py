@@ -10,11 +10,15 @@ from tracking_core.cli.arguments import json_option, root_option, runs_argument,
 @click.command(short_help="Show runs side by side.")
 @runs_argument
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME", help="Only these metrics; patterns too (repeatable)."
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Only these metrics; patterns are allowed (repeatable)."
 )
-@click.option("--max", "largest", multiple=True, metavar="PATTERN", help="The largest value of these is the best.")
-@click.option("--min", "smallest", multiple=True, metavar="PATTERN", help="The smallest value of these is the best.")
-@click.option("--all-config", is_flag=True, help="Also show configuration that does not differ.")
+@click.option(
+    "--max", "largest", multiple=True, metavar="PATTERN", help="Larger is better for these metrics (repeatable)."
+)
+@click.option(
+    "--min", "smallest", multiple=True, metavar="PATTERN", help="Smaller is better for these metrics (repeatable)."
+)
+@click.option("--all-config", is_flag=True, help="Also show the configuration that is the same in all.")
 @root_option
 @json_option
 @said_plainly()
@@ -27,10 +31,10 @@ def verb(
     root: str | None,
     as_json: bool,
 ) -> None:
-    """Show runs side by side: where their configurations differ, and the last and the best value of every metric.
+    """Show runs side by side: configuration that differs, and the last and best value of every metric.
 
-    The best is the largest for names such as accuracy, auc, reward or psnr, and the smallest for any other; --max and
-    --min say it where that is wrong.
+    For names such as accuracy, auc, reward or psnr, larger is better; for all others, smaller is. --max and --min
+    change that.
     """
     from tracking_core.cli.choosing import choose_all
     from tracking_core.cli.comparison import compare, print_comparison

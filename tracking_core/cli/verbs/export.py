@@ -13,15 +13,25 @@ from tracking_core.cli.arguments import json_option, root_option, runs_argument,
 @click.command(short_help="Write scalars as Parquet, CSV or JSON Lines.")
 @runs_argument
 @click.option(
-    "--to", "place", required=True, type=click.Path(path_type=Path), metavar="FILE|DIR", help="Where to; - is stdout."
+    "--to",
+    "place",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE|DIR",
+    help="Where to write; - is stdout.",
 )
 @click.option(
-    "--format", "kind", type=click.Choice(["parquet", "csv", "jsonl"]), help="What to write.  [default: by the ending]"
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv", "jsonl"]),
+    help="File format.  [default: from the file name]",
 )
-@click.option("--partition", is_flag=True, help="Into DIR/project=…/run_id=…/, a file for each run.")
-@click.option("--name", "names", multiple=True, metavar="NAME", help="Only these scalars; patterns too (repeatable).")
-@click.option("--raw", is_flag=True, help="All rows, also those of a step that was logged again later.")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--partition", is_flag=True, help="Write one file per run, below DIR/project=…/run_id=…/.")
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME", help="Only these scalars; patterns are allowed (repeatable)."
+)
+@click.option("--raw", is_flag=True, help="All rows, including those that a later row of the same step replaces.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @root_option
 @json_option
 @said_plainly()
@@ -36,10 +46,10 @@ def verb(
     root: str | None,
     as_json: bool,
 ) -> None:
-    """Write the scalars of runs as Parquet, CSV or JSON Lines: one file, or a dataset partitioned as Hive does it.
+    """Write the scalars of runs as Parquet, CSV or JSON Lines: one file, or a Hive-partitioned dataset.
 
     The columns are project, run_id, run (its name), name, axis, step, time (seconds since the epoch) and value. In a
-    dataset the directories hold project and run_id.
+    dataset, project and run_id are in the directory names.
     """
     from tracking_core.cli.choosing import choose_all_in
     from tracking_core.cli.output import print_json, shown

@@ -13,12 +13,14 @@ from tracking_core.cli.arguments import RunName, json_option, root_option, said_
 @click.argument("runs", metavar="RUN...", type=RunName(), nargs=-1, required=True)
 @click.argument("name", metavar="NAME")
 @click.option("--axis", metavar="NAME", help="The step axis.  [default: the only one, or step]")
-@click.option("--x", "over", type=click.Choice(["step", "time"]), default="step", show_default=True, help="Over what.")
-@click.option("--log", is_flag=True, help="Logarithmic values; those that are not positive are left out.")
-@click.option("--width", type=click.IntRange(10, 1000), metavar="N", help="Columns of the drawing.")
-@click.option("--height", type=click.IntRange(2, 500), metavar="N", help="Lines of the drawing.")
-@click.option("--raw", is_flag=True, help="All rows, also those of a step that was logged again later.")
-@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw into an image file.")
+@click.option(
+    "--x", "over", type=click.Choice(["step", "time"]), default="step", show_default=True, help="What the x axis shows."
+)
+@click.option("--log", is_flag=True, help="Logarithmic y axis; values that are not positive are left out.")
+@click.option("--width", type=click.IntRange(10, 1000), metavar="N", help="Width in columns.")
+@click.option("--height", type=click.IntRange(2, 500), metavar="N", help="Height in lines.")
+@click.option("--raw", is_flag=True, help="All rows, including those that a later row of the same step replaces.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write an image file.")
 @root_option
 @json_option
 @said_plainly()
@@ -35,10 +37,10 @@ def verb(
     root: str | None,
     as_json: bool,
 ) -> None:
-    """Draw scalar NAME of runs over their steps, in the terminal or into a file.
+    """Plot scalar NAME of runs over their steps, in the terminal or into a file.
 
-    With --x time over the seconds since each run started. Where there are no colours, each run gets a drawing of its
-    own, and all have the same scale.
+    With --x time, the x axis is the time in seconds since each run started. In a terminal without colours, each run
+    gets its own plot, all with the same scale.
     """
     from tracking_core.cli import plotting
     from tracking_core.cli.choosing import choose_all

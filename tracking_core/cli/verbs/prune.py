@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from tracking_core.store.pruning import Pruned
 
 
-@click.command(short_help="Remove runs that are safe elsewhere.")
+@click.command(short_help="Remove runs that were delivered to all targets.")
 @click.option(
     "--keep",
     "rules",
     multiple=True,
     required=True,
     metavar="RULE",
-    help="What stays: delivered:30d, tag:TAG, status:STATUS, project:NAME or last:N (repeatable).",
+    help="Which runs to keep: delivered:30d, tag:TAG, status:STATUS, project:NAME or last:N (repeatable).",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
 @root_option
 @json_option
 @said_plainly()
 def verb(rules: tuple[str, ...], dry_run: bool, root: str | None, as_json: bool) -> None:
-    """Remove runs that have ended, and of which every target has everything.
+    """Remove runs that have ended and were completely delivered to every target.
 
-    delivered:AGE keeps them for AGE (such as 12h, 30d or 4w) after they ended and were delivered; one such rule must be
-    given. tag:, status: and project: keep runs of that kind, last:N the newest N of each project. Runs that are in the
-    local store alone are never removed; nor are those of which a target refused records, or whose targets all leave
+    A rule delivered:AGE is required: such runs are kept for AGE (12h, 30d, 4w) after their end and delivery. The rules
+    tag:, status: and project: keep matching runs; last:N keeps the newest N of each project. Never removed are runs
+    that only the local store has, runs of which a target refused records, and runs of which every target leaves
     something out.
     """
     from tracking_core.base.text import counted, size

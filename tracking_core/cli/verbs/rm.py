@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def verb(runs: tuple[str, ...], yes: bool, force: bool, root: str | None, as_json: bool) -> None:
     """Remove runs from the store, after asking.
 
-    A note of each stays, in .removed of its project. Contents of artifacts stay, and so does what was delivered to
-    other places. Nothing is removed when one of the runs is running or is not there.
+    A note of each run stays, in .removed of its project. Artifact contents stay, and so do records that were delivered
+    to other places. If one of the runs is running, or does not exist, nothing is removed.
     """
     from tracking_core.base.text import size
     from tracking_core.cli.choosing import choose_all_in, own_root

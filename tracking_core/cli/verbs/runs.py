@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--project", "projects", multiple=True, metavar="NAME", help="Only runs of this project (repeatable: any)."
+    "--project",
+    "projects",
+    multiple=True,
+    metavar="NAME",
+    help="Only runs of this project (repeatable: of any of them).",
 )
 @click.option(
     "--status",
@@ -24,21 +28,25 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Choice(["running", *STATUSES, "crashed", "unreadable"]),
     metavar="STATUS",
-    help="Only of this status (repeatable: any).",
+    help="Only runs with this status (repeatable: with any of them).",
 )
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag (repeatable: all).")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag (repeatable: with all of them)."
+)
 @click.option(
     "--where",
     "conditions",
     multiple=True,
     metavar="EXPR",
-    help="Only where this holds, such as 'val/loss<0.2' or 'config.lr=1e-3' (repeatable: all).",
+    help="Only runs for which this is true, such as 'val/loss<0.2' or 'config.lr=1e-3' (repeatable: all must be).",
 )
-@click.option("--sort", metavar="METRIC", help="Sort by a metric, config.NAME or a field; the smallest first.")
-@click.option("--reverse", is_flag=True, help="The largest first.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
-@click.option("--show", "columns", multiple=True, metavar="METRIC", help="A column more: a metric, or config.NAME.")
-@click.option("--ids", is_flag=True, help="Print ids alone, for other commands.")
+@click.option("--sort", metavar="METRIC", help="Sort by a metric, config.NAME or a field; smallest first.")
+@click.option("--reverse", is_flag=True, help="Largest first.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N runs.")
+@click.option(
+    "--show", "columns", multiple=True, metavar="METRIC", help="Add a column: a metric or config.NAME (repeatable)."
+)
+@click.option("--ids", is_flag=True, help="Print only ids, for use by other commands.")
 @root_option
 @json_option
 @said_plainly()
@@ -55,13 +63,13 @@ def verb(
     root: str | None,
     as_json: bool,
 ) -> None:
-    """List runs, the newest first.
+    """List runs, newest first.
 
-    EXPR compares with = != < <= > >= or ~ (a regular expression is found in it). On its left stands a metric, which
-    means its last value; config.NAME; or one of id, name, project, status, group, job_type, notes, started, finished,
-    duration. A run that has no such value does not match. --sort puts such runs last.
+    EXPR is NAME OP VALUE. NAME is a metric (its last value), config.NAME, or one of id, name, project, status, group,
+    job_type, notes, started, finished, duration. OP is one of = != < <= > >= or ~ (VALUE is a regular expression that
+    is searched for). A run without that value does not match; --sort puts it last.
 
-    A run that cannot be read is shown as unreadable, stderr says why, and the command ends with 1.
+    A run that cannot be read is listed as unreadable, the reason goes to stderr, and the exit code is 1.
     """
     from tracking_core.cli import listing
     from tracking_core.cli.expressions import parse

@@ -11,8 +11,8 @@ from tracking_core.cli.arguments import ScalarName, json_option, root_option, ru
 @run_argument
 @click.argument("names", metavar="[NAME]...", type=ScalarName(), nargs=-1)
 @click.option("--axis", metavar="NAME", help="Only on this step axis.  [default: all]")
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N points of each.")
-@click.option("--raw", is_flag=True, help="All rows, also those of a step that was logged again later.")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N points of each scalar.")
+@click.option("--raw", is_flag=True, help="All rows, including those that a later row of the same step replaces.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: name, axis, step, time, value.")
 @root_option
 @json_option
@@ -27,7 +27,7 @@ def verb(
     root: str | None,
     as_json: bool,
 ) -> None:
-    """Print the values of scalars over their steps; without NAME, which scalars there are.
+    """Print the values of scalars over their steps; without NAME, list the scalars.
 
     NAME may be a pattern, such as 'train/*'.
     """

@@ -13,9 +13,9 @@ from tracking_core.cli.arguments import json_option, root_option, run_argument, 
 @json_option
 @said_plainly()
 def verb(run: str, root: str | None, as_json: bool) -> None:
-    """Show a run: what it is, its configuration and last values, what it logged, and how far its targets have come.
+    """Show a run: configuration, last values, what it logged, and how far each target is.
 
-    RUN is an id, the beginning of one, or a name, if only one run fits; PROJECT/RUN looks in one project.
+    RUN is an id, the beginning of an id, or a name that only one run has; PROJECT/RUN searches one project.
     """
     from tracking_core.cli.choosing import choose
     from tracking_core.cli.output import print_json

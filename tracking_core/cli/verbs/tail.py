@@ -9,7 +9,7 @@ import click
 from tracking_core.cli.arguments import ScalarName, json_option, root_option, run_argument, said_plainly
 
 
-@click.command(short_help="Print what a run logs, as it comes.")
+@click.command(short_help="Follow what a run logs.")
 @run_argument
 @click.argument("names", metavar="[NAME]...", type=ScalarName(), nargs=-1)
 @click.option(
@@ -18,17 +18,17 @@ from tracking_core.cli.arguments import ScalarName, json_option, root_option, ru
     default=10,
     show_default=True,
     metavar="N",
-    help="Begin with the last N lines.",
+    help="Start with the last N lines.",
 )
-@click.option("--all", "everything", is_flag=True, help="Begin at the start of the run.")
+@click.option("--all", "everything", is_flag=True, help="Start at the beginning of the run.")
 @root_option
 @json_option
 @said_plainly()
 def verb(run: str, names: tuple[str, ...], last: int, everything: bool, root: str | None, as_json: bool) -> None:
-    """Print what a run logs as it comes, until the run ends; with --json one object a line.
+    """Print what a run logs as it comes, until the run ends; with --json, one object per line.
 
-    NAME, which may be a pattern such as 'train/*', leaves out what has another name. Ends with 0 when the run has
-    finished, or with Ctrl-C; with 1 when it has failed, crashed, or was stopped.
+    With NAME, only values of that name are printed; it may be a pattern, such as 'train/*'. Exit codes: 0 if the run
+    finished, or after Ctrl-C; 1 if it failed, crashed, or was stopped.
     """
     from tracking_core.cli.choosing import choose
     from tracking_core.cli.following import follow, json_line, logs, text_line

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from tracking_core.store.verify import Verified
 
 
-@click.command(short_help="Check that runs are as they were written.")
+@click.command(short_help="Check that stored runs are intact.")
 @click.argument("runs", metavar="[RUN]...", type=RunName(), nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All runs of the store.")
-@click.option("--quick", is_flag=True, help="Of contents of artifacts check only that they are there, and their sizes.")
+@click.option("--all", "every", is_flag=True, help="Check all runs of the store.")
+@click.option(
+    "--quick", is_flag=True, help="For artifact contents, check only that they exist and have the right size."
+)
 @root_option
 @json_option
 @said_plainly()
 def verb(runs: tuple[str, ...], every: bool, quick: bool, root: str | None, as_json: bool) -> None:
-    """Check every checksum and digest of RUNs, every medium, every content of an artifact, and name what is wrong.
+    """Check all checksums and digests of RUNs, all media and all artifact contents, and report what is damaged.
 
-    With --all runs that cannot be read are named as well, and journals without a run.json, which no listing has. Of a
-    run that goes on what is there is checked. Ends with 1 when something is not as it was written.
+    With --all, also report runs that cannot be read, and journals without a run.json, which are not in any list. A
+    running run is checked up to its newest record. Exit code 1: something is damaged.
     """
     from tracking_core.cli.choosing import choose_all
     from tracking_core.cli.output import print_json
