@@ -742,7 +742,7 @@ def test_what_has_not_reached_a_target_is_counted(tmp_path, undelivered):
     warnings = messages(found, "recent runs", "warning")
     assert f"3 records not delivered to stubborn:{tmp_path}/lines" in warnings
     assert f"5 records not delivered to missing:{tmp_path}/x, which was never open" in warnings
-    assert "refused or failed on 1 records" in warnings
+    assert "refused or failed on 1 record" in warnings
     assert "values were not recorded: 5 invalid" in warnings
     seen, _ = advice(found, "metrics are missing")
     assert "run one: 3 records not delivered to stubborn" in seen
