@@ -90,7 +90,6 @@ def steps(records):
 # ---------------------------------------------------------------- following
 
 
-@pytest.mark.parametrize(("word", "code", "status"), [("finish", 0, "finished"), ("kill", -signal.SIGKILL, "crashed")])
 def test_a_run_runs_from_its_first_file_on(tmp_path, monkeypatch):
     """Whoever lists runs while one is started must not take it for one that crashed."""
     directory = tmp_path / "runs" / "p" / "r"
@@ -114,6 +113,7 @@ def test_a_run_runs_from_its_first_file_on(tmp_path, monkeypatch):
     assert tracking.open_store(tmp_path / "runs").run("r").status == "crashed"
 
 
+@pytest.mark.parametrize(("word", "code", "status"), [("finish", 0, "finished"), ("kill", -signal.SIGKILL, "crashed")])
 def test_a_run_of_another_process_is_followed_to_its_end(tmp_path, train, word, code, status):
     training = train()
     for step in range(3):
