@@ -106,7 +106,7 @@ class RunBusyError(StoreError):
     """
 
     def __init__(self, run_id: str, name: str, reason: str) -> None:
-        super().__init__(f"run {run_id} ({name}) {reason}; force=True removes it all the same")
+        super().__init__(f"run {run_id} ({name}) {reason}; force=True removes it anyway")
         self.run_id = run_id
         self.name = name
         self.reason = reason
@@ -120,7 +120,7 @@ class PlaceTakenError(StoreError):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists already: force=True replaces it, or name another place")
+        super().__init__(f"{path} already exists: force=True replaces it, or name another place")
         self.path = path
 
 

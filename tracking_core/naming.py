@@ -84,7 +84,7 @@ class Encoding:
         """The name that was encoded.
 
         Raises:
-            ValueError: The text is no encoded name, or was cut to `max_length`.
+            ValueError: The text is not an encoded name, or was cut to `max_length`.
         """
         if text == self.escape:
             return ""
@@ -99,7 +99,7 @@ class Encoding:
             start = at + len(self.escape)
             digits = text[start : start + 2]
             if len(digits) != 2 or not all(digit in string.hexdigits for digit in digits):
-                raise ValueError(f"{text[:80]!r} is no encoded name, or was cut")
+                raise ValueError(f"{text[:80]!r} is not an encoded name, or was cut")
             out.append(int(digits, 16))
             position = start + 2
         return out.decode("utf-8", "surrogatepass")

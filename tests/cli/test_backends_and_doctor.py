@@ -455,7 +455,7 @@ def test_a_settings_file_that_cannot_be_used_hides_nothing_else(tmp_path, monkey
         ("tensorbord:./tb", "no backend 'tensorbord' is installed: did you mean 'tensorboard'?"),
         ("tensorboard?hparam=on", "has no option 'hparam': did you mean 'hparams'?"),
         ("csv:%ff", "percent-encoded, but not as UTF-8"),
-        ("none,local", "'none' records nothing, and so stands alone"),
+        ("none,local", "'none' records nothing, and cannot be combined with others"),
         ("tensorboard:a?every=2,tensorboard:a?every=3", "one place with two sets of filters"),
     ],
 )

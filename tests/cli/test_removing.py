@@ -347,12 +347,12 @@ def test_runs_are_kept_for_their_age(tmp_path):
     [
         ([], "--keep"),
         (["tag:best"], "say for how long delivered runs are kept"),
-        (["delivered"], "is no rule"),
-        (["delivered:"], "is no rule"),
+        (["delivered"], "is not a rule"),
+        (["delivered:"], "is not a rule"),
         (["delivered:30"], "expected an age"),
         (["delivered:-1d"], "expected an age"),
         (["delivered:1d", "last:0"], "positive whole number"),
-        (["delivered:1d", "colour:red"], "is no rule"),
+        (["delivered:1d", "colour:red"], "is not a rule"),
     ],
 )
 def test_rules_that_are_none_are_wrong_usage(tmp_path, rules, said):

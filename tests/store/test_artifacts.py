@@ -350,7 +350,7 @@ def test_what_cannot_be_stored_is_refused_not_left_out(tmp_path, kind):
         word = "circle"
     elif kind == "dangling":
         odd.symlink_to("nowhere")
-        word = "link to nothing"
+        word = "broken link"
     elif kind == "socket":
         os.chdir(tree / "sub")  # names of sockets are short
         with socket.socket(socket.AF_UNIX) as made:

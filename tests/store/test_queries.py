@@ -123,9 +123,9 @@ def fails(record):
 @pytest.mark.parametrize(
     ("conditions", "words"),
     [
-        ({"project": 3}, ["project is a name, got 3 (int)"]),
-        ({"status": "finish"}, ["no status 'finish'", "did you mean 'finished'?", "running, finished, failed"]),
-        ({"status": ["failed", "x"]}, ["no status 'x'; a run is one of"]),
+        ({"project": 3}, ["project must be a name, got 3 (int)"]),
+        ({"status": "finish"}, ["unknown status 'finish'", "did you mean 'finished'?", "running, finished, failed"]),
+        ({"status": ["failed", "x"]}, ["unknown status 'x'; the statuses are"]),
         ({"status": 1}, ["status is a str or several, got 1 (int)"]),
         ({"tags": 1}, ["tags is a str or several"]),
         ({"tags": ["a", 1]}, ["tags is a str or several, got ['a', 1] (list)"]),
@@ -135,7 +135,7 @@ def fails(record):
         ({"config": [("lr", 1)]}, ["config is a mapping"]),
         ({"config": {3: 1}}, ["a name in config is a str such as 'model.depth', got 3 (int)"]),
         ({"metrics": lambda value: True}, ["metrics is a mapping"]),
-        ({"where": {"lr": 1}}, ["where is a function of a RunRecord", "(dict)"]),
+        ({"where": {"lr": 1}}, ["where must be a function of a RunRecord", "(dict)"]),
         ({"where": fails}, ["where failed on run r", "ValueError: of the caller"]),
         ({"config": {"lr": lambda lr: lr < 1}}, ["predicate of config for 'lr' failed on run r2, where it is 'warmup' (str)", "TypeError"]),
         ({"metrics": {"best": lambda best: best > 1}}, ["predicate of metrics for 'best' failed on run r0", "(dict)"]),

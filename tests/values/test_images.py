@@ -389,7 +389,7 @@ def test_jpeg_bytes_are_read():
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"not an image", b"GIF89a"])
 def test_bytes_that_are_no_image_are_refused(data, tmp_path):
-    refused(data, "no image file")
+    refused(data, "cannot read these bytes as an image file")
     refused(tmp_path / "none.png", "cannot read the image file")
     refused(Image("none.png"), "cannot read the image file")
     with pytest.raises(InvalidValueError):

@@ -230,7 +230,7 @@ def test_sample_rates_may_be_numpy_integers():
 def test_damaged_wav_files_are_refused(cut):
     data = Audio([0.0] * 10).wav()
     refused(lambda: Audio.from_wav(data[:cut]))
-    refused(lambda: Audio.from_wav(b"not a file" * 10), "no WAV file")
+    refused(lambda: Audio.from_wav(b"not a file" * 10), "not a WAV file")
 
 
 def test_wav_of_other_widths_is_refused():
@@ -358,7 +358,7 @@ def test_cells_that_are_no_plain_values_are_refused(cell):
 @pytest.mark.parametrize(
     ("columns", "rows", "word"),
     [
-        (["a", "a"], [], "each name once"), ([1, "1"], [], "each name once"), (["a"], [[1], [1, 2]], "row 1"), (["a", "b"], ["xy"], "row 0"),
+        (["a", "a"], [], "each name may appear only once"), ([1, "1"], [], "each name may appear only once"), (["a"], [[1], [1, 2]], "row 1"), (["a", "b"], ["xy"], "row 0"),
         (["a", "b"], [{"a": 1, "b": 2}], "row 0"), (["a"], [3], "row 0"), (["a"], [iter([1])], "row 0"),
     ],
 )  # fmt: skip

@@ -89,7 +89,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
     if not isinstance(facts, dict):
-        raise ValueError(f"{path} holds no facts")  # noqa: TRY004 - what was read is wrong
+        raise ValueError(f"{path} does not describe a process")  # noqa: TRY004 - what was read is wrong
     return cast("dict[str, Any]", facts)
 
 

@@ -60,8 +60,8 @@ class MirrorCache:
             replace_file(root / MARK, json.dumps({"url": str(address)}).encode())
         except OSError as error:
             raise StoreError(
-                f"{address} is read through a copy in {root}, which cannot be written: {error}; TRACKING_CACHE names "
-                "another directory"
+                f"{address} is read through a copy in {root}, which cannot be written: {error}; set "
+                "TRACKING_CACHE to another directory"
             ) from error
         self._objects = objects_of(root)
 

@@ -445,8 +445,8 @@ class Recording:
             raise error
         if self._status != "running":
             if self._strict:
-                raise TrackingError(f"run {self.id}: {method} after finish()")
-            self._troubles.note("finished", f"{method} after finish(); nothing is recorded any more", key=method)
+                raise TrackingError(f"run {self.id}: {method} was called after finish()")
+            self._troubles.note("finished", f"{method} was called after finish(); nothing is recorded", key=method)
         elif self._journal.is_foreign:
             self._journal.reopen()
 

@@ -228,8 +228,8 @@ def _refuse_secret(key: str, value: str, origin: str) -> None:
     if redact_name(value) != value:
         source = f"the argument {key}" if origin == "argument" else origin
         raise SettingsError(
-            f"{source}: {key} {redact_name(value)!r:.200} holds the value of a secret environment variable, and names "
-            "directories and addresses; take another"
+            f"{source}: {key} {redact_name(value)!r:.200} holds the value of a secret environment variable, and it is "
+            "used in directories and addresses; choose another"
         )
 
 
@@ -318,7 +318,9 @@ def _next_steps(origin: Origin, directory: Path, own: str, troubles: Troubles, *
     """Axis → the step that comes next, where none is given."""
 
     def note(error: Exception) -> None:
-        troubles.note("steps", f"not all of where the run had come to can be read, to count on: {error}", error=error)
+        troubles.note(
+            "steps", f"the last steps of the run cannot all be read, so counted steps may repeat: {error}", error=error
+        )
 
     try:
         return origin.next_steps(directory, own, note, created=created)
@@ -349,7 +351,7 @@ def _channel(
         try:
             return RemoteDelivery(directory, places, note, watch_exit)
         except OSError as error:
-            note("deliverer", f"no process can be started ({error}): threads deliver instead", error)
+            note("deliverer", f"no process can be started ({error}); threads deliver instead", error)
     return ThreadDelivery(directory, places, note, watch_exit)
 
 
@@ -380,7 +382,7 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
             if plan.resume == "must" and not (directory / "run.json").is_file():
                 removed = tombstone_of(place, facts["id"], facts["project"])
                 what = f"was removed (see {removed})" if removed else f"is not in {directory.parent}"
-                raise RunNotFoundError(f"the run {facts['id']!r} to continue {what}; resume='allow' would start it")
+                raise RunNotFoundError(f"the run {facts['id']!r} to continue {what}; resume='allow' starts it")
             try:
                 facts = {**facts, "config": origin.create(plan.root, directory, full)["config"]}
             except RunExistsError:
@@ -393,7 +395,9 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
             return _Begun(facts, place, directory, JournalWriter(directory, facts["id"]), {}, created=True)
         except OddFileError as error:
             # The run is there, and begun elsewhere it would be another.
-            raise StoreError(f"start_run: {error.filename} keeps the run from going on: {error.strerror}") from error
+            raise StoreError(
+                f"start_run: the run cannot continue because of {error.filename}: {error.strerror}"
+            ) from error
         except OSError as error:
             if plan.strict or attempt is not plan.root:
                 raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error

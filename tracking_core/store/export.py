@@ -75,7 +75,7 @@ def export(
     """
     kind = _checked_format(place, kind)
     if not partition and place.is_dir():
-        raise StoreError(f"{place} is a directory: name a file in it, or say partition=True")
+        raise StoreError(f"{place} is a directory: name a file in it, or pass partition=True")
     parts = {_partition(place, record, kind): [record] for record in records} if partition else {place: records}
     for path in parts:
         if path.exists() and not force:
@@ -125,9 +125,11 @@ def write_text(
 def _checked_format(place: Path, kind: str | None) -> str:
     kind = format_of(place) if kind is None else kind
     if kind is None:
-        raise InvalidValueError(f"export: the name {place.name!r:.80} says no format: pass format=, one of {FORMATS}")
+        raise InvalidValueError(
+            f"export: the name {place.name!r:.80} does not tell the format: pass format=, one of {FORMATS}"
+        )
     if kind not in FORMATS:
-        raise InvalidValueError(f"export: there is no format {kind!r:.80}: expected one of {FORMATS}")
+        raise InvalidValueError(f"export: unknown format {kind!r:.80}: expected one of {FORMATS}")
     return kind
 
 

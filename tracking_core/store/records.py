@@ -330,7 +330,7 @@ class RunRecord:
         """
         for what, value in (("poll", poll), ("timeout", math.inf if timeout is None else timeout)):
             if not (isinstance(value, (int, float)) and value >= 0):
-                raise InvalidValueError(f"follow: {what} is a number of seconds, got {value!r:.80}")
+                raise InvalidValueError(f"follow: {what} must be a number of seconds, got {value!r:.80}")
         return follow(self.dir, lambda: self.has_ended, poll, timeout)
 
     def deliveries(self) -> list[TargetProgress]:
@@ -408,4 +408,4 @@ def _check_kind(what: str, kind: object) -> None:
     if kind not in NAMED:
         instead = {"scalars": "scalar_names() and scalars()", "images": "image_names() and images()"}.get(str(kind))
         there = f"see {instead}" if instead else f"there are {', '.join(sorted(NAMED))}"
-        raise InvalidValueError(f"{what}: there is no kind {kind!r:.80} of media; {there}")
+        raise InvalidValueError(f"{what}: unknown kind of media {kind!r:.80}; {there}")

@@ -263,7 +263,7 @@ class Store:
 
     def _refuse_mirror(self, what: str) -> None:
         if self._mirror is not None:
-            remedy = "do it where the runs are, and in a bucket with the tools of the cloud"
+            remedy = "do it where the runs are; in a bucket, use the tools of the cloud"
             refuse_address(self.place, what=what, remedy=remedy)
 
     def refresh(self) -> None:

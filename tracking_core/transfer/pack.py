@@ -75,7 +75,7 @@ def pack_run(
     fetch_everything(record)
     file = Path(output) if output is not None else Path(f"{record.id}{ENDING}")
     if file.exists():
-        raise StoreError(f"{file} is there already: name another file with -o, or remove it")
+        raise StoreError(f"{file} already exists: name another file with -o, or remove it")
     try:
         with written_aside(file) as aside:
             packed = _write(record, aside)
@@ -112,7 +112,7 @@ class _Packing:
         with zipfile.ZipFile(self._path, "w", allowZip64=True) as archive:
             for name, path in _run_files(record.dir, self._problems):
                 if not is_entry(f"run/{name}"):
-                    self._problems.append(f"the file {name!r:.200} was left out: no run has files of such names")
+                    self._problems.append(f"the file {name!r:.200} was left out: a run has no files of such names")
                     continue
                 self._add(archive, f"run/{name}", path, path.suffix not in _COMPRESSED)
             files = len(self._listed)
@@ -203,9 +203,7 @@ def _run_files(directory: Path, problems: list[str]) -> Iterator[tuple[str, Path
     # what is logged meanwhile.
     for folder in ("journal", "", "media"):
         if folder and (directory / folder).is_symlink():
-            problems.append(
-                f"the directory {folder!r} was left out: it is a link, and what it leads to is not of this run"
-            )
+            problems.append(f"the directory {folder!r} was left out: it is a link to something outside this run")
             continue
         try:
             paths = sorted((directory / folder).iterdir())

@@ -57,12 +57,12 @@ def import_runs(
     place = Path(root if root is not None else settings.get("dir") or "tracking_runs").expanduser()
     kind = kind or _kind(path)
     if kind != CSV and (step or time):
-        raise SettingsError(f"{path} holds no CSV file, and --step and --time are for those alone")
+        raise SettingsError(f"{path} holds no CSV file, and --step and --time are only for CSV files")
     if kind == PACK:
         from tracking_core.transfer.unpack import unpack_run
 
         if project is not None:
-            raise SettingsError(f"{path}: a pack comes back as the run that it was, in its own project")
+            raise SettingsError(f"{path}: a pack is restored as the same run, in its own project")
         yield unpack_run(path, place)
         return
     runs = csv_runs(path, CsvOptions(step, time)) if kind == CSV else _of_adapter(kind, path)
@@ -103,12 +103,13 @@ def _kind(path: Path) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise SettingsError(f"{path} holds runs of {' and of '.join(found)}: say which are meant with --from")
+        raise SettingsError(f"{path} holds runs of {' and of '.join(found)}: choose one with --from")
     if failures:
         raise SettingsError(f"{path}: nothing in it can be read; {'; '.join(failures)}")
-    hint = ": for CSV files say --from csv" if path.is_dir() and any(path.glob("*.csv")) else ""
+    hint = ": for CSV files use --from csv" if path.is_dir() and any(path.glob("*.csv")) else ""
     raise SettingsError(
-        f"{path} holds no event files of TensorBoard, no runs of W&B, and is neither a CSV file nor a whole pack{hint}"
+        f"{path} holds no event files of TensorBoard and no runs of W&B, and is neither a CSV file nor a complete pack"
+        f"{hint}"
     )
 
 

@@ -91,7 +91,7 @@ def artifact_files(artifact: Any, name: str | None = None) -> tuple[str, list[Ar
     folders = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
     for file, after in itertools.pairwise([*files, files[0]]):
         if file.path in folders or (file is not after and file.path == after.path):
-            raise InvalidValueError(f"log_artifact {name!r}: the path {file.path!r} is there twice")
+            raise InvalidValueError(f"log_artifact {name!r}: the path {file.path!r} appears twice")
     return name, files
 
 
@@ -99,7 +99,7 @@ def _walk(directory: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
     """The files in a directory, sorted, with what links point to."""
     real = directory.resolve()
     if real in outer:
-        raise InvalidValueError(f"log_artifact: the links in {str(directory)!r} lead round in a circle")
+        raise InvalidValueError(f"log_artifact: the links in {str(directory)!r} form a loop")
     try:
         inside = sorted(directory.iterdir())
     except OSError as error:
@@ -111,8 +111,8 @@ def _walk(directory: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield path
         else:
             raise InvalidValueError(
-                f"log_artifact: {str(path)!r} is a link to nothing, a socket or a device; remove it, or pass a mapping "
-                "of the files that are meant"
+                f"log_artifact: {str(path)!r} is a broken link, a socket or a device; remove it, or pass a mapping "
+                "of the files you want"
             )
 
 
@@ -138,6 +138,7 @@ def _source(key: Any, value: Any) -> Path | bytes:
         if path.is_file():
             return path
         raise InvalidValueError(
-            f"log_artifact: {key!r:.80} should come from {str(value)!r:.200}, which is no file; pass content as bytes"
+            f"log_artifact: {key!r:.80} should come from {str(value)!r:.200}, which is not a file; "
+            "pass content as bytes"
         )
     raise InvalidValueError(f"log_artifact: {key!r:.80}: expected a path or bytes, got {describe(value)}")

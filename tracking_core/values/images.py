@@ -310,7 +310,7 @@ def _batched(key: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         )
     else:
         raise InvalidValueError(
-            f"{key!r}: shape {shape} is no image; expected [H, W], [H, W, 1|3|4], [N, H, W] or [N, H, W, 1|3|4]"
+            f"{key!r}: shape {shape} is not an image; expected [H, W], [H, W, 1|3|4], [N, H, W] or [N, H, W, 1|3|4]"
         )
     if 0 in batch.shape:
         raise InvalidValueError(f"{key!r}: shape {shape} holds no pixels")
@@ -363,7 +363,7 @@ def _check_extremes(
     lo, hi = checked_range(key, value_range)
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~np.isfinite(array)).sum())
-        raise InvalidValueError(f"{key!r}: {bad} pixels are not finite; use jnp.nan_to_num to show them all the same")
+        raise InvalidValueError(f"{key!r}: {bad} pixels are not finite; use jnp.nan_to_num to show them anyway")
     margin = (hi - lo) * OVERSHOOT
     if low < lo - margin or high > hi + margin:
         raise range_error(key, array.dtype, low, high, (lo, hi))
@@ -428,7 +428,7 @@ def _decode(data: bytes, key: str = "image") -> np.ndarray[Any, Any]:
     except InvalidValueError:
         raise
     except Exception as error:
-        raise InvalidValueError(f"{key!r}: these bytes are no image file that Pillow can read") from error
+        raise InvalidValueError(f"{key!r}: Pillow cannot read these bytes as an image file") from error
     return _to_uint8(key, array[..., None] if array.ndim == 2 else array, None)[0]
 
 
@@ -447,8 +447,8 @@ def _check_size(key: str, image: Any) -> None:
     size = image.width * image.height * _BYTES.get(image.mode, 4)
     if size > LARGEST_DECODED:
         raise InvalidValueError(
-            f"{key!r}: an image file of {image.width} x {image.height} pixels would take {size} bytes of memory; up to "
-            f"{LARGEST_DECODED} are decoded: give parts of it, or a smaller one"
+            f"{key!r}: an image file of {image.width} x {image.height} pixels needs {size} bytes of memory; up to "
+            f"{LARGEST_DECODED} are decoded: log parts of it, or a smaller one"
         )
 
 

@@ -188,7 +188,7 @@ class Audio:
                 width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
                 content, count = file.readframes(file.getnframes()), file.getnframes()
         except (wave.Error, EOFError) as error:
-            raise InvalidValueError(f"this is no WAV file: {error}") from error
+            raise InvalidValueError(f"this is not a WAV file: {error}") from error
         if width != 2 or len(content) != 2 * channels * count:
             raise InvalidValueError("expected a WAV file of 16-bit PCM, complete")
         return cls(np.frombuffer(content, "<i2").reshape(-1, channels).astype(np.int16), rate, caption)

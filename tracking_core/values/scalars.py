@@ -51,7 +51,7 @@ def to_scalar(value: Any, key: str) -> Scalar:
     if isinstance(value, int):
         if not -_INT_LIMIT < value < _INT_LIMIT:
             raise InvalidValueError(
-                f"{key!r}: an integer of {value.bit_length()} bits is beyond all floats; log a ratio"
+                f"{key!r}: an integer of {value.bit_length()} bits is too large for a float; log a ratio"
             )
         return int.__index__(value)
     if not is_array_like(value):
@@ -66,7 +66,7 @@ def to_scalar(value: Any, key: str) -> Scalar:
         return int(item)
     number = float(item)
     if math.isinf(number) and not np.isinf(item):
-        raise InvalidValueError(f"{key!r}: {item} of dtype {array.dtype} is beyond float64")
+        raise InvalidValueError(f"{key!r}: {item} of dtype {array.dtype} is too large for float64")
     return number
 
 
@@ -192,7 +192,7 @@ def to_scalars(
         defer: Asked with (name, value) for each value that is no plain number; says whether it takes care of it.
 
     Raises:
-        InvalidValueError: A value is no number and `on_error` is None; or `scalars` is no mapping.
+        InvalidValueError: A value is not a number and `on_error` is None; or `scalars` is no mapping.
     """
     if not isinstance(scalars, Mapping):
         raise InvalidValueError(f"log_scalars: expected a mapping of names to numbers, got {describe(scalars)}")

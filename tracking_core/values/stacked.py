@@ -88,5 +88,5 @@ def _checked(names: tuple[Any, ...]) -> dict[str, int]:
     places = {name: place for place, name in enumerate(cast("tuple[str, ...]", names))}
     if len(places) != len(names):
         twice = next(name for place, name in enumerate(names) if places[name] != place)
-        raise InvalidValueError(f"Stacked: the name {twice!r:.80} is there twice")
+        raise InvalidValueError(f"Stacked: the name {twice!r:.80} appears twice")
     return places

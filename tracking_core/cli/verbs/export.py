@@ -78,7 +78,7 @@ def verb(
                 records, place, names, format=kind, partition=partition, raw=raw, force=force, progress=progress
             )
     except PlaceTakenError as error:
-        text = f"{error.path} exists already: --force replaces it, or name another place"
+        text = f"{error.path} already exists: --force replaces it, or name another place"
         raise click.ClickException(printable(text, limit=4000)) from error
     except MissingDependencyError as error:
         if kind != "parquet":
