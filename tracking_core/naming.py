@@ -119,10 +119,10 @@ class Encoding:
 
 
 FILE_NAMES = Encoding(_WORD + "._-", first=_WORD + "_-", last=_WORD + "_-", max_length=120, file_names=True)
-"""For one component of a path, on any file system that tells upper case from lower."""
+"""For one component of a path, on any case-sensitive file system."""
 
 ARTIFACT_NAMES = Encoding(_WORD + "._-", escape="__x", max_length=128)
-"""For backends that take `[A-Za-z0-9._-]` only, as W&B does for artifacts."""
+"""For backends that accept only `[A-Za-z0-9._-]`, as W&B does for artifacts."""
 
 
 def printable(name: str, *, limit: int = 80) -> str:

@@ -234,7 +234,7 @@ class WandbTracker:
     # ------------------------------------------------------------------ facts about the run
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Add to, or change, the configuration; nested mappings are merged."""
+        """Extend or change the configuration; nested mappings are merged."""
         plain = plain_config(config)
         with self._talking():
             # Opened again, a run has all of its configuration: what comes once more is older than what it has.

@@ -145,7 +145,7 @@ def test_a_file_elsewhere_is_left_alone(victim, name, absolute):
         log(tracker, 1)
         tracker.finish()
         if not replaced:
-            assert "a new file is started" in tracker.remarks[0]
+            assert "a new one is started" in tracker.remarks[0]
         assert losses(Path("tb", run.state["file"]).parent) == [1]
         after = snapshot(".")
         assert {path: after[path] for path in before} == before

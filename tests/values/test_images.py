@@ -108,7 +108,7 @@ def test_the_remedy_for_channels_first_works():
 
 @pytest.mark.parametrize("shape", [(), (7,), (8, 2, 32, 32), (5, 7, 2, 2), (1, 2, 5, 7, 3)])
 def test_other_shapes_are_refused(shape):
-    refused(np.zeros(shape), "is no image", str(shape))
+    refused(np.zeros(shape), "is not an image", str(shape))
 
 
 @pytest.mark.parametrize("shape", [(0, 7), (5, 0), (0, 5, 7), (0, 5, 7, 3), (2, 0, 7, 1)])

@@ -98,7 +98,7 @@ def test_frames_may_be_images_and_share_no_memory():
     ("data", "word"),
     [
         (np.zeros((4, 5)), "[T, H, W]"), (np.zeros((0, 4, 5)), "no pixels"), (np.zeros((2, 3, 4, 5)), "channels first"),
-        (np.zeros((2, 5, 6, 2)), "is no image"), ([], "empty"), ([np.zeros((4, 5)), np.zeros((5, 4))], "one size"),
+        (np.zeros((2, 5, 6, 2)), "is not an image"), ([], "empty"), ([np.zeros((4, 5)), np.zeros((5, 4))], "one size"),
         (None, "real numbers"), (3.0, "[T, H, W]"), ("none.mp4", "no video file"), (b"\0\0\0\x18ftypmp42", "GIF"), (object(), "object"),
     ],
     ids=lambda value: str(getattr(value, "shape", type(value).__name__)),

@@ -39,7 +39,7 @@ class StoredVersion:
     """One version of an artifact.
 
     Args:
-        ref: Which version of which artifact.
+        ref: A reference to a version of an artifact.
         metadata: Facts about it.
         files: Relative path to (sha256 of the content in hex, size in bytes).
         run_id: The run that logged it.

@@ -6,9 +6,9 @@ target  = name [":" path | "://" authority ["/" path]] ["?" key=value ["&" key=v
 ```
 
 A literal comma, question mark or ampersand is percent-encoded (`%2C`, `%3F`, `%26`), and so is a blank, `;`, `+` or `|`
-before what is called like a backend (`%20`, `%3B`, `%2B`, `%7C`), a blank at the beginning or the end, and a quotation
-mark at the beginning (`%22`, `%27`). Control characters are in no target. `C:\runs` is a path, and `:///runs` the
-absolute path `/runs`.
+before the name of a backend (`%20`, `%3B`, `%2B`, `%7C`), a blank at the beginning or the end, and a quotation mark at
+the beginning (`%22`, `%27`). A target has no control characters. `C:\runs` is a path, and `:///runs` the absolute path
+`/runs`.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class Target:
 
     Args:
         name: Name of the adapter.
-        path: What follows `:` or the authority; "" where nothing does.
-        authority: What stands between `://` and the next `/`; "" where nothing does.
+        path: The text after `:` or the authority; "" if there is none.
+        authority: The text between `://` and the next `/`; "" if there is none.
         options: The adapter's own options, as text.
         filters: The options every target takes: include, exclude, every, media.
-        origin: Where it was written, for messages; no part of what the target is.
+        origin: Where it was written, for messages; not a part of the target's identity.
         origins: For options that were not written in the target itself, where each came from.
-        named: Whether this account named it: as an argument, in a setting or on a command line. One that was read from
-            the files of a run, which anybody may have written, was not.
-        behind_blanks: Words that stand behind blanks and semicolons in what was written: one of them may have been
-            meant as a target of its own.
-        behind_signs: As well, words behind `+`, `|` and `&`, each with that character in front.
+        named: Whether this account named it: as an argument, in a setting or on a command line. A target from the files
+            of a run was not: anybody may have written those.
+        behind_blanks: Words after blanks and semicolons in the text: one of them may have been meant as a separate
+            target.
+        behind_signs: Words after `+`, `|` and `&` too, each with that character in front.
 
     Example:
         >>> parse_targets("wandb://team/digits?mode=offline")[0].options["mode"]
@@ -94,7 +94,7 @@ class Target:
 
     @property
     def bare(self) -> Target:
-        """The target without its filters: they say what goes there, and not where that is."""
+        """The target without its filters: they select records, not the place."""
         return replace(self, filters={})
 
     @property

@@ -1,4 +1,4 @@
-"""What can be told of a directory before anything is written to it, and without making anything."""
+"""Checks of a directory before anything is written to it, and without creating anything."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _KEEP_NOTHING = frozenset(
 
 
 def is_url(path: str) -> bool:
-    """Whether a path begins as an address does: `scheme://`. A directory of that name is `./scheme://`."""
+    """Whether a path begins like an address: `scheme://`. Write `./scheme://` for a directory of that name."""
     return _URL.match(path) is not None
 
 
 def directory_problem(path: str | os.PathLike[str], *, listed: bool = False) -> str | None:
-    """Why a directory cannot be written to, or made, as far as that can be told; None where nothing speaks against it.
+    """Why a directory cannot be written to or created, as far as that can be known; None if no problem is found.
 
     Args:
-        path: As a target names it; "~" is the home directory.
-        listed: Whether it has to be readable as well.
+        path: The path as in a target; "~" is the home directory.
+        listed: Whether it must be readable as well.
     """
     text = os.fspath(path)
     try:

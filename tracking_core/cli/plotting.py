@@ -56,7 +56,7 @@ def curves(records: Sequence[RunRecord], name: str, axis: str | None, *, over: s
         name: Name of the scalar.
         axis: Its step axis.
         over: "step" or "time".
-        raw: All rows, also those of steps that were logged again later.
+        raw: All rows, including rows of steps that were logged again later.
 
     Raises:
         NameNotFoundError: None of the runs has it.

@@ -47,7 +47,7 @@ class Peers:
     """The processes that one `start_run` belongs to.
 
     Args:
-        process: Which of them this is; None finds out.
+        process: Which of them this is; None detects it.
         environ: The environment; None means `os.environ`.
     """
 

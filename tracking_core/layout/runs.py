@@ -229,7 +229,7 @@ def find_run(root: Path, run_id: str) -> Path:
     """The directory of a run of any project.
 
     Raises:
-        RunNotFoundError: There is none under this root.
+        RunNotFoundError: This root has no such run.
     """
     # An id comes from whoever asks: it must not lead out of the root.
     if Path(run_id).name == run_id:

@@ -58,16 +58,16 @@ def export(
     Args:
         records: The runs.
         place: The file, or the directory of the dataset.
-        names: Only scalars with these names or patterns; () takes all.
-        kind: "parquet", "csv" or "jsonl"; None goes by the ending of the file.
+        names: Only scalars with these names or patterns; () exports all.
+        kind: "parquet", "csv" or "jsonl"; None uses the ending of the file name.
         partition: A file for each run, in directories `project=…/run_id=…`.
-        raw: All rows, also those of steps that were logged again later.
+        raw: All rows, including rows of steps that were logged again later.
         force: Replace files that are there.
         progress: Called with ("exporting", how many runs are written, of how many).
 
     Raises:
-        InvalidValueError: There is no such format, or nothing says which.
-        PlaceTakenError: A file is there already.
+        InvalidValueError: The format is unknown or not given.
+        PlaceTakenError: A file already exists.
         StoreError: A directory is in its place, or a dataset of another format.
         NameNotFoundError: None of the runs has such a scalar.
         MissingDependencyError: Parquet was asked for, and pyarrow is not installed.
@@ -108,8 +108,8 @@ def write_text(
         records: The runs.
         file: Where to.
         kind: "csv" or "jsonl".
-        names: Only scalars with these names or patterns; () takes all.
-        raw: All rows, also those of steps that were logged again later.
+        names: Only scalars with these names or patterns; () exports all.
+        raw: All rows, including rows of steps that were logged again later.
 
     Raises:
         NameNotFoundError: None of the runs has such a scalar.

@@ -75,7 +75,7 @@ def prune(
         now: Seconds since the epoch, for the age of runs; None asks the clock.
 
     Raises:
-        InvalidValueError: A rule is none, or none says for how long delivered runs are kept.
+        InvalidValueError: A rule is not valid, or no rule says how long delivered runs are kept.
         OSError: A run cannot be removed.
     """
     rules = parse_rules(keep)

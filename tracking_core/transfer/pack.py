@@ -57,18 +57,18 @@ def pack_run(
     *,
     root: str | os.PathLike[str] | None = None,
 ) -> Packed:
-    """Make one archive of a run; `import_runs` takes it back, into any root.
+    """Pack a run into one archive; `import_runs` imports it into any root.
 
-    A run that goes on meanwhile is packed as far as it has come.
+    An active run is packed up to its current state.
 
     Args:
         run: The run, or its id.
-        output: The file to make, which must not be there; None takes `<run id>.tracking.zip` in the working directory.
-        root: Root of the run store; None takes what is set.
+        output: The file to create, which must not exist; None uses `<run id>.tracking.zip` in the working directory.
+        root: Root of the run store; None uses the settings.
 
     Raises:
         RunNotFoundError: There is no such run.
-        StoreError: The file is there already, or cannot be written.
+        StoreError: The file already exists, or cannot be written.
     """
     record = run if isinstance(run, RunRecord) else open_store(root).run(run)
     check_identity(record.dir, {"id": record.id, "project": record.project})

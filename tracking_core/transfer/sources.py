@@ -31,22 +31,22 @@ def import_runs(
     time: str | None = None,
     on_run: Callable[[str], None] | None = None,
 ) -> Iterator[Imported]:
-    """Import all runs of a source into the run store; those that are there already are left as they are.
+    """Import all runs of a source into the run store; runs that it already has do not change.
 
     Args:
         source: A directory of event files or of W&B's offline runs, a CSV file, or a pack.
-        kind: What it holds: the name of an adapter that can read runs back, "csv" or "pack"; None finds out.
-        project: The project the runs go into; None takes what the source says, what is set, or "default".
-        root: Root of the run store; None takes what is set.
+        kind: What it holds: the name of an adapter that can read runs back, "csv" or "pack"; None detects it.
+        project: The project of the imported runs; None uses the project in the source, the settings, or "default".
+        root: Root of the run store; None uses the settings.
         step: For CSV, the column that holds the steps.
         time: For CSV, the column that holds the times.
-        on_run: Called with what is being done, before each run is read.
+        on_run: Called with a description, before each run is read.
 
     Yields:
-        What became of each run, as soon as it is there; one that cannot be read has an `error`.
+        The result for each run, as soon as it is imported; a run that cannot be read has an `error`.
 
     Raises:
-        SettingsError: There is no such source, nothing in it can be read, or several kinds are in it.
+        SettingsError: The source does not exist, nothing in it can be read, or it holds several kinds.
         StoreError: The root cannot be written, or a pack is damaged.
     """
     path = Path(source).expanduser()

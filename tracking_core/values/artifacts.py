@@ -18,13 +18,13 @@ _LONGEST_PATH = 4096
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRef:
-    """Which version of which artifact.
+    """A reference to a version of an artifact.
 
     Args:
         name: Name of the artifact.
         type: Its kind, such as "model".
-        version: Number of the version, counted from 0; None where the backend has not said yet.
-        digest: sha256 over the sorted (path, content digest) pairs, hex; "" where it is not known.
+        version: Number of the version, counted from 0; None if the backend has not assigned it yet.
+        digest: sha256 over the sorted (path, content digest) pairs, hex; "" if unknown.
         aliases: Further names of this version.
     """
 
@@ -51,18 +51,19 @@ class ArtifactFile:
 
 
 def artifact_files(artifact: Any, name: str | None = None) -> tuple[str, list[ArtifactFile]]:
-    """List the files of what was handed to `log_artifact`.
+    """List the files of the argument of `log_artifact`.
 
     Args:
         artifact: A file, a directory, or a mapping of relative names to paths or bytes.
         name: Name of the artifact; None takes the file's or directory's own.
 
     Returns:
-        The artifact's name, and its files sorted by path. Links are followed as what they point to; sockets,
-        devices and links to nothing are refused. Directories without files leave no trace.
+        The artifact's name, and its files sorted by path. Links are followed; sockets, devices and broken links are
+        refused. Directories without files are not recorded.
 
     Raises:
-        InvalidValueError: Nothing there, nothing in it, a name is missing, or a path leaves the artifact.
+        InvalidValueError: There is no such file, there are no files in it, a name is missing, or a path leads out of
+            the artifact.
     """
     if name is not None:
         name = to_name(name)

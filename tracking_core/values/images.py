@@ -63,7 +63,7 @@ class Image:
         self.caption = caption
         self.value_range = value_range
         self.clipped = 0
-        """How many values were outside the range by rounding, and clipped."""
+        """How many values were outside the range because of rounding, and were clipped."""
 
     @classmethod
     def from_pixels(cls, pixels: np.ndarray[Any, Any], caption: str | None = None, clipped: int = 0) -> Image:
@@ -81,7 +81,7 @@ class Image:
         return image
 
     def captioned(self, caption: str | None) -> Image:
-        """The same normal image under another caption; this one stays as it is."""
+        """A copy of a normal image with another caption."""
         image = Image(None, caption)
         image._pixels, image._png, image.clipped = self._pixels, self._png, self.clipped
         return image
@@ -113,7 +113,7 @@ class Image:
 
     @property
     def data(self) -> Any:
-        """What the image was made from."""
+        """The data that the image was made from."""
         return self._data
 
     def digest(self) -> str:
@@ -157,11 +157,11 @@ class Image:
 def to_images(
     key: str, value: Any, *, value_range: tuple[float, float] | None = None, copy: bool = False
 ) -> list[Image]:
-    """Turn what is image-like into images over uint8 pixels.
+    """Turn an image-like value into images over uint8 pixels.
 
     Args:
         key: The name it is logged under, for error messages.
-        value: See `Image`; or a sequence of such.
+        value: See `Image`; or a sequence of these.
         value_range: `(lo, hi)` that float values are scaled from; None means `[0, 1]`.
         copy: Whether the pixels must not share memory with `value`.
 
@@ -208,11 +208,11 @@ def to_image_mapping(
 
 
 def image_grid(images: Sequence[Image], columns: int | None = None) -> Image:
-    """Lay images out in one, row by row; smaller ones are padded with black at the right and the bottom.
+    """Put images into one image, row by row; smaller ones are padded with black at the right and the bottom.
 
     Args:
         images: At least one.
-        columns: How many stand side by side; None makes it about square.
+        columns: Images per row; None makes the grid about square.
 
     Raises:
         InvalidValueError: There are no images.

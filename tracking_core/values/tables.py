@@ -20,11 +20,11 @@ class Table:
 
     Args:
         columns: Distinct names.
-        rows: One sequence a row, as long as `columns`. Cells are None, bool, int, float, str; size-1 arrays,
-            dates and small lists become such.
+        rows: One sequence a row, as long as `columns`. Cells are None, bool, int, float, str; size-1 arrays, dates and
+            small lists are converted to these.
 
     Raises:
-        InvalidValueError: A row has another length, a name is there twice, or a cell is no plain value.
+        InvalidValueError: A row has another length, a name appears twice, or a cell is not a plain value.
 
     Example:
         >>> Table(["digit", "right"], [[3, True], [7, False]]).rows[1]

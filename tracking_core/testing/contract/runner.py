@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run_check(one: Check, harness: AdapterHarness, directory: Path) -> CheckResult:
     """Run one check in an empty directory.
 
-    An expected failure that fails is "expected"; one that passes has "failed".
+    An expected failure that fails is "expected"; if it passes, it has "failed".
 
     Args:
         one: The check.
@@ -77,15 +77,15 @@ def check_adapter(
     """Check an adapter against the contract, without pytest.
 
     Args:
-        target: What TRACKING_BACKEND would say. Its options are added to those of the harness's own target. Every
-            check records into a fresh directory, so its path is used only where it holds `{dir}`.
-        harness: The harness; None asks the adapter for the one it brings (its hook `tracking_harness`).
+        target: A target as in TRACKING_BACKEND. Its options are added to those of the harness's own target. Every check
+            records into a fresh directory, so its path is used only if it holds `{dir}`.
+        harness: The harness; None uses the harness of the adapter (its hook `tracking_harness`).
         checks: Names of checks or groups; None runs all.
-        directory: Where the data of the checks goes, and stays; None uses a temporary directory.
+        directory: Directory for the data of the checks, which stays; None uses a temporary directory.
         raise_on_failure: Whether a failing check raises, once all have run.
 
     Returns:
-        What came of each check.
+        The result of each check.
 
     Raises:
         SettingsError: The adapter cannot be found or brings no harness, or a check does not exist.
