@@ -178,6 +178,6 @@ def test_one_file_that_cannot_be_read_does_not_hide_the_others(tmp_path):
     done = {one.name: one.error for one in import_runs("logs", kind="csv", root="store")}
     assert "has no column 'step'" in done["a"]
     assert "field larger than" in done["b"]
-    assert "is there twice" in done["c"]
+    assert "appears twice" in done["c"]
     assert done["d"] is None
     assert [record.name for record in tracking.open_store("store").runs()] == ["d"]

@@ -115,7 +115,7 @@ class Run(Recording):
 
     @property
     def status(self) -> str:
-        """ "running", or the status it was finished with."""
+        """The status: "running", or the one it was finished with."""
         return self._status
 
     @property
