@@ -423,8 +423,8 @@ def test_variables_that_nothing_reads_are_named(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "level", "says"),
     [
-        ("TRACKING_RESUME", "alow", "error", "'alow' is none of never, allow, must: did you mean 'allow'?"),
-        ("TRACKING_DELIVERY", "fast", "error", "'fast' is none of process, thread, inline"),
+        ("TRACKING_RESUME", "alow", "error", "'alow' is not one of never, allow, must: did you mean 'allow'?"),
+        ("TRACKING_DELIVERY", "fast", "error", "'fast' is not one of process, thread, inline"),
         ("TRACKING_RUN_ID", "a/b", "error", "cannot name a directory everywhere"),
         ("TRACKING_RUN_ID", "one", "warning", "gives every run the identity 'one': only the first can start"),
     ],
@@ -742,7 +742,7 @@ def test_what_has_not_reached_a_target_is_counted(tmp_path, undelivered):
     warnings = messages(found, "recent runs", "warning")
     assert f"3 records not delivered to stubborn:{tmp_path}/lines" in warnings
     assert f"5 records not delivered to missing:{tmp_path}/x, which was never open" in warnings
-    assert "refused or failed on 1 records" in warnings
+    assert "refused or failed on 1 record" in warnings
     assert "values were not recorded: 5 invalid" in warnings
     seen, _ = advice(found, "metrics are missing")
     assert "run one: 3 records not delivered to stubborn" in seen

@@ -101,14 +101,14 @@ def test_the_root_in_a_target_wins_over_the_environment(tmp_path, monkeypatch):
     [
         (
             {"TRACKING_RESUME": "alow"},
-            "environment variable TRACKING_RESUME: 'alow' is none of never, allow, must: did you mean 'allow'?",
+            "environment variable TRACKING_RESUME: 'alow' is not one of never, allow, must: did you mean 'allow'?",
         ),
         (
             {"TRACKING_DELIVERY": "THREAD"},
-            "environment variable TRACKING_DELIVERY: 'THREAD' is none of process, thread, inline",
+            "environment variable TRACKING_DELIVERY: 'THREAD' is not one of process, thread, inline",
         ),
-        ({"TRACKING_PROCESS": "1"}, "'1' is none of 0, all"),
-        ({"TRACKING_CONSOLE": "yes"}, "'yes' is none of auto, on, off"),
+        ({"TRACKING_PROCESS": "1"}, "'1' is not one of 0, all"),
+        ({"TRACKING_CONSOLE": "yes"}, "'yes' is not one of auto, on, off"),
     ],
 )
 def test_a_value_that_is_none_of_the_choices_is_an_error_that_says_where(environ, says, monkeypatch):
@@ -121,7 +121,7 @@ def test_a_value_that_is_none_of_the_choices_is_an_error_that_says_where(environ
 
 
 def test_a_wrong_argument_is_called_an_argument():
-    with pytest.raises(SettingsError, match="the argument resume: 'sometimes' is none of never, allow, must"):
+    with pytest.raises(SettingsError, match="the argument resume: 'sometimes' is not one of never, allow, must"):
         load_settings({}).choice("resume", "sometimes")
 
 
@@ -178,7 +178,7 @@ def test_values_of_the_file_become_text(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("projet = 'x'", "unknown setting 'projet': did you mean 'project'?; there are backend, dir, project"),
+        ("projet = 'x'", "unknown setting 'projet': did you mean 'project'?; the settings are backend, dir, project"),
         ("[option.wandb]\nmode = 'x'", "unknown setting 'option': did you mean 'options'?"),
         ("options = 3", "'options' holds a table for each backend, such as [options.wandb]"),
         ("[options]\nwandb = 'offline'", "'options' holds a table for each backend"),

@@ -347,7 +347,7 @@ def test_what_cannot_be_stored_is_refused_not_left_out(tmp_path, kind):
     odd = tree / "sub" / "odd"
     if kind == "circle":
         odd.symlink_to(tree)
-        word = "circle"
+        word = "form a loop"
     elif kind == "dangling":
         odd.symlink_to("nowhere")
         word = "broken link"
@@ -438,7 +438,7 @@ def test_paths_that_leave_the_artifact_are_refused(path):
     "paths", [("a", "./a"), ("a", "a/b"), ("a/b", "a/b/c"), ("a//b", "a/b"), ("a\\b", "a/b"), ("a", "a.b", "a/c")]
 )
 def test_paths_that_meet_are_refused(paths):
-    refused(lambda: artifact_files(dict.fromkeys(paths, b"x"), "n"), "there twice")
+    refused(lambda: artifact_files(dict.fromkeys(paths, b"x"), "n"), "appears twice")
 
 
 def test_mappings(tmp_path):

@@ -202,7 +202,7 @@ def test_an_id_that_leads_elsewhere_is_none(tmp_path, run_id):
         result = invoke(*arguments, "--root", "deep/er/runs")
         assert result.exit_code != 0, arguments
         assert isinstance(result.exception, SystemExit), arguments
-    with pytest.raises(tracking.StoreError, match="see id"):
+    with pytest.raises(tracking.StoreError, match="look at id"):
         pack_run("a", root="deep/er/runs")
     store = tracking.open_store("deep/er/runs")
     assert (store.runs(), [*store.unreadable]) == ([], [run.dir.relative_to(tmp_path)])
