@@ -7,7 +7,7 @@
     journal/<writer>-000001.jsonl events; one writer per file
     journal/<writer>.alive        heartbeat
     media/<sha256>.<ext>          images, video, audio, tables
-    cursors/<adapter>-<hash>.json how far each target has come
+    cursors/<adapter>-<hash>.json position of each target
 <root>/<project>/.removed/<run_id>.json what is left of a run that was removed
 <root>/.blobs/sha256/ab/cdef…     artifact contents, each once for the whole root
 <root>/<project>/artifacts/<type>/<name>/v0.json …, aliases/
