@@ -112,7 +112,7 @@ def _require_own(descriptor: int, run_id: str, targets: Iterable[str]) -> None:
     if not facts.st_size:
         raise EmptyError("is empty")
     if not _is_marked(descriptor, run_id, targets):
-        raise NotOursError("does not say that it belongs to this run and target")
+        raise NotOursError("has no mark of this run and target")
 
 
 def confirmed_length(descriptor: int, kept: Kept) -> int:

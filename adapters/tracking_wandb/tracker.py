@@ -427,7 +427,7 @@ class WandbTracker:
                 except Exception as error:
                     session.again = None
                     raise RetryLater(
-                        f"wandb: the server does not say which rows of the run {session.info.id!r} it has "
+                        f"wandb: the server does not report which rows of the run {session.info.id!r} it has "
                         f"({type(error).__name__}: {str(error)[:200]})"
                     ) from error
         return (record.writer, record.seq) in session.again

@@ -842,5 +842,5 @@ def test_a_run_that_does_not_appear_may_be_in_many_places(tmp_path, monkeypatch,
 
     monkeypatch.setenv("TRACKING_BACKEND", "none")
     seen, remedies = advice(doctor(), "a run does not appear")
-    assert "the backend is none (environment variable TRACKING_BACKEND): nothing is recorded at all" in seen
+    assert "the backend is none (environment variable TRACKING_BACKEND): nothing is recorded" in seen
     assert remedies.startswith("unset TRACKING_BACKEND")

@@ -91,7 +91,7 @@ def test_recording_goes_on_in_the_same_place(tmp_path, troubles, what):
     assert [version.ref.name for version in record.artifacts()] == ["weights"]
     # Counted, and said once.
     (message,) = lost(troubles)
-    assert "was deleted while it went on" in message
+    assert "was deleted during the run" in message
     assert report["local"].failed == run.health.unwritten >= 51
     assert not report.ok
     assert report["local"].delivered == len([e for e in journal_events(run.dir) if e["kind"] != "segment"])

@@ -188,8 +188,8 @@ def test_what_is_young_or_runs_stays(root, store, tmp_path):
 @pytest.mark.parametrize(
     ("keep", "words"),
     [
-        ([], "say for how long"),
-        (["last:3"], "say for how long"),
+        ([], "name what to keep"),
+        (["last:3"], "name what to keep"),
         ("delivered:soon", "expected an age"),
         (["delivered:1d", "last:0"], "positive whole number"),
         (["delivered:1d", "colour:red"], "is not a rule"),

@@ -95,7 +95,7 @@ def test_a_line_that_was_taken_out_of_a_part_is_missed(runs, tmp_path):
     path = min(run.glob("events-*.jsonl"))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
-    assert "events where its header says" in verify(run).breaks[0].reason
+    assert "events, but its header says" in verify(run).breaks[0].reason
 
 
 def test_a_medium_that_is_gone(run):

@@ -355,7 +355,7 @@ def test_the_pytest_class(tmp_path):
     assert "TestForgets::test_contract[resume.both_parts_kept] XFAIL" in done.stdout, done.stdout
     assert "- keeps one part" in done.stdout
     assert "TestForgets::test_contract[resume.media_kept] FAILED" in done.stdout
-    assert "take it out of expected_failures" in done.stdout
+    assert "remove it from expected_failures" in done.stdout
     assert "TestForgets::test_contract[media.tables_kept] SKIPPED" in done.stdout
     assert "does not declare the capability 'tables'" in done.stdout
     assert "TestForgets::test_contract[config.kept] PASSED" in done.stdout

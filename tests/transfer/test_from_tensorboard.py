@@ -297,7 +297,7 @@ def test_a_damaged_length_ends_the_file(tmp_path):
     done, record = one(tmp_path / "logs")
     # One record, the version of the format, stands before the first value.
     assert record.scalars("loss").step.tolist() == list(range(10))
-    assert f"the record at byte {at} is damaged; what follows in this file cannot be read" in done.problems[0]
+    assert f"the record at byte {at} is damaged; the rest of this file cannot be read" in done.problems[0]
 
 
 def test_a_file_of_which_nothing_can_be_read_is_no_run(tmp_path):
@@ -307,7 +307,7 @@ def test_a_file_of_which_nothing_can_be_read_is_no_run(tmp_path):
     file.write_bytes(bytes(data))
     (done,) = import_runs(tmp_path / "logs", root="store")
     assert "nothing in it can be read (yet)" in done.error
-    assert "what follows in this file cannot be read" in done.error
+    assert "the rest of this file cannot be read" in done.error
     assert tracking.open_store("store").runs() == []
 
 

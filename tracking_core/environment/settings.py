@@ -86,7 +86,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "console",
         "TRACKING_CONSOLE",
-        "Whether a run says on stderr where it is and how it ended: auto (at a terminal), on or off.",
+        "Whether a run prints on stderr where it is and how it ended: auto (at a terminal), on or off.",
         "auto",
         ("auto", "on", "off"),
     ),

@@ -79,7 +79,7 @@ def parse_address(text: str, *, origin: str) -> Address:
             raise SettingsError(f"{origin}: file:// needs an absolute path, as in file:///mnt/runs, got {_shown(text)}")
         return Address(scheme, place)
     if "?" in place or "#" in place:
-        raise SettingsError(f"{origin}: the address of a mirror takes no options; {_REMEDY}")
+        raise SettingsError(f"{origin}: the address of a mirror has no options; {_REMEDY}")
     if not place or any(part in {"", ".", ".."} for part in place.split("/")):
         raise SettingsError(f"{origin}: expected {scheme}://BUCKET or {scheme}://BUCKET/PREFIX, got {_shown(text)}")
     return Address(scheme, place)

@@ -141,7 +141,7 @@ class Origin:
         written = journal.append("truncate", truncation.fields())
         if not (written and journal.drain(DRAIN)):
             journal.close()
-            raise OSError(f"{journal.path}: what resume_step supersedes could not be written")
+            raise OSError(f"{journal.path}: the truncation of resume_step could not be written")
         return journal
 
     def next_steps(

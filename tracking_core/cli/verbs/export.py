@@ -66,7 +66,7 @@ def verb(
     if to_stdout and (partition or kind == "parquet" or as_json):
         raise click.UsageError("only one file of CSV or JSON Lines can be written to stdout, and nothing beside it")
     if not partition and place.is_dir():
-        raise click.UsageError(f"{str(place)!r} is a directory: name a file in it, or say --partition")
+        raise click.UsageError(f"{str(place)!r} is a directory: name a file in it, or use --partition")
     store = open_store(root)
     records = choose_all_in(store, runs)
     if to_stdout:

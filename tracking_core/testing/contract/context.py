@@ -132,8 +132,8 @@ class Context:
     def _have(self, kind: str, stored: T | None) -> T:
         if stored is None:
             self.fail(
-                f"{type(self.harness).__name__}.read() gave None for {kind}, so nothing shows that they were stored; "
-                f"read them back, or leave the capability out of AdapterInfo.capabilities"
+                f"{type(self.harness).__name__}.read() returned None for {kind}, so the check cannot see them; "
+                f"read them back, or remove the capability from AdapterInfo.capabilities"
             )
         return stored
 

@@ -125,7 +125,7 @@ def _harness(target: str | Target | None, harness: AdapterHarness | type[Adapter
         found = find_adapter(wanted.name, origin="check_adapter").harness()
         if found is None:
             raise SettingsError(
-                f"check_adapter: the adapter {wanted.name!r} brings no contract harness; pass harness=…, or let its "
+                f"check_adapter: the adapter {wanted.name!r} has no contract harness; pass harness=…, or let its "
                 "hook tracking_harness() return a subclass of tracking_core.testing.AdapterHarness"
             )
         harness = cast("AdapterHarness | type[AdapterHarness]", found)
@@ -148,7 +148,7 @@ def _as_expected(result: CheckResult, reason: str) -> CheckResult:
     if result.outcome == "failed":
         return CheckResult(result.name, "expected", reason, result.doc, error=result.error)
     if result.outcome == "passed":
-        message = f"passed, but the harness expects it to fail ({reason}); take it out of expected_failures"
+        message = f"passed, but the harness expects it to fail ({reason}); remove it from expected_failures"
         return CheckResult(result.name, "failed", message, result.doc, error=ContractFailure(message))
     return result
 
