@@ -795,7 +795,7 @@ def test_the_command_line_reads_a_mirror(bucket, server, tmp_path):
         ("s3://", "expected s3://BUCKET"),
         ("s3://bucket/../x", "expected s3://BUCKET"),
         ("s3://key:secret@bucket/x", "holds a user, password or key"),
-        ("s3://bucket/x?key=AKIAABCDEFGHIJKLMNOP", "takes no options|holds a user"),
+        ("s3://bucket/x?key=AKIAABCDEFGHIJKLMNOP", "has no options|holds a user"),
         ("file://relative", "needs an absolute path"),
     ],
 )

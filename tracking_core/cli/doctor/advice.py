@@ -55,8 +55,8 @@ def _missing(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
     for target in diagnosis.targets:
         filters = [row for row in target.options if row.option in {"include", "exclude", "every", "media"}]
         seen += [
-            f"{target.backend} has the filter {row.option}={row.value} ({row.origin}): the records it leaves out are only "
-            "in the run store"
+            f"{target.backend} has the filter {row.option}={row.value} ({row.origin}): records it leaves out are only in "
+            "the run store"
             for row in filters
         ]
         for row in diagnosis.backends:
