@@ -55,7 +55,7 @@ def _missing(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
     for target in diagnosis.targets:
         filters = [row for row in target.options if row.option in {"include", "exclude", "every", "media"}]
         seen += [
-            f"{target.backend} has the filter {row.option}={row.value} ({row.origin}): records it leaves out are only in "
+            f"{target.backend} has the filter {row.option}={row.value} ({row.origin}): what it leaves out is only in "
             "the run store"
             for row in filters
         ]
