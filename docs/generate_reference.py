@@ -23,12 +23,12 @@ _HEAD = """\
 
 <!-- Written by docs/generate_reference.py; change the code or that script, not this page. -->
 
-Everything can be set where a run is started, in its target, in the environment, or in a file. `tracking doctor` shows
-every setting with its value and where that came from.
+A setting can be an argument of `start_run`, a part of a target, an environment variable, or an entry of a file.
+`tracking doctor` shows every setting with its value and its source.
 
-## Which value holds
+## Precedence
 
-The first of these that says something:
+The first of these that sets a value is used:
 
 | | from | example |
 |---|---|---|
@@ -38,11 +38,11 @@ The first of these that says something:
 | 4 | file | `project = "vae"` in `tracking.toml`, and `mode = "offline"` below `[options.wandb]` |
 | 5 | default | see the tables below |
 
-An empty value (`TRACKING_GROUP=`) is the default again, and hides what stands in the file. One setting at a time, for a
-program that says nothing itself:
+An empty value (`TRACKING_GROUP=`) means the default, and hides the value in the file. Examples, for a program that sets
+nothing itself:
 
 ```bash
-# file: the settings of the repository, for everybody who works in it
+# file: the settings of the repository, for everybody who uses it
 printf 'project = "vae"\\nbackend = "tensorboard:./tb"\\n' > tracking.toml
 python train.py                                            # project vae, to ./tb
 
@@ -78,32 +78,32 @@ _TARGETS = """\
 
 | target | means |
 |---|---|
-| `local` | the run store alone, which is always on, whatever else is named |
-| `local:/data/runs` | the run store, with its root there instead of at `TRACKING_DIR` |
-| `none` | nothing is recorded at all; stands alone |
+| `local` | only the run store, which is always on |
+| `local:/data/runs` | the run store, with this root instead of `TRACKING_DIR` |
+| `none` | records nothing; cannot be combined with other targets |
 | `tensorboard:./tb` | event files below `./tb` |
-| `tensorboard:C:\\tb` | a path of Windows |
+| `tensorboard:C:\\tb` | a Windows path |
 | `tensorboard:./a%2Cb` | the directory `a,b` |
 | `wandb://team/digits?mode=offline` | authority `team`, path `digits`, and an option |
 | `tensorboard:./tb,wandb` | both |
-| `wandb?include=train/*\\|val/*&every=10` | part of what is logged, see [filters](#filters) |
+| `wandb?include=train/*\\|val/*&every=10` | a part of the records, see [filters](#filters) |
 
-Relative paths are taken from the working directory of the program. Keys and passwords are refused in targets and
-options: each backend reads its own environment variables, such as `WANDB_API_KEY`. In a shell, quote what holds `?`,
-`&` or `*`.
+Relative paths start at the working directory of the program. Keys and passwords are refused in targets and options:
+each backend reads its own environment variables, such as `WANDB_API_KEY`. In a shell, quote targets with `?`, `&` or
+`*`.
 
 ### Filters
 
-Any target takes these beside its own options. What a filter leaves out of a target is in the run store all the same;
-for `local` itself filters therefore do nothing.
+Every target accepts these besides its own options. Records that a filter leaves out are still in the run store; for
+`local` itself filters do nothing.
 """
 
 _FILE = """\
 ## Settings file
 
 The nearest `tracking.toml`, or `pyproject.toml` with a table `[tool.tracking]`, from the working directory upwards to
-the top of the repository; of two in one directory `tracking.toml`. Keys are those of the table of settings, and
-`options` with a table for each backend. A key that is not known is an error that names the nearest one.
+the top of the repository; if both are in one directory, `tracking.toml`. The keys are those of the table of settings,
+and `options` with a table for each backend. An unknown key is an error that names the closest one.
 
 ```toml
 # tracking.toml
@@ -129,13 +129,13 @@ backend = "tensorboard:./tb,wandb"
 mode = "offline"
 ```
 
-Texts, numbers, `true` (for `on`), `false` (for `off`) and lists of texts (joined by commas) are taken.
+Values may be strings, numbers, `true` (for `on`), `false` (for `off`) and lists of strings (joined by commas).
 
 ## Options of backends
 
 An option is set in the target (`wandb?mode=offline`), in the environment (`TRACKING_BACKEND_WANDB_MODE=offline`), or in
-the file (`mode` below `[options.wandb]`). `tracking backends NAME` shows those of any installed backend, of other
-packages too.
+the file (`mode` below `[options.wandb]`). `tracking backends NAME` shows the options of any installed backend, also of
+other packages.
 """
 
 

@@ -1,4 +1,4 @@
-"""A library that can be tracked: it takes a tracker, and works as well without one.
+"""A library that accepts a tracker, and also works without one.
 
     python examples/library_with_tracker.py
 
@@ -32,7 +32,7 @@ def kmeans(
     Returns:
         `[clusters, D]` floats.
     """
-    # A prefix of its own, so that the library's names cannot meet those of the program.
+    # The library uses its own prefix, so that its names differ from those of the program.
     tracker = tracking.scope(tracker if tracker is not None else tracking.NullTracker(), "kmeans")
     centres = np.random.default_rng(seed).choice(points, clusters, replace=False)
     for step in range(steps):

@@ -36,7 +36,7 @@ def linen_step(state: TrainState, x: jax.Array, y: jax.Array) -> tuple[TrainStat
 
 
 def fit_sine(tracker: Tracker, steps: int = 200) -> None:
-    """A small network learns a sine; what happened is logged at every step."""
+    """A small network learns a sine; every step is logged."""
     x = jnp.linspace(-3.0, 3.0, 128)[:, None]
     y = jnp.sin(x)
     model = MLP()
@@ -52,7 +52,7 @@ def fit_sine(tracker: Tracker, steps: int = 200) -> None:
 
 
 def fit_line(tracker: Tracker, steps: int = 200) -> None:
-    """Linear regression, all steps in one `lax.scan`; what happened is logged afterwards."""
+    """Linear regression, all steps in one `lax.scan`; the values are logged afterwards."""
     x = jax.random.normal(jax.random.key(0), (256, 3))
     y = x @ jnp.array([1.0, -2.0, 0.5]) + 3.0
 

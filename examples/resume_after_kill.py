@@ -1,11 +1,11 @@
-"""A training that is killed twice, goes on from its Orbax checkpoints, and ends as if nothing had happened.
+"""A training that is killed twice, continues from its Orbax checkpoints, and ends as if nothing had happened.
 
     python examples/resume_after_kill.py
     TRACKING_BACKEND=tensorboard:./tb python examples/resume_after_kill.py
 
-`train` is what a job script starts, again and again, always with the same command. `main` plays the scheduler: it
-starts this file with `--train`, kills it (SIGKILL) when it hangs between two checkpoints, starts it again, and compares
-what was recorded with a training that nobody disturbed.
+A job script starts `train` again and again, always with the same command. `main` plays the scheduler: it starts this
+file with `--train`, kills it (SIGKILL) when it hangs between two checkpoints, starts it again, and compares the record
+with that of an undisturbed training.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def load_data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def batch_of(step: int, count: int) -> np.ndarray:
-    """Which images a step sees: the step alone decides, and a training that goes on sees what it would have seen."""
+    """The images of a step: they depend only on the step, so a continued training sees the same images."""
     epoch, place = divmod(step, count // BATCH)
     return np.random.default_rng((SEED, epoch)).permutation(count)[place * BATCH :][:BATCH]
 
@@ -93,9 +93,9 @@ def accuracy(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def train(checkpoints: Path, hang_after: int | None = None) -> None:
-    """Train from the latest checkpoint, or from the beginning where there is none.
+    """Train from the latest checkpoint, or from the beginning if there is none.
 
-    TRACKING_RUN_ID says which run it is, as it would in a job script.
+    TRACKING_RUN_ID is the id of the run, as in a job script.
     """
     images, labels, *held_out = load_data()
     state = first_state()
@@ -104,8 +104,8 @@ def train(checkpoints: Path, hang_after: int | None = None) -> None:
         if latest is not None:
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
             state = manager.restore(latest, args=ocp.args.StandardRestore(abstract))
-        # A checkpoint of step K is the state after it: steps up to K are done, and K + 1 is the next. Killed before the
-        # first checkpoint, the training begins again, and nothing of what it had logged counts.
+        # A checkpoint of step K is the state after it: steps up to K are done, and K + 1 is the next. If it is killed
+        # before the first checkpoint, the training starts again, and all its records are superseded.
         done = -1 if latest is None else latest
         with tracking.start_run(
             "resume-after-kill",
@@ -136,10 +136,10 @@ def train(checkpoints: Path, hang_after: int | None = None) -> None:
 
 
 def start(run_id: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Start the training in a process of its own, as a job script does."""
+    """Start the training in a separate process, as a job script does."""
     settings = {
         "TRACKING_RUN_ID": run_id,
-        # Compiled once for all of them: on a cluster, too, a restart is quicker with it.
+        # Compiled once for all trainings: it makes restarts faster, also on a cluster.
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
@@ -156,7 +156,7 @@ def last_step(run_id: str) -> int:
 
 
 def last_checkpoint(checkpoints: Path) -> int:
-    """The newest checkpoint that is complete, which until then has another name; -1 before the first."""
+    """The newest complete checkpoint (an incomplete one has another name); -1 before the first."""
     return max((int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()), default=-1)
 
 
@@ -210,13 +210,13 @@ def compare(killed: str, undisturbed: str) -> None:
         if not (once and equal):
             raise SystemExit(1)
     print(f"""
-The run that was killed is {record.status}, in {record.dir.absolute()}
+The killed run is {record.status}, in {record.dir.absolute()}
 Read it in Python:
 
     import tracking_core as tracking
     record = tracking.open_store({str(root)!r}).run({killed!r})
-    print(record.scalars("train/loss"))            # what counts
-    print(record.scalars("train/loss", raw=True))  # with what was superseded
+    print(record.scalars("train/loss"))            # rows that count
+    print(record.scalars("train/loss", raw=True))  # with superseded rows
 
 Side by side: tracking compare {killed} {undisturbed}""")
     for target in record.targets:
@@ -229,7 +229,7 @@ Side by side: tracking compare {killed} {undisturbed}""")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="A training that is killed and goes on.")
+    parser = argparse.ArgumentParser(description="A training that is killed and continued.")
     parser.add_argument("--train", type=Path, metavar="CHECKPOINTS", help="train, from the latest checkpoint there")
     parser.add_argument("--hang-after", type=int, metavar="STEP")
     given = parser.parse_args()

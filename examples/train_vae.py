@@ -142,7 +142,7 @@ def evaluate(params: nnx.State, images: jax.Array, *, graph: nnx.GraphDef) -> di
 
 @partial(jax.jit, static_argnames="graph")
 def reconstruct(params: nnx.State, images: jax.Array, *, graph: nnx.GraphDef) -> tuple[jax.Array, jax.Array]:
-    """Latents of images, and what becomes of the images on the way through them."""
+    """Latents of images, and the images decoded from them."""
     model = nnx.merge(graph, params)
     latents, _ = model.encode(images)
     return latents, jax.nn.sigmoid(model.decode(latents))
@@ -158,7 +158,7 @@ def sample(params: nnx.State, *, graph: nnx.GraphDef, shape: tuple[int, int]) ->
 
 
 def train(tracker: Tracker, config: Config) -> dict[str, float]:
-    """Train, and record it. Whoever opened the tracker finishes it.
+    """Train and record. The code that opened the tracker finishes it.
 
     Returns:
         What describes the run as a whole.
@@ -176,11 +176,11 @@ def train(tracker: Tracker, config: Config) -> dict[str, float]:
     for epoch in range(config.epochs):
         for images in batches(training.images, config, rng):
             state, metrics = train_step(state, images, graph=graph, optimizer=optimizer)
-            # Device arrays are taken as they are; nested names are joined: train/loss, train/kl, …
+            # Device arrays can be passed directly; nested names are joined: train/loss, train/kl, …
             tracker.log_scalars({"train": metrics}, step=step)
             step += 1
 
-        # Steps belong to metrics: what is counted in epochs has an axis of its own.
+        # Steps belong to metrics: values per epoch have their own axis.
         terms = evaluate(state.params, validation.images, graph=graph)
         tracker.log_scalars({"validation": terms}, step=epoch, step_axis="epoch")
         losses.append(float(terms["loss"]))
@@ -202,7 +202,7 @@ def train(tracker: Tracker, config: Config) -> dict[str, float]:
 
 
 def log_look(tracker: Tracker, graph: nnx.GraphDef, params: nnx.State, validation: Digits, epoch: int) -> None:
-    """Histograms of parameters and latents, and pictures of what the model can do.
+    """Histograms of parameters and latents, and images of the model's output.
 
     A log call is done with an array when it returns, so it is safe to donate it to the next step; before that step is
     the time to log parameters.
@@ -212,7 +212,7 @@ def log_look(tracker: Tracker, graph: nnx.GraphDef, params: nnx.State, validatio
     latents, images = reconstruct(params, validation.images, graph=graph)
     tracker.log_histogram("latents", latents, step=epoch, step_axis="epoch")
 
-    # The first digit of each class, the same ones at every look.
+    # The first digit of each class, the same ones every time.
     _, ten = np.unique(validation.labels, return_index=True)
     pairs = np.concatenate([validation.images[ten], np.asarray(images)[ten]])
     samples = sample(params, graph=graph, shape=(30, latents.shape[1]))
@@ -232,7 +232,7 @@ def by_name(params: nnx.State) -> Mapping[str, Any]:
 
 
 def sheet(images: Any, columns: int = 10, scale: int = 6) -> np.ndarray:
-    """Lay images `[N, 8, 8, 1]` out in rows, large enough to be looked at."""
+    """Put images `[N, 8, 8, 1]` into rows, large enough to see."""
     tiles = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=0.5)
     rows, (height, width) = len(tiles) // columns, tiles.shape[1:3]
     grid = tiles.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
@@ -287,7 +287,7 @@ Read it in Python:
                 print(f"Weights & Biases: wandb sync {directory}")
     if url:
         print(f"In the browser: {url}")
-    print(f"What was recorded: {report}")
+    print(f"Recorded: {report}")
 
 
 if __name__ == "__main__":

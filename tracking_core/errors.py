@@ -4,29 +4,29 @@
 TrackingError
 ├── SettingsError                  a setting, a target or an argument is wrong (ValueError)
 │   └── AdapterError               something about an adapter
-│       ├── UnknownAdapterError        nothing installed answers to that name
+│       ├── UnknownAdapterError        no adapter of that name is installed
 │       ├── AdapterConflictError       two distributions claim one name
 │       ├── AdapterVersionError        built for another version of the adapter API
 │       ├── BrokenAdapterError         importing or registering it failed
 │       └── MissingDependencyError     it needs a package that is not installed (ImportError)
 ├── InvalidValueError              a value that cannot be logged (ValueError, TypeError)
-│   └── InvalidStepError               a step that is no integer
+│   └── InvalidStepError               a step that is not an integer
 ├── StoreError                     the run store cannot do what was asked
 │   ├── RunNotFoundError               no such run under this root (KeyError)
 │   ├── RunExistsError                 the id is taken and resume="never"
-│   ├── RunBusyError                   the run goes on, or is being delivered, and cannot be removed
-│   ├── PlaceTakenError                the file to be written exists already
+│   ├── RunBusyError                   the run is active, or is being delivered, and cannot be removed
+│   ├── PlaceTakenError                the file to write already exists
 │   ├── NameNotFoundError              the run has no series, image, … of that name (KeyError)
 │   ├── LeaseHeldError                 another worker delivers to this target
 │   └── JournalError                   a journal line is damaged or of an unknown format
 └── DeliveryError                  raised by adapters while records are delivered
-    ├── RetryLater                     it may pass: try this record again
-    ├── Rejected                       it will not pass: go on without this record
-    └── BatchInterrupted               `deliver` took the first n records of a batch, then failed
+    ├── RetryLater                     the failure may be temporary: try this record again
+    ├── Rejected                       the failure is permanent: continue without this record
+    └── BatchInterrupted               `deliver` delivered the first n records of a batch, then failed
 ```
 
-Settings errors are raised when a run is started. After that nothing here reaches the training loop unless
-`strict=True` was asked for.
+Settings errors are raised when a run is started. After that no error reaches the training loop, unless `strict=True` is
+set.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SettingsError(TrackingError, ValueError):
 
 
 class AdapterError(SettingsError):
-    """Something about an adapter keeps it from being used."""
+    """An adapter cannot be used."""
 
 
 class UnknownAdapterError(AdapterError):
@@ -62,11 +62,11 @@ class AdapterVersionError(AdapterError):
 
 
 class BrokenAdapterError(AdapterError):
-    """The adapter's module cannot be imported, or does not hold the hooks it should."""
+    """The adapter's module cannot be imported, or does not have the required hooks."""
 
 
 class MissingDependencyError(AdapterError, ImportError):
-    """A package that is needed for this is not installed; the message holds the install command."""
+    """A package that is needed for this is not installed; the message has the install command."""
 
 
 class InvalidValueError(TrackingError, ValueError, TypeError):
@@ -85,7 +85,7 @@ class StoreError(TrackingError):
 
 
 class RunNotFoundError(StoreError, KeyError):
-    """There is no run of that id under this root."""
+    """This root has no run with that id."""
 
     def __str__(self) -> str:
         # KeyError would show the repr of the message.
@@ -93,34 +93,34 @@ class RunNotFoundError(StoreError, KeyError):
 
 
 class RunExistsError(StoreError):
-    """The run id is taken already, and `resume="never"`."""
+    """The run id is already taken, and `resume="never"`."""
 
 
 class RunBusyError(StoreError):
-    """A run is not removed, as something still goes on with it or cannot be told.
+    """A run is not removed, because it is in use or its state is unknown.
 
     Args:
         run_id: The run.
         name: Its name.
-        reason: What goes on, such as "is running".
+        reason: Why, such as "is running".
     """
 
     def __init__(self, run_id: str, name: str, reason: str) -> None:
-        super().__init__(f"run {run_id} ({name}) {reason}; force=True removes it all the same")
+        super().__init__(f"run {run_id} ({name}) {reason}; force=True removes it anyway")
         self.run_id = run_id
         self.name = name
         self.reason = reason
 
 
 class PlaceTakenError(StoreError):
-    """A file is not written, as it exists already.
+    """A file is not written, because it already exists.
 
     Args:
         path: The file.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists already: force=True replaces it, or name another place")
+        super().__init__(f"{path} already exists: force=True replaces it, or name another place")
         self.path = path
 
 
@@ -140,7 +140,7 @@ class LeaseHeldError(StoreError):
 
 
 class DeliveryError(TrackingError):
-    """Base of what an adapter raises on purpose while records are delivered to it."""
+    """Base of the errors that an adapter raises on purpose during delivery."""
 
 
 class RetryLater(DeliveryError):  # noqa: N818 - an instruction to the worker, named for what it asks
@@ -157,7 +157,7 @@ class RetryLater(DeliveryError):  # noqa: N818 - an instruction to the worker, n
 
 
 class Rejected(DeliveryError):  # noqa: N818 - an instruction to the worker, named for what it says
-    """The backend will never take this record: the worker counts it as failed and goes on.
+    """The backend will never take this record: the worker counts it as failed and continues.
 
     Args:
         key: The name that was refused, if one in particular was.
@@ -182,8 +182,8 @@ class BatchInterrupted(DeliveryError):  # noqa: N818 - an instruction to the wor
     """Raised by `deliver(records)` from the error that stopped it in the middle of a batch.
 
     Args:
-        taken: How many records from the start of the batch the backend has taken. The worker treats record
-            number `taken` by the cause (`__cause__`) and goes on after it, so that nothing is sent twice.
+        taken: How many records from the start of the batch the backend has taken. The worker handles record number
+            `taken` by the cause (`__cause__`) and continues after it, so that nothing is sent twice.
     """
 
     def __init__(self, taken: int) -> None:

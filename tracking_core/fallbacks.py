@@ -1,4 +1,4 @@
-"""Functions that log anything to any tracker: what it lacks a method for becomes what it has.
+"""Functions that log any kind of value to any tracker: a kind without a method is converted to one that has a method.
 
 | kind | with the capability | without it |
 |---|---|---|
@@ -32,9 +32,9 @@ REPLAYED = ("version", "digest")
 
 
 def call(method: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-    """Call a method with those of the keywords that its signature takes.
+    """Call a method with the keywords that its signature accepts.
 
-    Later versions of the protocol may add keywords; an adapter built for this one must go on working.
+    Later versions of the protocol may add keywords; an adapter built for this version must continue to work.
     """
     function = getattr(method, "__func__", None)
     # What is no method of a class, such as a wrapper's closure, must not be kept alive by the cache.
@@ -60,7 +60,7 @@ def replay(record: Record, tracker: Tracker, *, on_fallback: Callable[[str], Non
     """Send one record to a tracker, through its own methods or the fallbacks.
 
     Args:
-        record: What was recorded; "finish" records are not sent, since closing is up to whoever opened.
+        record: What was recorded; "finish" records are not sent: the code that opened the tracker closes it.
         tracker: Any tracker.
         on_fallback: Called with the kind when the tracker has no method for it.
     """
@@ -185,7 +185,7 @@ def log_medium(
         step: Position on `step_axis`.
         step_axis: Which axis `step` counts on.
         wall_time: Seconds since the epoch; None means now.
-        options: What that method takes besides.
+        options: Further arguments of that method.
     """
     when = {"step": step, "step_axis": step_axis, "wall_time": wall_time}
     _log(kind, tracker, name, kind.normal(value, **options), when, None)
@@ -209,7 +209,7 @@ def log_mixed(
     step_axis: str = "step",
     on_error: Callable[[str, Exception], None] | None = None,
 ) -> None:
-    """Log a mixture of values by key, each as what it is: the loop that logged one dict goes on logging it.
+    """Log values of different kinds by key; the kind of each value is recognised.
 
     Args:
         tracker: Any tracker.
@@ -218,10 +218,11 @@ def log_mixed(
             anything else real a histogram. Mappings nest.
         step: Position on `step_axis`.
         step_axis: Which axis `step` counts on.
-        on_error: Called with (key, error) for what cannot be told apart or logged, which is left out; None raises.
+        on_error: Called with (key, error) for a value that cannot be recognised or logged; the value is left out. None
+            raises.
 
     Raises:
-        InvalidValueError: A value is none of these, from trackers that raise.
+        InvalidValueError: A value is not one of these, from trackers that raise.
     """
     from tracking_core.values import flatten_scalars
 

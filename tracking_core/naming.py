@@ -84,7 +84,7 @@ class Encoding:
         """The name that was encoded.
 
         Raises:
-            ValueError: The text is no encoded name, or was cut to `max_length`.
+            ValueError: The text is not an encoded name, or was cut to `max_length`.
         """
         if text == self.escape:
             return ""
@@ -99,7 +99,7 @@ class Encoding:
             start = at + len(self.escape)
             digits = text[start : start + 2]
             if len(digits) != 2 or not all(digit in string.hexdigits for digit in digits):
-                raise ValueError(f"{text[:80]!r} is no encoded name, or was cut")
+                raise ValueError(f"{text[:80]!r} is not an encoded name, or was cut")
             out.append(int(digits, 16))
             position = start + 2
         return out.decode("utf-8", "surrogatepass")
@@ -119,10 +119,10 @@ class Encoding:
 
 
 FILE_NAMES = Encoding(_WORD + "._-", first=_WORD + "_-", last=_WORD + "_-", max_length=120, file_names=True)
-"""For one component of a path, on any file system that tells upper case from lower."""
+"""For one component of a path, on any case-sensitive file system."""
 
 ARTIFACT_NAMES = Encoding(_WORD + "._-", escape="__x", max_length=128)
-"""For backends that take `[A-Za-z0-9._-]` only, as W&B does for artifacts."""
+"""For backends that accept only `[A-Za-z0-9._-]`, as W&B does for artifacts."""
 
 
 def printable(name: str, *, limit: int = 80) -> str:

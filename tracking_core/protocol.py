@@ -1,6 +1,6 @@
 """The Tracker protocol: five methods that every backend has, and optional capabilities, one method each.
 
-A training loop, and any library that wants to record something, depends on `Tracker` alone:
+A training loop, or a library that records something, depends only on `Tracker`:
 
 ```python
 import tracking_core as tracking
@@ -12,7 +12,7 @@ def train(tracker: tracking.Tracker) -> None:
 train(tracking.NullTracker())
 ```
 
-Whoever opens a tracker finishes it; whoever is handed one never does.
+The code that opens a tracker finishes it; code that receives a tracker never does.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ ArtifactLike: TypeAlias = "str | PathLike[str] | Mapping[str, str | PathLike[str
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Where a training loop records what happens.
+    """The interface through which a training loop records.
 
     Steps belong to metrics, not to a global clock: going back, repeating a step and logging late are legal, and
-    `step_axis` names the axis a step is counted on. `wall_time` (seconds since the epoch) is set by whoever replays
-    a record, so that the backend keeps the original moment; a loop leaves it alone.
+    `step_axis` names the axis a step is counted on. `wall_time` (seconds since the epoch) is set when a record is
+    replayed, so that the backend keeps the original time; a training loop does not set it.
     """
 
     def log_scalars(
@@ -65,8 +65,8 @@ class Tracker(Protocol):
             wall_time: Seconds since the epoch; None means now.
 
         Raises:
-            InvalidValueError: A value is no real number of size 1 (from adapters and strict runs; otherwise that
-                key is dropped and counted).
+            InvalidValueError: A value is not a real number of size 1 (from adapters and strict runs; otherwise that key
+                is dropped and counted).
         """
         ...
 
@@ -108,14 +108,14 @@ class Tracker(Protocol):
 
         Args:
             name: Name of the distribution.
-            values: Numbers of any shape, or a ready-made `Histogram`. Non-finite values are counted apart.
+            values: Numbers of any shape, or a ready-made `Histogram`. Non-finite values are counted separately.
             step: Position on `step_axis`.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
             bins: Number of equal bins between the smallest and the largest finite value.
 
         Raises:
-            InvalidValueError: The values are no real numbers.
+            InvalidValueError: The values are not real numbers.
         """
         ...
 
@@ -132,13 +132,13 @@ class Tracker(Protocol):
 
         Args:
             artifact: A file, a directory, or a mapping of relative names to paths or bytes.
-            name: Name of the artifact; None takes the file's or directory's name.
+            name: Name of the artifact; None uses the name of the file or directory.
             type: Kind of artifact, such as "model" or "dataset".
             metadata: JSON-like facts about it.
-            aliases: Further names of this version, such as "best"; "latest" is always given.
+            aliases: Further names of this version, such as "best"; "latest" is always added.
 
         Returns:
-            A reference to the version that was stored, or will be.
+            A reference to the version that was stored or will be stored.
 
         Raises:
             InvalidValueError: There is no such file, or a name would escape the artifact.
@@ -146,9 +146,9 @@ class Tracker(Protocol):
         ...
 
     def finish(self, status: str = "finished", *, error: str | None = None) -> object:
-        """Close the record; nothing may be logged afterwards. A second call does nothing.
+        """Close the tracker; nothing may be logged afterwards. A second call does nothing.
 
-        What it returns is its own affair: adapters return None, a `Run` its delivery report.
+        The return value is not part of the protocol: adapters return None, a `Run` returns its delivery report.
 
         Args:
             status: "finished", "failed", "interrupted" or "preempted".
@@ -164,7 +164,7 @@ class SupportsTables(Protocol):
     def log_table(
         self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """Record a `Table`, or what `Table` accepts: a mapping of columns, or a sequence of row mappings."""
+        """Record a `Table`, or anything `Table` accepts: a mapping of columns, or a sequence of row mappings."""
         ...
 
 
@@ -212,7 +212,7 @@ class SupportsText(Protocol):
     def log_text(
         self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """Record a `Text`, or a str; Markdown is shown where the backend can."""
+        """Record a `Text` or a str; it is shown as Markdown if the backend can do that."""
         ...
 
 
@@ -234,7 +234,7 @@ class SupportsHtml(Protocol):
     def log_html(
         self, name: str, value: Any, *, step: int, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """Record an `Html`, a str of HTML, or the path of a file; whoever shows it does so in a sandbox."""
+        """Record an `Html`, a str of HTML, or the path of a file; it is shown in a sandbox."""
         ...
 
 
@@ -243,13 +243,13 @@ class SupportsConfig(Protocol):
     """A tracker that keeps the configuration of the run."""
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Add to, or change, the configuration."""
+        """Extend or change the configuration."""
         ...
 
 
 @runtime_checkable
 class SupportsSummary(Protocol):
-    """A tracker that keeps one value a run for some names."""
+    """A tracker that keeps one value per run for some names."""
 
     def log_summary(self, summary: Mapping[str, Any]) -> None:
         """Set values that describe the run as a whole."""
@@ -258,7 +258,7 @@ class SupportsSummary(Protocol):
 
 @runtime_checkable
 class SupportsAlerts(Protocol):
-    """A tracker that can call somebody's attention."""
+    """A tracker that can send alerts."""
 
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
         """Raise an alert; `level` is "info", "warn" or "error"."""
@@ -267,7 +267,7 @@ class SupportsAlerts(Protocol):
 
 @runtime_checkable
 class SupportsArtifactUse(Protocol):
-    """A tracker that records which artifacts went into a run."""
+    """A tracker that records which artifacts a run used."""
 
     def use_artifact(self, artifact: Any) -> Any:
         """Record that a version of an artifact is an input of this run; `"name:alias"` or an `ArtifactRef`."""
@@ -276,10 +276,10 @@ class SupportsArtifactUse(Protocol):
 
 @runtime_checkable
 class SupportsFlush(Protocol):
-    """A tracker that buffers, and can be told to make everything durable."""
+    """A tracker that buffers, and can make everything durable on request."""
 
     def flush(self) -> None:
-        """Return when everything logged so far is as durable as this backend makes it."""
+        """Return when everything logged so far is as durable as this backend can make it."""
         ...
 
 
@@ -288,9 +288,9 @@ class SupportsDelivery(Protocol):
     """A tracker that takes journal records in batches, sequence numbers included.
 
     It may also have an attribute `confirmed`, read once after opening: for each writer the highest sequence number
-    that the backend itself says it has. `{}` means that it has nothing, and gets the run from the beginning; None, or
-    no such attribute, means that the persisted cursor is right. When it also has an attribute `broken` that is True
-    while it raises `RetryLater`, the worker does not ask it again, but opens a new tracker.
+    that the backend itself says it has. `{}` means that it has nothing: it receives the run from the beginning; None,
+    or no such attribute, means that the persisted cursor is right. When it also has an attribute `broken` that is True
+    while it raises `RetryLater`, the worker does not try it again, but opens a new tracker.
     """
 
     def deliver(self, records: Sequence[Record]) -> None:
@@ -326,6 +326,6 @@ CORE_CAPABILITIES: dict[str, str] = {
     "artifacts": "log_artifact",
 }
 STATUSES = ("finished", "failed", "interrupted", "preempted")
-"""What `finish` accepts. A run that is still going is "running"; one whose writers are gone is "crashed"."""
+"""What `finish` accepts. An active run is "running"; a run whose writers are gone is "crashed"."""
 PREEMPTED = 128 + 15
-"""Exit code of a process that SIGTERM ended."""
+"""Exit code of a process that was ended by SIGTERM."""

@@ -68,7 +68,7 @@ class NullTracker(MediaMethods):
 
 
 class _Around:
-    """What wrappers share: what they do not change is the wrapped tracker's, so its capabilities show through."""
+    """The base of wrappers: everything they do not change comes from the wrapped tracker."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
@@ -287,7 +287,7 @@ class MultiTracker(MediaMethods):
         """The use of an artifact, on each that records it.
 
         Returns:
-            What the first says that says something.
+            The first reference that a tracker returns.
         """
         found = self._each(lambda tracker: self._optional(tracker, "use_artifact", artifact))
         return next((ref for ref in found if ref is not None), None)
@@ -343,8 +343,8 @@ def scope(tracker: Tracker, prefix: str) -> ScopedTracker:
 def every(tracker: Tracker, steps: int) -> EveryTracker:
     """A tracker that passes on only calls whose step is a multiple of `steps`.
 
-    What has no step always passes: artifacts, configuration, summaries and alerts, and calls that leave the step to
-    the run.
+    Calls without a step always pass: artifacts, configuration, summaries, alerts, and calls that let the run count the
+    step.
 
     Example:
         >>> from tracking_core.testing import FakeTracker

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tracking_core import Finding, ForeignRun, RunInfo, Target, Tracker
 
 _OPTIONS = {
-    "hparams": "on (default): the configuration is a row of the HParams tab; off: it is shown as text alone",
+    "hparams": "on (default): the configuration is a row of the HParams tab; off: it is shown as text only",
 }
 _CAPABILITIES = frozenset(
     {

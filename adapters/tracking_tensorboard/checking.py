@@ -20,14 +20,14 @@ _ONLY_READ = frozenset(
         "zip",
     }
 )  # fmt: skip
-"""Kinds of storage that fsspec reads, and does not write one file after the other to."""
+"""Kinds of storage that fsspec can read, but to which it cannot write one file after the other."""
 _AROUND_OTHERS = frozenset(
     {
         "async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "dask", "dir", "filecache", "generic",
         "pyscript", "simplecache",
     }
 )  # fmt: skip
-"""Kinds that are none by themselves: each needs to be told of another one."""
+"""Kinds that only wrap another kind: alone they cannot be written to."""
 
 
 def check(target: Target) -> None:
@@ -87,7 +87,7 @@ def _check_other(target: Target, scheme: str) -> None:
 
     if scheme in {"file", "local"}:
         path = target.path.partition("://")[2]
-        raise SettingsError(f"{_origin(target)}{str(target)!r}: write the directory alone, as in tensorboard:{path}")
+        raise SettingsError(f"{_origin(target)}{str(target)!r}: write only the directory, as in tensorboard:{path}")
     if scheme in _ONLY_READ | _AROUND_OTHERS or (scheme not in registry and scheme not in known_implementations):
         raise _no_storage(target, scheme)
     package = "" if scheme in registry else str(known_implementations[scheme]["class"]).partition(".")[0]
@@ -101,7 +101,7 @@ def _check_other(target: Target, scheme: str) -> None:
 def _no_storage(target: Target, scheme: str) -> SettingsError:
     return SettingsError(
         f"{_origin(target)}tensorboard: cannot write to {printable(scheme)}://; name a directory, s3:// or gs://, or "
-        "another kind of storage that fsspec writes to; a directory of that name is written with ./ in front"
+        "another kind of storage that fsspec can write to; put ./ in front of a directory of that name"
     )
 
 

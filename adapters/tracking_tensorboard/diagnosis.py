@@ -30,7 +30,7 @@ def _packages() -> list[Finding]:
 
     found = [Finding("ok", f"tensorboardX {_version('tensorboardX')}, crc32c {_version('crc32c')}")]
     if used is not crc32c.crc32c:
-        message = "tensorboardX computes checksums in Python, which is 100 times slower than it need be"
+        message = "tensorboardX computes checksums in Python, which is 100 times slower than with crc32c"
         found.append(Finding("warning", message, f"reinstall crc32c: {_INSTALL}"))
     return found
 
@@ -63,10 +63,10 @@ def _viewer(target: Target) -> Finding:
     if importlib.util.find_spec("tensorboard") is None:
         return Finding(
             "warning",
-            "tensorboard, which shows what is written, is not installed here",
-            f"where you look at it: pip install tensorboard; {command}",
+            "tensorboard, which shows the event files, is not installed here",
+            f"on the machine where you view them: pip install tensorboard; {command}",
         )
-    return Finding("ok", f"to look at it: {command}")
+    return Finding("ok", f"to view them: {command}")
 
 
 def _version(distribution: str) -> str:

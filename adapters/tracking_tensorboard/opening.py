@@ -56,7 +56,7 @@ def open_recording(target: Target, run: RunInfo) -> Recording:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent.is_symlink():
             raise SettingsError(
-                f"tensorboard: {path.parent} is a link, and a run is not written through one: remove it, or name the "
+                f"tensorboard: {path.parent} is a link, and runs are not written through links: remove it, or name the "
                 "directory that it leads to, as in tensorboard:DIRECTORY"
             )
         file = LocalEventFile.create(path, mark(run.id, target.key))
@@ -98,7 +98,7 @@ def _refuse_link(root: str, target: Target, run: RunInfo) -> None:
     """See that the directory inside the run's own is one: a run directory that was copied may hold anything."""
     if not target.path and run.dir is not None and Path(root).is_symlink():
         raise SettingsError(
-            f"tensorboard: {root} is a link, and what is inside a run directory is not followed: remove it, or name "
+            f"tensorboard: {root} is a link, and links inside a run directory are not followed: remove it, or name "
             "the directory that it leads to, as in tensorboard:DIRECTORY"
         )
 
@@ -106,7 +106,7 @@ def _refuse_link(root: str, target: Target, run: RunInfo) -> None:
 def _continue(root: str, target: Target, run: RunInfo, known: Kept, remarks: list[str]) -> Recording | None:
     if known.file is None:
         if "file" in run.state:
-            remarks.append("what the cursor says of the event file makes no sense: a new one is begun")
+            remarks.append("the cursor does not describe the event file correctly: a new file is started")
         return None
     try:
         descriptor = open_own(root, run, known.file, _targets(target, known))
@@ -117,11 +117,13 @@ def _continue(root: str, target: Target, run: RunInfo, known: Kept, remarks: lis
             os.close(descriptor)
             raise
     except NotOursError as error:
-        remarks.append(f"the event file {shown(known.file)} {error}: it is left as it is, and a new one is begun")
+        remarks.append(
+            f"the event file {shown(known.file)} {error}: the file stays unchanged, and a new one is started"
+        )
         return None
     except FileNotFoundError:
         # Somebody has cleaned up: what comes from now on goes into a new file.
-        remarks.append(f"the event file {shown(known.file)} is gone: a new one is begun with what comes")
+        remarks.append(f"the event file {shown(known.file)} is gone: a new one is started for the next records")
         return None
     key = known.target or target.key
     return Recording(
@@ -145,7 +147,9 @@ def _empty_replaced(root: str, target: Target, run: RunInfo, remarks: list[str])
             # Killed after this, and before that was noted.
             continue
         except NotOursError as error:
-            remarks.append(f"the event file of an earlier attempt, {shown(known.file)}, {error}: it is left as it is")
+            remarks.append(
+                f"the event file of an earlier attempt, {shown(known.file)}, {error}: the file stays unchanged"
+            )
             continue
         try:
             os.ftruncate(descriptor, 0)

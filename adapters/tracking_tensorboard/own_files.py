@@ -80,7 +80,7 @@ def open_own(root: str, run: RunInfo, name: str, targets: Iterable[str]) -> int:
     identity = FILE_NAMES.encode(run.id)
     ours = slash and _FOLDER.fullmatch(folder) and (folder == identity or folder.endswith(f"-{identity}"))
     if not ours or not _NAME.fullmatch(leaf):
-        raise NotOursError("is no event file of this run by its name")
+        raise NotOursError("does not have the name of an event file of this run")
     directory = inside = None
     try:
         directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -91,7 +91,7 @@ def open_own(root: str, run: RunInfo, name: str, targets: Iterable[str]) -> int:
         descriptor = os.open(leaf, flags, dir_fd=inside)
     except OSError as error:
         if error.errno in _NO_FILE:
-            raise NotOursError("is no plain file, or is reached through a link") from error
+            raise NotOursError("is not a regular file, or is reached through a link") from error
         raise
     finally:
         for opened in (directory, inside):
@@ -108,11 +108,11 @@ def open_own(root: str, run: RunInfo, name: str, targets: Iterable[str]) -> int:
 def _require_own(descriptor: int, run_id: str, targets: Iterable[str]) -> None:
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
-        raise NotOursError("is no plain file, or is reached through a link")
+        raise NotOursError("is not a regular file, or is reached through a link")
     if not facts.st_size:
         raise EmptyError("is empty")
     if not _is_marked(descriptor, run_id, targets):
-        raise NotOursError("does not say that it belongs to this run and target")
+        raise NotOursError("has no mark of this run and target")
 
 
 def confirmed_length(descriptor: int, kept: Kept) -> int:
@@ -124,7 +124,7 @@ def confirmed_length(descriptor: int, kept: Kept) -> int:
     length = kept.length
     size = os.fstat(descriptor).st_size
     if length is None or length > size:
-        raise NotOursError(f"has {size} bytes, and {'no number' if length is None else length} were confirmed")
+        raise NotOursError(f"has {size} bytes, but {'an unknown number' if length is None else length} were confirmed")
     at = kept.last
     if at is not None and record_end(descriptor, at) == length:
         return length
@@ -133,7 +133,7 @@ def confirmed_length(descriptor: int, kept: Kept) -> int:
     while at < length:
         at = record_end(descriptor, at) or length + 1
     if at != length or not length:
-        raise NotOursError(f"has no record that ends at byte {length}, up to which it was confirmed")
+        raise NotOursError(f"has no record that ends at byte {length}, the confirmed length")
     return length
 
 

@@ -49,7 +49,7 @@ class Recording:
         self.fresh = fresh
         self.kept = kept or Kept()
         self.remarks: list[str] = []
-        """What whoever opened it should know."""
+        """Messages for the caller that opened it."""
         self.appended = 0
         """How many events were written since opening."""
         self._file = file

@@ -51,7 +51,7 @@ def tracking_adapter() -> AdapterInfo:
         extra="tracking-core[wandb]",
         requires=("wandb",),
         local_path=False,
-        guarantee="rows once: online the server is compared with, offline the run is written anew",
+        guarantee="rows once: online by comparing with the server, offline by writing the run again",
         replaces="beside",
         description="Weights & Biases, online or offline",
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tracking_core.values import ArtifactRef, Record
 
 MAX_METADATA = 100
-"""Keys that W&B takes in the metadata of an artifact."""
+"""Keys that W&B accepts in the metadata of an artifact."""
 _MAX_ALIAS_PATH = 2
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tracking_wandb.options import Options
 
 FLUSH_INTERVAL = 0.5
-"""Seconds until a record stands in the transaction log; the client's own default, 15, loses that much to a crash."""
+"""Seconds until a record is in the transaction log; the client's own default, 15, loses that much to a crash."""
 _ARGV = threading.Lock()
 
 

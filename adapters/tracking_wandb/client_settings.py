@@ -15,7 +15,7 @@ from pathlib import Path
 from tracking_core import SettingsError
 
 _HARMLESS = frozenset({"anonymous", "base_url", "entity", "mode", "organization", "project"})
-"""What the file of a working directory may say: `wandb init` writes no more. Its base_url has to be known besides."""
+"""What the file of a working directory may set: `wandb init` writes only this. Its base_url must also be known."""
 _ALWAYS_TOLD = frozenset({"console", "disable_git", "quiet", "save_code", "silent"})
 """What this adapter tells the client itself, or what is only for looks."""
 _MODE_NAMES = {"run": "online", "dryrun": "offline"}
@@ -47,7 +47,7 @@ def check_local_file() -> None:
     if wrong:
         raise SettingsError(
             f"wandb: {path} sets {', '.join(wrong)}, and may have come with a copied directory; the client would obey "
-            f"it. Put what is yours into the environment or into {account_file()}, and remove it there"
+            f"it. Move your own settings to the environment or to {account_file()}"
         )
 
 

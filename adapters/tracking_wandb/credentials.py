@@ -77,7 +77,9 @@ def ask_server(server: str, timeout: float) -> tuple[str, str]:
     with contextlib.suppress(KeyError, TypeError):
         viewer = content["data"]["viewer"]
     return (
-        ("ok", str(viewer.get("entity"))) if isinstance(viewer, dict) else ("refused", "the server knows no such key")
+        ("ok", str(viewer.get("entity")))
+        if isinstance(viewer, dict)
+        else ("refused", "the server does not know this key")
     )
 
 

@@ -84,7 +84,7 @@ def _server(server: str, *, with_key: bool) -> list[Finding]:
         return [Finding("error", f"{server} cannot be reached: {detail}", remedy)]
     found = [Finding("ok", f"{server} answers, within {took:.1f} s")]
     if with_key and answer == "refused":
-        found.append(Finding("error", f"{server} does not take the API key: {detail}", f"{_LOGIN} anew"))
+        found.append(Finding("error", f"{server} does not accept the API key: {detail}", f"{_LOGIN} again"))
     elif with_key:
         found.append(Finding("ok", f"logged in at {server} as {detail}"))
     return found

@@ -130,7 +130,7 @@ class Ending:
                 _LOG.warning("W&B: could not ask for the rows of the run %s: %s", run_id, error)
                 return
             raise RetryLater(
-                f"wandb: the server does not say what it has of the run {run_id!r} ({type(error).__name__}: "
+                f"wandb: the server does not report the rows of the run {run_id!r} ({type(error).__name__}: "
                 f"{str(error)[:200]}); everything is in {directory}"
             ) from error
         if rows is not None:

@@ -47,7 +47,7 @@ def gone(run_id: str, error: BaseException) -> RetryLater:
     """The error for a run whose wandb-core is gone."""
     return RetryLater(
         f"wandb: the client's own process (wandb-core) is gone ({_brief(error)}), and the run {run_id!r} with it; "
-        "opening the run again starts another one, and goes on after what the server has"
+        "opening the run again starts a new one, and continues after what the server has"
     )
 
 
@@ -69,7 +69,7 @@ def opening_error(error: BaseException, where: str) -> Exception:
         return RetryLater(f"wandb: {where}: could not be opened ({text})")
     if "AuthenticationError" in kinds or status in _REFUSED or "No API key" in text:
         return SettingsError(
-            f"wandb: {where}: the server refused the API key, or there is none ({text}); run 'wandb login', set "
+            f"wandb: {where}: the server refused the API key, or no key is set ({text}); run 'wandb login', set "
             "WANDB_API_KEY, or record with mode=offline and run 'wandb sync' later"
         )
     if status is not None and 400 <= status < 500 and status not in _PASSING:
@@ -161,7 +161,7 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise RetryLater(f"wandb: {what} did not come to an end within {seconds:g} s; wandb-core does not answer")
+        raise RetryLater(f"wandb: {what} did not end within {seconds:g} s; wandb-core does not answer")
     if problem:
         raise problem[0]
     return outcome[0]

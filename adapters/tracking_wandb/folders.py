@@ -81,7 +81,7 @@ class Folders:
         for home in _HOMES:
             if (self.root / home).is_symlink():
                 raise SettingsError(
-                    f"wandb: {self.root / home} is a link, which nothing here has made: remove it, or name another "
+                    f"wandb: {self.root / home} is a link that this adapter did not make: remove it, or name another "
                     "directory with dir=…"
                 )
 
@@ -98,8 +98,8 @@ class Folders:
                 self.root.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 if error.errno in PASSING_ERRNOS:
-                    raise RetryLater(f"wandb: {self.root} cannot be made: {error}") from error
-                problem = f"{self.root} cannot be made: {error.strerror}"
+                    raise RetryLater(f"wandb: {self.root} cannot be created: {error}") from error
+                problem = f"{self.root} cannot be created: {error.strerror}"
         if problem is not None:
             raise SettingsError(f"wandb: {problem}; name another directory with dir=…")
 

@@ -15,10 +15,10 @@ from tracking_core.values import Audio, Figure, Histogram, Image, Table, Video
 from tracking_wandb.names import clean
 
 MAX_IMAGES = 108
-"""Images under one key in one row; the client drops what is more."""
+"""Images under one key in one row; the client drops the others."""
 MAX_BINS = 512
 MAX_ROWS = 200_000
-"""Rows of a table that the client takes."""
+"""Rows of a table that the client accepts."""
 VIDEO_FORMATS = frozenset({"gif", "mp4", "webm", "ogg"})
 ORDER, HISTOGRAM = "_tracking_order", "_tracking_histogram"
 HTML_START, HTML_END = '<pre style="white-space: pre-wrap">\n', "</pre>"

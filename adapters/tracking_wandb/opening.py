@@ -104,8 +104,8 @@ def _init(wandb: Any, options: Options, run: RunInfo, mode: str, folders: Folder
     where = f"{server or 'the server'}, run {run.id!r}" if mode == "online" else f"run {run.id!r}"
     if OPEN.get(run.id) is not None:
         raise SettingsError(
-            f"wandb: the run {run.id!r} is open in this process already; the client has one run of an id at a time, so "
-            "name the backend wandb once, and finish a tracker before opening its run again"
+            f"wandb: the run {run.id!r} is already open in this process; the client opens a run id "
+            "only once at a time, so name the backend wandb once, and finish a tracker before opening its run again"
         )
     for pause in _PAUSES:
         try:
@@ -149,8 +149,8 @@ def _see_where_it_is(native: Any, folders: Folders) -> None:
     if folder.name.endswith(f"-{folders.suffix}"):
         shutil.rmtree(folder, ignore_errors=True)
     raise SettingsError(
-        f"wandb: the client did not write into {folders.root} but into {folder.parent}; see that the directory can be "
-        "read and written, or name another one with dir=…"
+        f"wandb: the client did not write into {folders.root} but into {folder.parent}; check that the directory "
+        "can be read and written, or name another one with dir=…"
     )
 
 

@@ -20,7 +20,7 @@ MODES = ("online", "offline", "disabled")
 CONSOLES = ("off", "auto", "redirect", "wrap")
 _SWITCH = ("on", "off")
 _LONGEST = 7 * 86_400
-"""Seconds; who waits longer waits for ever."""
+"""Seconds; a longer time is as good as no limit."""
 _OWN_DOMAIN = re.compile(r"(?:.*\.)?wandb\.ai")
 _NETLOC, _PATH = re.compile(r"[\w.\-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?"), re.compile(r"[\w.\-/]*")
 
@@ -28,17 +28,17 @@ _NETLOC, _PATH = re.compile(r"[\w.\-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?"), r
 OPTION_HELP: Mapping[str, str] = MappingProxyType(
     {
         "entity": "user or team; also wandb://ENTITY/PROJECT (default: WANDB_ENTITY, then the account's own)",
-        "project": "project at W&B, if it is not to be the run's own (default: the run's project)",
+        "project": "project at W&B, if it differs from the run's own (default: the run's project)",
         "mode": "online, offline or disabled (default: WANDB_MODE, then online)",
         "dir": "directory in which the client makes its 'wandb' folder (default: WANDB_DIR, then the run's directory)",
         "base_url": "address of the server (default: WANDB_BASE_URL, then W&B's own)",
-        "console": "capture of the terminal: off (default), auto, redirect or wrap; of use with delivery in a thread",
+        "console": "capture of the terminal: off (default), auto, redirect or wrap; useful with delivery in a thread",
         "system_metrics": "on (default): the client samples CPU, memory and accelerators of the training; or off",
         "metadata": "on (default): the client records program, host and machine; or off",
         "git": "on (default): commit and remote of the code are recorded; or off",
         "save_code": "on: the program is uploaded; off (default)",
         "init_timeout": "seconds in which a run must be open (default: 60, at most 7 days)",
-        "finish_timeout": "seconds that finishing may take until the rest stays on disk (default: 300, at most 7 days)",
+        "finish_timeout": "seconds that finishing may take; then the rest stays on disk (default: 300, at most 7 days)",
     }
 )
 
@@ -99,7 +99,7 @@ def _place(target: Target) -> tuple[str | None, str | None]:
     if "/" in project:
         raise SettingsError(
             f"wandb: {str(target)!r} names more than an entity and a project; write wandb://ENTITY/PROJECT, and the "
-            "address of a server of your own as base_url=https://…"
+            "address of your own server as base_url=https://…"
         )
     return _agree(target, "entity", entity), _agree(target, "project", project)
 
@@ -120,7 +120,7 @@ def _one_of(options: Mapping[str, str], name: str, values: tuple[str, ...], defa
 
 def _directory(text: str) -> Path:
     if is_url(text):
-        raise SettingsError(f"wandb?dir={text}: expected a directory on this machine, and not an address")
+        raise SettingsError(f"wandb?dir={text}: expected a directory on this machine, not an address")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
@@ -163,7 +163,7 @@ def refuse_own_domain(value: str | None, what: str) -> None:
     parts = urlsplit(value or "")
     host = parts.hostname or ""
     if _OWN_DOMAIN.fullmatch(host) and ("api." not in host or parts.scheme != "https"):
-        raise SettingsError(f"wandb: {what}: W&B's own server is https://api.wandb.ai, and not {value}; leave it out")
+        raise SettingsError(f"wandb: {what}: W&B's own server is https://api.wandb.ai, not {value}; leave it out")
 
 
 def _seconds(options: Mapping[str, str], name: str, default: float) -> float:

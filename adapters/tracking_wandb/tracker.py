@@ -234,7 +234,7 @@ class WandbTracker:
     # ------------------------------------------------------------------ facts about the run
 
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Add to, or change, the configuration; nested mappings are merged."""
+        """Extend or change the configuration; nested mappings are merged."""
         plain = plain_config(config)
         with self._talking():
             # Opened again, a run has all of its configuration: what comes once more is older than what it has.
@@ -427,7 +427,7 @@ class WandbTracker:
                 except Exception as error:
                     session.again = None
                     raise RetryLater(
-                        f"wandb: the server does not say which rows of the run {session.info.id!r} it has "
+                        f"wandb: the server does not report which rows of the run {session.info.id!r} it has "
                         f"({type(error).__name__}: {str(error)[:200]})"
                     ) from error
         return (record.writer, record.seq) in session.again

@@ -63,11 +63,11 @@ BROKEN = {
     "nothing": (good("nothing").replace("return tracking.AdapterInfo(", "dict("), "got NoneType"),
     "infofails": (
         good("infofails", description="1 / 0"),
-        "failed to say what it is: ZeroDivisionError",
+        "failed to describe itself: ZeroDivisionError",
     ),
     "infoexits": (
         good("infoexits", description="exit(4)"),
-        "failed to say what it is: SystemExit: 4",
+        "failed to describe itself: SystemExit: 4",
     ),
     "othername": (good("another"), "calls itself 'another'"),
     "capable": (
@@ -309,7 +309,7 @@ def test_what_is_opened_must_be_a_tracker(opened):
     [
         (ValueError("odd"), "the diagnosis of 'mine' failed: ValueError: odd"),
         (SystemExit(2), "the diagnosis of 'mine' failed: SystemExit: 2"),
-        (["a text"], "returned 'a text', which is no tracking_core.Finding"),
+        (["a text"], "returned 'a text', which is not a tracking_core.Finding"),
         ([Finding("fatal", "x")], "level='fatal'"),
         (3, "the diagnosis of 'mine' failed: TypeError"),
     ],

@@ -145,7 +145,7 @@ def test_a_file_elsewhere_is_left_alone(victim, name, absolute):
         log(tracker, 1)
         tracker.finish()
         if not replaced:
-            assert "a new one is begun" in tracker.remarks[0]
+            assert "a new one is started" in tracker.remarks[0]
         assert losses(Path("tb", run.state["file"]).parent) == [1]
         after = snapshot(".")
         assert {path: after[path] for path in before} == before
@@ -291,7 +291,7 @@ def test_a_directory_of_the_run_that_is_a_link_is_refused(tmp_path):
     link_to_directory(file, elsewhere)
     before = snapshot(elsewhere)
     for known in (state, {}):
-        with pytest.raises(SettingsError, match=r"r is a link, and a run is not written through one: remove it"):
+        with pytest.raises(SettingsError, match=r"r is a link, and runs are not written through links: remove it"):
             opened(known)
     assert snapshot(elsewhere) == before
 
@@ -352,7 +352,7 @@ def test_a_cursor_that_names_another_file_is_said_and_nothing_is_lost(tmp_path, 
     assert sorted(losses("tb/r")) == [0, 1, 2]
     ((reason, message, _),) = troubles
     assert reason == "opening"
-    assert "'../victim.txt' is no event file of this run by its name" in message
+    assert "'../victim.txt' does not have the name of an event file of this run" in message
 
 
 def test_a_run_that_went_back_empties_no_other_file(tmp_path, troubles, monkeypatch):

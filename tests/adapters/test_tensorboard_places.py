@@ -99,19 +99,19 @@ print([name for name in ("tensorboardX", "tensorboard", "fsspec", "s3fs", "boto3
         ("tensorboard:tb?hparam=on", r"has no option 'hparam', did you mean 'hparams'|did you mean 'hparams'"),
         ("tensorboard:file", r"file is a file; name another directory"),
         ("tensorboard:file/tb", r"file is a file, so .*file/tb cannot be a directory"),
-        ("tensorboard:" + "x" * 5000, r"can be no directory: File name too long"),
+        ("tensorboard:" + "x" * 5000, r"cannot be a directory: File name too long"),
         ("tensorboard:~nobody-of-that-name/tb", r"home directory"),
         ("tensorboard:a%00b", r"null character"),
-        ("tensorboard:a%ED%A0%80", r"characters in it that no file name can hold"),
+        ("tensorboard:a%ED%A0%80", r"contains characters that no file name can hold"),
         ("tensorboard:swift://bucket/tb", r"cannot write to swift://"),
-        ("tensorboard:file:///srv/tb", r"write the directory alone, as in tensorboard:/srv/tb"),
+        ("tensorboard:file:///srv/tb", r"write only the directory, as in tensorboard:/srv/tb"),
         ("tensorboard:s3://", r"expected tensorboard:s3://BUCKET/PREFIX"),
         ("tensorboard:http://h/x", r"cannot write to http://; name a directory, s3:// or gs://"),
         ("tensorboard:HTTPS://h/x", r"cannot write to https://"),
         ("tensorboard:github://a/x", r"cannot write to github://"),
         ("tensorboard:zip://x.zip", r"cannot write to zip://"),
         ("tensorboard:simplecache://x", r"cannot write to simplecache://"),
-        ("tensorboard:my_bucket://x", r"cannot write to my_bucket://.*written with ./ in front"),
+        ("tensorboard:my_bucket://x", r"cannot write to my_bucket://.*put ./ in front"),
         ("tensorboard:az://bucket/tb", r"needs adlfs, which is not installed"),
     ],
 )
@@ -124,13 +124,15 @@ def test_a_target_that_cannot_work_is_refused_before_anything_is_made(tmp_path, 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mountinfo"), reason="as Linux has it")
 def test_a_file_system_that_keeps_no_files():
-    with pytest.raises(SettingsError, match=r"/proc is in a file system that keeps no files \(proc\); name another"):
+    with pytest.raises(
+        SettingsError, match=r"/proc is in a file system that cannot store files \(proc\); name another"
+    ):
         check("tensorboard:/proc/tb")
 
 
 def test_a_link_that_leads_to_nothing(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
-    for target, message in (("link", "link is a link that leads to nothing; "), ("link/tb", "so .*link/tb cannot be")):
+    for target, message in (("link", "link is a broken link; "), ("link/tb", "so .*link/tb cannot be")):
         with pytest.raises(SettingsError, match=message):
             check(f"tensorboard:{target}")
     (tmp_path / "nowhere").mkdir()
@@ -148,7 +150,7 @@ def test_where_the_system_does_not_say_what_is_mounted_nothing_is_refused(tmp_pa
     (tmp_path / "a b").mkdir()
     where = str(tmp_path / "a b").replace(" ", "\\040")
     (tmp_path / "mounts").write_text(f"1 2 0:1 / / rw - ext4 x rw\n1 2 0:1 / {where} rw - sysfs x rw\n")
-    with pytest.raises(SettingsError, match="keeps no files"):
+    with pytest.raises(SettingsError, match="cannot store files"):
         check("tensorboard:a b/c")
     check("tensorboard:a")
 

@@ -200,14 +200,14 @@ def temporary(tmp_path_factory, monkeypatch):
     [
         ("file", "file is a file"),
         ("file/below", "file is a file, so .*file/below cannot be a directory"),
-        ("dangling", "dangling is a link that leads to nothing"),
+        ("dangling", "dangling is a broken link"),
         ("taken", "taken/wandb is a file"),
         ("hidden", "hidden/.wandb is a file"),
         ("shut", "shut cannot be written to"),
         ("shut/below", "shut cannot be written to"),
         ("unread", "unread cannot be read"),
         ("x" * 300, "File name too long"),
-        ("/proc/x", "/proc is in a file system that keeps no files"),
+        ("/proc/x", "/proc is in a file system that cannot store files"),
     ],
 )
 @pytest.mark.parametrize("mode", ["offline", "online"])

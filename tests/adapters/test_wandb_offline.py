@@ -370,7 +370,7 @@ def test_several_runs_at_once_leave_the_user_alone(client, tmp_path, monkeypatch
 
 def test_one_run_is_open_once(client, tmp_path):
     tracker = open_run(tmp_path, "once")
-    with pytest.raises(tracking.SettingsError, match="'once' is open in this process already"):
+    with pytest.raises(tracking.SettingsError, match="'once' is already open in this process"):
         open_run(tmp_path / "elsewhere", "once")
     tracker.finish()
     open_run(tmp_path / "elsewhere", "once").finish()

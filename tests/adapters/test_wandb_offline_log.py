@@ -428,7 +428,7 @@ def test_zeros_at_the_end_are_a_torn_tail(tmp_path: Path, pb: Any):
         ([(2, b"first"), (1, b"full")], "out of place"),
         ([(2, b"first")], "fragments"),
         ([(9, b"what")], "type 9"),
-        ([(1, b"\xff\xff\xff")], "no wandb Record"),
+        ([(1, b"\xff\xff\xff")], "not a wandb Record"),
     ],
 )
 def test_frames_that_do_not_fit_are_named(tmp_path: Path, pb: Any, frames: list[tuple[int, bytes]], reason: str):

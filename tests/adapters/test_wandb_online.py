@@ -609,7 +609,7 @@ def test_a_killed_core_is_told_and_outlived(online, server, tmp_path):
 
 def test_a_core_that_hangs_does_not_hang_us(online, tmp_path):
     ((kind, seconds),) = _script(online, tmp_path, _STOPPED)
-    assert kind.startswith("RetryLater: wandb: finishing the run 'core' did not come to an end")
+    assert kind.startswith("RetryLater: wandb: finishing the run 'core' did not end within")
     assert seconds < 20
 
 
@@ -658,7 +658,7 @@ def test_diagnosis(server, tmp_path, monkeypatch):
     assert "0123456789" not in text
 
     server.fail(status=401)
-    assert ("error", f"{server.url} does not take the API key: HTTP 401") in diagnose(target)
+    assert ("error", f"{server.url} does not accept the API key: HTTP 401") in diagnose(target)
     server.heal()
     monkeypatch.delenv("WANDB_API_KEY")
     assert ("error", f"there is no API key for {server.url}") in diagnose(target)

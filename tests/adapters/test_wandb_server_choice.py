@@ -163,7 +163,7 @@ def test_an_address_that_is_none_is_refused_wherever_it_stands(tmp_path, monkeyp
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
     target = f"wandb?mode={mode}"
-    says = "expected an address such as|W&B's own server is https://api.wandb.ai, and not"
+    says = "expected an address such as|W&B's own server is https://api.wandb.ai, not"
     with pytest.raises(tracking.SettingsError, match=f"the option base_url: ({says})"):
         tracking.start_run("p", root="runs", backends=replace(parse_target(target), options={"base_url": url}))
     monkeypatch.setenv("WANDB_BASE_URL", url)

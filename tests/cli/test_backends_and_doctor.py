@@ -423,8 +423,8 @@ def test_variables_that_nothing_reads_are_named(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "level", "says"),
     [
-        ("TRACKING_RESUME", "alow", "error", "'alow' is none of never, allow, must: did you mean 'allow'?"),
-        ("TRACKING_DELIVERY", "fast", "error", "'fast' is none of process, thread, inline"),
+        ("TRACKING_RESUME", "alow", "error", "'alow' is not one of never, allow, must: did you mean 'allow'?"),
+        ("TRACKING_DELIVERY", "fast", "error", "'fast' is not one of process, thread, inline"),
         ("TRACKING_RUN_ID", "a/b", "error", "cannot name a directory everywhere"),
         ("TRACKING_RUN_ID", "one", "warning", "gives every run the identity 'one': only the first can start"),
     ],
@@ -455,7 +455,7 @@ def test_a_settings_file_that_cannot_be_used_hides_nothing_else(tmp_path, monkey
         ("tensorbord:./tb", "no backend 'tensorbord' is installed: did you mean 'tensorboard'?"),
         ("tensorboard?hparam=on", "has no option 'hparam': did you mean 'hparams'?"),
         ("csv:%ff", "percent-encoded, but not as UTF-8"),
-        ("none,local", "'none' records nothing, and so stands alone"),
+        ("none,local", "'none' records nothing, and cannot be combined with others"),
         ("tensorboard:a?every=2,tensorboard:a?every=3", "one place with two sets of filters"),
     ],
 )
@@ -842,5 +842,5 @@ def test_a_run_that_does_not_appear_may_be_in_many_places(tmp_path, monkeypatch,
 
     monkeypatch.setenv("TRACKING_BACKEND", "none")
     seen, remedies = advice(doctor(), "a run does not appear")
-    assert "the backend is none (environment variable TRACKING_BACKEND): nothing is recorded at all" in seen
+    assert "the backend is none (environment variable TRACKING_BACKEND): nothing is recorded" in seen
     assert remedies.startswith("unset TRACKING_BACKEND")

@@ -208,7 +208,7 @@ def test_files_are_replaced_only_when_that_is_said(place, tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("mine")
     _, err = tracking("export", "r0", "--to", str(path), cwd=place, code=1)
-    assert err == f"Error: {path} exists already: --force replaces it, or name another place\n"
+    assert err == f"Error: {path} already exists: --force replaces it, or name another place\n"
     assert path.read_text() == "mine"
     tracking("export", "r0", "--to", str(path), "--force", cwd=place)
     assert path.read_text(encoding="utf-8").startswith("project,")

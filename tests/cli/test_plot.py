@@ -141,7 +141,7 @@ def test_an_image_that_cannot_be_written_is_said(place, tmp_path):
 def test_an_image_of_nothing_is_not_made(place, tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra plot")
     _, err = tracking("plot", "up", "none", "--png", str(tmp_path / "a.png"), cwd=place, code=1)
-    assert err == "up: there is no value that can be drawn\nError: there is nothing that can be drawn\n"
+    assert err == "up: no value can be plotted\nError: there is nothing that can be drawn\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -115,7 +115,7 @@ def test_it_asks_at_a_terminal(tmp_path):
 def test_a_running_run_is_refused(tmp_path, running):
     record(tmp_path, "a")
     _, err = tracking("rm", "a", "live", "--yes", cwd=tmp_path, code=1)
-    assert "is running; --force removes it all the same" in err
+    assert "is running; --force removes it anyway" in err
     assert there(tmp_path) == ["a", "live"], "nothing is removed when one is refused"
     tracking("rm", "live", "--yes", "--force", cwd=tmp_path)
     assert there(tmp_path) == ["a"]
@@ -148,7 +148,7 @@ def test_a_run_of_a_newer_format_is_refused(tmp_path):
     newer = head.replace(b'"v":1', b'"v":9').rpartition(b',"crc":"')[0]
     journal.write_bytes(newer + b',"crc":"%08x"}\n' % zlib.crc32(newer) + rest)
     _, err = tracking("rm", "a", "--yes", cwd=tmp_path, code=1)
-    assert "run a (name of a) cannot be read; --force removes it all the same" in err
+    assert "run a (name of a) cannot be read; --force removes it anyway" in err
     tracking("rm", "a", "--yes", "--force", cwd=tmp_path)
     assert there(tmp_path) == []
 
@@ -346,13 +346,13 @@ def test_runs_are_kept_for_their_age(tmp_path):
     ("rules", "said"),
     [
         ([], "--keep"),
-        (["tag:best"], "say for how long delivered runs are kept"),
-        (["delivered"], "is no rule"),
-        (["delivered:"], "is no rule"),
+        (["tag:best"], "name what to keep"),
+        (["delivered"], "is not a rule"),
+        (["delivered:"], "is not a rule"),
         (["delivered:30"], "expected an age"),
         (["delivered:-1d"], "expected an age"),
         (["delivered:1d", "last:0"], "positive whole number"),
-        (["delivered:1d", "colour:red"], "is no rule"),
+        (["delivered:1d", "colour:red"], "is not a rule"),
     ],
 )
 def test_rules_that_are_none_are_wrong_usage(tmp_path, rules, said):

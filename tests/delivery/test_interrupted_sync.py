@@ -76,7 +76,7 @@ def test_ctrl_c_in_the_middle(tmp_path):
     out, err = first.communicate(timeout=60)
     assert first.returncode == 130, (out, err)
     assert out == ""
-    assert err == "interrupted: what was delivered is kept, and the same command goes on from there\n"
+    assert err == "interrupted: delivered records are kept, and the same command continues from there\n"
     assert leases(run_dir) == []
     second = as_json("sync", "r", "--to", "tensorboard:./tb", "--root", "runs", cwd=tmp_path)
     (report,) = second["runs"][0]["targets"]

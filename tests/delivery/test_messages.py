@@ -82,7 +82,7 @@ def test_a_backend_that_cannot_be_opened_is_said_once(tmp_path, fault, delivery,
     else:
         [line] = at_the_end
         assert re.search(
-            rf"at the end, 3 records wait for {fault}; `tracking sync r --root \S+` delivers what waits", line
+            rf"at the end, 3 records wait for {fault}; `tracking sync r --root \S+` delivers the waiting records", line
         )
 
 

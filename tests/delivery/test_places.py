@@ -268,7 +268,7 @@ def test_a_hook_that_fails_concerns_its_target_alone(tmp_path, monkeypatch, trou
         run.log_scalars({"x": 1.0}, step=0)
     report = run.finish()
     assert (report["tensorboard"].ok, report["rec"].pending) == (True, 1)
-    assert "failed to say where: ZeroDivisionError" in report["rec"].last_error
+    assert "failed to name the place of a run: ZeroDivisionError" in report["rec"].last_error
     with pytest.raises(tracking.BrokenAdapterError, match="failed to say where"):
         tracking.start_run("p", root="runs", backends=f"{SHORT},{LONG}")
 

@@ -137,13 +137,13 @@ def test_what_is_right_is_left_alone(text, targets, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('"tensorboard:./tb"', "leave the quotation marks out"),
-        ("'tensorboard','local'", "leave the quotation marks out"),
+        ('"tensorboard:./tb"', "remove the quotation marks"),
+        ("'tensorboard','local'", "remove the quotation marks"),
         ('tensorboard:"./tb"', "begins with a quotation mark"),
         ("tensorboard:'./tb'", "begins with a quotation mark"),
         ("tensorboard?include='train/*'", "begins with a quotation mark"),
         ("tensorboard:\u201c./tb\u201d", "begins with a quotation mark"),
-        ("\u201ctensorboard:./tb\u201d", "leave the quotation marks out"),
+        ("\u201ctensorboard:./tb\u201d", "remove the quotation marks"),
         ("tensorboard:./tb,nobody", "no backend 'nobody' is installed"),
         ("tensorboard:./tb,[local]", "does not start with the name of a backend"),
     ],

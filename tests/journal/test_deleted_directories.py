@@ -90,7 +90,7 @@ def test_recording_goes_on_in_the_same_place(tmp_path, troubles, what):
     assert len(record.images("i")) == 1
     assert [version.ref.name for version in record.artifacts()] == ["weights"]
     # Counted, and said: once for each time that it was found gone, and the run may come back while it is deleted.
-    assert lost(troubles) and all("was deleted while it went on" in message for message in lost(troubles))
+    assert lost(troubles) and all("was deleted during the run" in message for message in lost(troubles))
     assert report["local"].failed == run.health.unwritten >= 51
     assert not report.ok
     assert report["local"].delivered == len([e for e in journal_events(run.dir) if e["kind"] != "segment"])
@@ -142,7 +142,7 @@ def test_a_directory_that_is_moved_away_keeps_what_it_has(tmp_path, troubles):
     assert run.finish()["local"].failed == 0
     assert steps(tmp_path / "kept/p/r") == list(range(50))
     assert steps(run.dir) == [50]
-    assert "was moved away" in lost(troubles)[0]
+    assert "was moved during the run" in lost(troubles)[0]
 
 
 def snapshot(place):
@@ -333,7 +333,7 @@ def test_where_it_cannot_be_made_anew_it_is_counted_and_tried_again(tmp_path, tr
         delete(tmp_path / "runs")
         with contextlib.suppress(FileExistsError):
             (tmp_path / "runs").touch(exist_ok=False)
-    until(lambda: any("cannot be made anew" in message for message in lost(troubles)), "nothing was said")
+    until(lambda: any("cannot be created again" in message for message in lost(troubles)), "nothing was said")
     assert run.health.unwritten >= 1
     os.unlink(tmp_path / "runs")
     until(lambda: (run.dir / "run.json").exists(), "it was not tried again")

@@ -459,7 +459,7 @@ def test_a_server_that_never_answers_is_seen_and_not_waited_for(server, monkeypa
             one.log_scalars({"x": 1.0}, step=1)
             until(lambda: "nothing has been uploaded" in one.health.errors.get("mirror", ""), "the trouble")
             report = one.finish(timeout=1.0)
-    assert report["mirror"].pending == 1 and "did not come to an end" in report["mirror"].last_error
+    assert report["mirror"].pending == 1 and "did not end within" in report["mirror"].last_error
     assert {reason for reason, _, _ in troubles} == {"delivery"}
 
 
@@ -828,8 +828,8 @@ def test_the_command_line_reads_a_mirror(bucket, server, tmp_path):
         ("s3://", "expected s3://BUCKET"),
         ("s3://bucket/../x", "expected s3://BUCKET"),
         ("s3://key:secret@bucket/x", "holds a user, password or key"),
-        ("s3://bucket/x?key=AKIAABCDEFGHIJKLMNOP", "takes no options|holds a user"),
-        ("file://relative", "takes an absolute path"),
+        ("s3://bucket/x?key=AKIAABCDEFGHIJKLMNOP", "has no options|holds a user"),
+        ("file://relative", "needs an absolute path"),
     ],
 )
 def test_addresses_that_are_none(text, said, monkeypatch):

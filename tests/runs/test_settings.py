@@ -101,14 +101,14 @@ def test_the_root_in_a_target_wins_over_the_environment(tmp_path, monkeypatch):
     [
         (
             {"TRACKING_RESUME": "alow"},
-            "environment variable TRACKING_RESUME: 'alow' is none of never, allow, must: did you mean 'allow'?",
+            "environment variable TRACKING_RESUME: 'alow' is not one of never, allow, must: did you mean 'allow'?",
         ),
         (
             {"TRACKING_DELIVERY": "THREAD"},
-            "environment variable TRACKING_DELIVERY: 'THREAD' is none of process, thread, inline",
+            "environment variable TRACKING_DELIVERY: 'THREAD' is not one of process, thread, inline",
         ),
-        ({"TRACKING_PROCESS": "1"}, "'1' is none of 0, all"),
-        ({"TRACKING_CONSOLE": "yes"}, "'yes' is none of auto, on, off"),
+        ({"TRACKING_PROCESS": "1"}, "'1' is not one of 0, all"),
+        ({"TRACKING_CONSOLE": "yes"}, "'yes' is not one of auto, on, off"),
     ],
 )
 def test_a_value_that_is_none_of_the_choices_is_an_error_that_says_where(environ, says, monkeypatch):
@@ -121,7 +121,7 @@ def test_a_value_that_is_none_of_the_choices_is_an_error_that_says_where(environ
 
 
 def test_a_wrong_argument_is_called_an_argument():
-    with pytest.raises(SettingsError, match="the argument resume: 'sometimes' is none of never, allow, must"):
+    with pytest.raises(SettingsError, match="the argument resume: 'sometimes' is not one of never, allow, must"):
         load_settings({}).choice("resume", "sometimes")
 
 
@@ -151,7 +151,7 @@ def test_the_file_is_looked_for_upwards_to_the_top_of_the_repository(tmp_path):
 
 def test_a_pyproject_without_a_table_of_ours_does_not_end_the_search(tmp_path):
     top = write(tmp_path / "tracking.toml", 'project = "top"')
-    for content in ("[tool.other]\nx = 1", "tool = 3", "[tool]\ntracking = 3", "this is no TOML", "\ufffe"):
+    for content in ("[tool.other]\nx = 1", "tool = 3", "[tool]\ntracking = 3", "this is not valid TOML", "\ufffe"):
         write(tmp_path / "sub" / "pyproject.toml", content)
         assert find_file(tmp_path / "sub")[0] == top, content
     (tmp_path / "sub" / "pyproject.toml").write_bytes(b"\xff\xfe\x00")
@@ -178,14 +178,14 @@ def test_values_of_the_file_become_text(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("projet = 'x'", "unknown setting 'projet': did you mean 'project'?; there are backend, dir, project"),
+        ("projet = 'x'", "unknown setting 'projet': did you mean 'project'?; the settings are backend, dir, project"),
         ("[option.wandb]\nmode = 'x'", "unknown setting 'option': did you mean 'options'?"),
         ("options = 3", "'options' holds a table for each backend, such as [options.wandb]"),
         ("[options]\nwandb = 'offline'", "'options' holds a table for each backend"),
         ("tags = [1, 2]", "'tags' must be text, a number or a list of texts"),
         ("[options.wandb.mode]\nx = 1", "'options.wandb.mode' must be text"),
         ("project = 2020-01-01", "'project' must be text"),
-        ("project = ", "is no TOML"),
+        ("project = ", "is not valid TOML"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_an_error_that_names_it(content, says, tmp_path):
@@ -341,7 +341,7 @@ def test_what_is_no_backend_is_refused(backends):
 
 @pytest.mark.parametrize("backends", ["none,local", "none,none", ["none", NullTracker()], ["tensorboard:./tb", "none"]])
 def test_none_stands_alone(backends):
-    with pytest.raises(SettingsError, match="'none' records nothing, and so stands alone"):
+    with pytest.raises(SettingsError, match="'none' records nothing, and cannot be combined with others"):
         requested_targets(backends, load_settings({}))
 
 

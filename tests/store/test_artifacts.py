@@ -347,10 +347,10 @@ def test_what_cannot_be_stored_is_refused_not_left_out(tmp_path, kind):
     odd = tree / "sub" / "odd"
     if kind == "circle":
         odd.symlink_to(tree)
-        word = "circle"
+        word = "form a loop"
     elif kind == "dangling":
         odd.symlink_to("nowhere")
-        word = "link to nothing"
+        word = "broken link"
     elif kind == "socket":
         os.chdir(tree / "sub")  # names of sockets are short
         with socket.socket(socket.AF_UNIX) as made:
@@ -438,7 +438,7 @@ def test_paths_that_leave_the_artifact_are_refused(path):
     "paths", [("a", "./a"), ("a", "a/b"), ("a/b", "a/b/c"), ("a//b", "a/b"), ("a\\b", "a/b"), ("a", "a.b", "a/c")]
 )
 def test_paths_that_meet_are_refused(paths):
-    refused(lambda: artifact_files(dict.fromkeys(paths, b"x"), "n"), "there twice")
+    refused(lambda: artifact_files(dict.fromkeys(paths, b"x"), "n"), "appears twice")
 
 
 def test_mappings(tmp_path):

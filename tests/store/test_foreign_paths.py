@@ -202,7 +202,7 @@ def test_an_id_that_leads_elsewhere_is_none(tmp_path, run_id):
         result = invoke(*arguments, "--root", "deep/er/runs")
         assert result.exit_code != 0, arguments
         assert isinstance(result.exception, SystemExit), arguments
-    with pytest.raises(tracking.StoreError, match="see id"):
+    with pytest.raises(tracking.StoreError, match="look at id"):
         pack_run("a", root="deep/er/runs")
     store = tracking.open_store("deep/er/runs")
     assert (store.runs(), [*store.unreadable]) == ([], [run.dir.relative_to(tmp_path)])
@@ -215,7 +215,7 @@ def test_a_copy_under_another_name_is_not_packed_as_the_run(tmp_path):
     assert len(tracking.open_store("runs").runs()) == 2
     for arguments in (["pack", "copy"], ["export", "copy", "--to", "out", "--partition", "--format", "csv"]):
         result = invoke(*arguments, "--root", "runs")
-        assert (result.exit_code, "is not called so" in result.output) == (1, True)
+        assert (result.exit_code, "but has another name" in result.output) == (1, True)
     assert invoke("rm", "copy", "--yes", "--root", "runs").exit_code == 0
     tombstone = json.loads((run.dir.parent / ".removed" / "copy.json").read_bytes())
     assert tombstone["id"] == "copy"
@@ -250,7 +250,7 @@ def test_media_are_not_read_through_links(tmp_path):
     assert "'media' was left out: it is a link" in packed.problems[0]
     with zipfile.ZipFile(packed.file) as archive:
         assert not any(name.startswith("run/media") for name in archive.namelist())
-    with pytest.raises(tracking.TrackingError, match="no file name of a medium"):
+    with pytest.raises(tracking.TrackingError, match="not a valid media file name"):
         to_record(Event(1, 2, "video", 2.0, {**fields, "file": "id_rsa"}, "w"), run.dir)
     # A fork has no files of others as its own.
     (run.dir / "media").unlink()
@@ -283,7 +283,7 @@ def test_contents_are_taken_only_where_they_are_what_was_recorded(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     sha, place = content(elsewhere, b"secret", "b" * 64)
     event = Event(1, 2, "artifact", 2.0, artifact(sha, elsewhere), "w")
-    with pytest.raises(tracking.TrackingError, match="not the content"):
+    with pytest.raises(tracking.TrackingError, match="not the recorded content"):
         to_record(event, run.dir)
     # Kept outside of the root, as TRACKING_ARTIFACTS has it.
     sha, right = content(tmp_path / "shared", b"secret")

@@ -90,7 +90,7 @@ def test_it_says_how_far_it_is(root, store):
 def test_a_running_run_keeps_all_of_them(root, store):
     record(root, "a")
     with tracking.start_run("digits", run_id="live", root=root, backends="local"):
-        with pytest.raises(RunBusyError, match="run live .* is running; force=True removes it all the same") as caught:
+        with pytest.raises(RunBusyError, match="run live .* is running; force=True removes it anyway") as caught:
             store.remove(["a", "live"])
         assert (caught.value.run_id, caught.value.reason) == ("live", "is running")
         assert isinstance(caught.value, StoreError)
@@ -188,11 +188,11 @@ def test_what_is_young_or_runs_stays(root, store, tmp_path):
 @pytest.mark.parametrize(
     ("keep", "words"),
     [
-        ([], "say for how long"),
-        (["last:3"], "say for how long"),
+        ([], "name what to keep"),
+        (["last:3"], "name what to keep"),
         ("delivered:soon", "expected an age"),
         (["delivered:1d", "last:0"], "positive whole number"),
-        (["delivered:1d", "colour:red"], "is no rule"),
+        (["delivered:1d", "colour:red"], "is not a rule"),
         (["delivered:1d", 3], "expected a rule"),
         (None, "expected a rule"),
     ],
@@ -271,7 +271,7 @@ def test_what_is_there_is_replaced_by_force_alone(root, store, tmp_path):
     record(root, "a")
     place = tmp_path / "a.csv"
     place.write_text("mine")
-    with pytest.raises(PlaceTakenError, match="exists already: force=True replaces it") as caught:
+    with pytest.raises(PlaceTakenError, match="already exists: force=True replaces it") as caught:
         store.export("a", place)
     assert (caught.value.path, place.read_text()) == (place, "mine")
     store.export("a", place, force=True)
@@ -285,8 +285,8 @@ def test_bad_arguments_write_nothing(root, store, tmp_path):
     for error, words, call in [
         (StoreError, "is a directory", lambda: store.export("a", tmp_path / "folder.csv")),
         (StoreError, "is a directory", lambda: store.export("a", tmp_path / "folder.csv", force=True)),
-        (InvalidValueError, "says no format", lambda: store.export("a", tmp_path / "a.txt")),
-        (InvalidValueError, "there is no format 'xlsx'", lambda: store.export("a", tmp_path / "a.csv", format="xlsx")),
+        (InvalidValueError, "does not tell the format", lambda: store.export("a", tmp_path / "a.txt")),
+        (InvalidValueError, "unknown format 'xlsx'", lambda: store.export("a", tmp_path / "a.csv", format="xlsx")),
         (InvalidValueError, "expected a path", lambda: store.export("a", 3)),
         (InvalidValueError, "expected the name of a scalar", lambda: store.export("a", tmp_path / "a.csv", [3])),
         (InvalidValueError, "expected the id of a run", lambda: store.export(3, tmp_path / "a.csv")),

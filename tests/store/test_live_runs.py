@@ -169,7 +169,7 @@ def test_following_gives_up_when_nothing_comes(tmp_path):
 def test_wrong_times_are_refused_at_once(tmp_path, wrong):
     with tracking.start_run("p", root=tmp_path, backends="local") as run:
         pass
-    with pytest.raises(InvalidValueError, match=f"follow: {next(iter(wrong))} is a number of seconds"):
+    with pytest.raises(InvalidValueError, match=f"follow: {next(iter(wrong))} must be a number of seconds"):
         tracking.open_store(tmp_path).run(run.id).follow(**wrong)
 
 

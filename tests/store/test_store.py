@@ -513,12 +513,12 @@ FACTS = {"v": 1, "id": "bad", "name": "n", "project": "p", "started": 1.0}
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        (b"", "cannot be read"), (b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"), (b"[]", "not what describes a run"),
-        (b"3", "not what describes a run"), (b"{}", "see v, id, name, project, started"), (b"[" * 100_000, "cannot be read"),
+        (b"", "cannot be read"), (b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"), (b"[]", "does not describe a run"),
+        (b"3", "does not describe a run"), (b"{}", "look at v, id, name, project, started"), (b"[" * 100_000, "cannot be read"),
         (json.dumps({**FACTS, "v": 2}), "has format 2, this version reads up to 1: upgrade tracking-core"),
-        (json.dumps({**FACTS, "v": 2, "started": "then"}), "has format 2"), (json.dumps({**FACTS, "v": "1"}), "see v"),
-        (json.dumps({**FACTS, "project": None}), "see project"), (json.dumps({**FACTS, "started": "now"}), "see started"),
-        (json.dumps({**FACTS, "id": 3}), "see id"),
+        (json.dumps({**FACTS, "v": 2, "started": "then"}), "has format 2"), (json.dumps({**FACTS, "v": "1"}), "look at v"),
+        (json.dumps({**FACTS, "project": None}), "look at project"), (json.dumps({**FACTS, "started": "now"}), "look at started"),
+        (json.dumps({**FACTS, "id": 3}), "look at id"),
     ],
     ids=lambda value: value[:30] if isinstance(value, (str, bytes)) else value,
 )  # fmt: skip

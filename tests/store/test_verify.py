@@ -83,7 +83,7 @@ def test_a_line_that_was_taken_out_is_missed(runs, tmp_path):
     path.write_bytes(b"".join(lines[:3] + lines[4:]))
     (one,) = verify(run).breaks
     assert one.file == path
-    assert "another digest than its seal" in one.reason
+    assert "its digest is not that of its seal" in one.reason
     path.unlink()
     (one,) = verify(run).breaks
     assert (one.file, "is gone" in one.reason) == (path, True)
@@ -95,7 +95,7 @@ def test_a_line_that_was_taken_out_of_a_part_is_missed(runs, tmp_path):
     path = min(run.glob("events-*.jsonl"))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
-    assert "events where its header says" in verify(run).breaks[0].reason
+    assert "events, but its header says" in verify(run).breaks[0].reason
 
 
 def test_a_medium_that_is_gone(run):
@@ -117,7 +117,7 @@ def test_the_command(run):
     image.write_bytes(b"something else")
     result = CliRunner().invoke(app, ["verify", "r", "--root", root])
     assert result.exit_code == 1
-    assert "its content is not what its name says" in result.output
+    assert "its content does not match its name" in result.output
     result = CliRunner().invoke(app, ["verify", "r", "--root", root, "--json"])
     (one,) = json.loads(result.stdout)["runs"]
     assert (one["ok"], one["breaks"][0]["file"]) == (False, str(image))
@@ -240,7 +240,7 @@ def test_contents_that_differ_are_named(logged):
     flip(one, 17)
     (found,) = verify(directory).breaks
     assert found.file == one
-    assert "is not what its name says" in found.reason and f"{name} of the artifact 'vae' v0" in found.reason
+    assert "does not match its name" in found.reason and f"{name} of the artifact 'vae' v0" in found.reason
     quick = verify(directory, quick=True)
     assert quick.ok and "only whether they are there" in quick.unchecked[0]
     result = CliRunner().invoke(app, ["verify", "a", "--quick", "--root", str(directory.parent.parent)])

@@ -124,7 +124,7 @@ def test_without_read_back_nothing_passes():
     ]
     for name in evidence:
         if name not in report.skipped:
-            assert "gave None" in report.failed[name], name
+            assert "returned None" in report.failed[name], name
 
 
 class Silent(faults.Honest):
@@ -277,8 +277,8 @@ def test_the_report_reads_well():
     report = check_adapter(harness=faults.harness(faults.Drops), checks=["scalars", "lifecycle.flush_any_time"])
     text = str(report)
     assert text.startswith("adapter 'drops': 12 passed, 1 failed, 1 skipped\n  FAILED   scalars.nothing_dropped\n")
-    assert "2 of 500 rows are not there: ['loss' at step 199: 49.75]" in text
-    assert "look at what `finish` does" in text
+    assert "2 of 500 rows are missing: ['loss' at step 199: 49.75]" in text
+    assert "look at how `finish` handles" in text
     assert "skipped  lifecycle.flush_any_time: the adapter does not declare the capability 'flush'" in text
     names = [result.name for result in report.results]
     assert names == ["lifecycle.flush_any_time", *(name for name in all_checks() if name.startswith("scalars."))]
@@ -293,7 +293,7 @@ def test_the_harness_comes_from_the_adapter():
     report = check_adapter("local", checks=["scalars.round_trip"])
     assert report.ok, str(report)
     assert report.adapter == "local"
-    with pytest.raises(SettingsError, match="the adapter 'none' brings no contract harness; pass harness="):
+    with pytest.raises(SettingsError, match="the adapter 'none' has no contract harness; pass harness="):
         check_adapter("none")
     with pytest.raises(UnknownAdapterError, match="no backend 'locl' is installed: did you mean 'local'"):
         check_adapter("locl")
@@ -355,7 +355,7 @@ def test_the_pytest_class(tmp_path):
     assert "TestForgets::test_contract[resume.both_parts_kept] XFAIL" in done.stdout, done.stdout
     assert "- keeps one part" in done.stdout
     assert "TestForgets::test_contract[resume.media_kept] FAILED" in done.stdout
-    assert "take it out of expected_failures" in done.stdout
+    assert "remove it from expected_failures" in done.stdout
     assert "TestForgets::test_contract[media.tables_kept] SKIPPED" in done.stdout
     assert "does not declare the capability 'tables'" in done.stdout
     assert "TestForgets::test_contract[config.kept] PASSED" in done.stdout

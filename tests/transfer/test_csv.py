@@ -91,7 +91,7 @@ def test_a_directory_of_csv_files(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.csv").write_text(f"step,a\n1,{ord(name)}\n")
     refused = CliRunner().invoke(app, ["import", ".", "--root", "store"])
-    assert (refused.exit_code, "say --from csv" in refused.output) == (1, True)
+    assert (refused.exit_code, "use --from csv" in refused.output) == (1, True)
     result = CliRunner().invoke(app, ["import", ".", "--from", "csv", "--root", "store", "--json"])
     assert [run["name"] for run in json.loads(result.stdout)["runs"]] == ["a", "b"]
 
@@ -165,7 +165,7 @@ def test_a_column_called_time_that_holds_none(tmp_path):
 def test_a_file_without_numbers_is_no_run(tmp_path, content):
     (tmp_path / "log.csv").write_text(content)
     (done,) = import_runs("log.csv", root="store")
-    assert "holds no column of numbers beside the steps" in done.error
+    assert "has no column of numbers besides the steps" in done.error
     assert tracking.open_store("store").runs() == []
 
 
@@ -178,6 +178,6 @@ def test_one_file_that_cannot_be_read_does_not_hide_the_others(tmp_path):
     done = {one.name: one.error for one in import_runs("logs", kind="csv", root="store")}
     assert "has no column 'step'" in done["a"]
     assert "field larger than" in done["b"]
-    assert "is there twice" in done["c"]
+    assert "appears twice" in done["c"]
     assert done["d"] is None
     assert [record.name for record in tracking.open_store("store").runs()] == ["d"]

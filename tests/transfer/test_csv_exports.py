@@ -131,7 +131,7 @@ def test_rows_that_cannot_be_read_are_counted(tmp_path):
     assert record.scalars("loss", "step").step.tolist() == [1, 2]
     assert record.scalars("loss", "epoch").value.tolist() == [2.0]
     assert done.problems == (
-        "5 rows left out: step is no whole number of 64 bits", "1 row left out: value is no number",
+        "5 rows left out: step is not a 64-bit integer", "1 row left out: value is not a number",
     )  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def test_text_with_commas_is_text(tmp_path):
 
 def test_options_for_columns_are_not_for_exports(runs):
     invoke("export", "a", "--to", "out.csv", "--root", "runs")
-    with pytest.raises(tracking.SettingsError, match="leave --step and --time out"):
+    with pytest.raises(tracking.SettingsError, match="leave out --step and --time"):
         next(import_runs("out.csv", root="store", step="step"))
 
 

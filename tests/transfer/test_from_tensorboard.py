@@ -297,7 +297,7 @@ def test_a_damaged_length_ends_the_file(tmp_path):
     done, record = one(tmp_path / "logs")
     # One record, the version of the format, stands before the first value.
     assert record.scalars("loss").step.tolist() == list(range(10))
-    assert f"the record at byte {at} is damaged; what follows in this file cannot be read" in done.problems[0]
+    assert f"the record at byte {at} is damaged; the rest of this file cannot be read" in done.problems[0]
 
 
 def test_a_file_of_which_nothing_can_be_read_is_no_run(tmp_path):
@@ -306,8 +306,8 @@ def test_a_file_of_which_nothing_can_be_read_is_no_run(tmp_path):
     data[0] ^= 0xFF
     file.write_bytes(bytes(data))
     (done,) = import_runs(tmp_path / "logs", root="store")
-    assert "nothing can be read of it (yet)" in done.error
-    assert "what follows in this file cannot be read" in done.error
+    assert "nothing in it can be read (yet)" in done.error
+    assert "the rest of this file cannot be read" in done.error
     assert tracking.open_store("store").runs() == []
 
 
@@ -318,7 +318,7 @@ def test_an_empty_file_is_no_run_until_there_is_something_in_it(tmp_path):
     (tmp_path / "logs" / "one").mkdir()
     event_file(tmp_path / "logs" / "one")
     done = {one.name: one for one in import_runs(tmp_path / "logs", root="store")}
-    assert "nothing can be read of it (yet)" in done["empty"].error
+    assert "nothing in it can be read (yet)" in done["empty"].error
     assert done["one/logs"].error is None
     (tmp_path / "logs" / "one" / "logs" / "events.out.tfevents.1500000000.host").touch()
     again = {one.name: one for one in import_runs(tmp_path / "logs", root="store")}
@@ -425,7 +425,7 @@ def test_our_own_run_comes_back_from_event_files(tmp_path):
         run.log_artifact({"f.txt": b"x"}, name="data")
     original = tracking.open_store("runs").run(run.id)
     done, record = one(tmp_path / "tb")
-    assert done.problems == ("data: an artifact, whose contents are not in event files",)
+    assert done.problems == ("data: an artifact; its contents are not in event files",)
     for field in ("name", "project", "config", "tags", "group", "job_type", "notes", "status"):
         assert getattr(record, field) == getattr(original, field), field
     assert record.started == original.started

@@ -115,7 +115,7 @@ def test_what_the_run_is(rich):
     assert (record.notes, record.status) == ("some notes", "failed")
     assert record.config == {"lr": 0.1, "net": {"width": 8}, "late": True}
     assert sorted(done.problems) == [
-        "epoch: as the axis of 'val/acc' it is 2.5, no whole number; such rows are counted on W&B's own step",
+        "epoch: as the axis of 'val/acc' it is 2.5, which is not a whole number; such rows use W&B's own step",
         "numbers: a value of the type list is not read",
         "run-rich-cells: media in the cells of this table are not read",
     ]
@@ -412,7 +412,7 @@ def test_what_cannot_be_read_does_not_hide_the_others(tmp_path):
     written(tmp_path, "whole", about("whole"), row(0, a="1"), end())
     found = imported_errors(logs)
     assert found.pop("whole") is None
-    assert "nothing can be read of it (yet)" in found["empty"] and "nothing can be read of it (yet)" in found["torn"]
+    assert "nothing in it can be read (yet)" in found["empty"] and "nothing in it can be read (yet)" in found["torn"]
     assert found.keys() == {"deep", "json", "empty", "torn"} and None not in found.values()
     assert [record.name for record in tracking.open_store("store").runs()] == ["whole"]
 

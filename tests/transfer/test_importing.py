@@ -126,7 +126,7 @@ def test_of_several_kinds_one_must_be_named(tmp_path, adapter):
         writer.add_scalar("a", 1, 1)
     (tmp_path / "data" / "a.losses").write_text("1\n")
     code, result = command("data")
-    assert (code, "losses and of tensorboard: say which are meant with --from" in result["failures"][0]["error"]) == (
+    assert (code, "losses and of tensorboard: choose one with --from" in result["failures"][0]["error"]) == (
         1,
         True,
     )
@@ -156,7 +156,7 @@ def test_options_of_csv_are_for_csv(tmp_path):
     with SummaryWriter(str(tmp_path / "data")) as writer:
         writer.add_scalar("a", 1, 1)
     code, result = command("data", "--step", "epoch")
-    assert (code, "--step and --time are for those alone" in result["failures"][0]["error"]) == (1, True)
+    assert (code, "--step and --time are only for CSV files" in result["failures"][0]["error"]) == (1, True)
 
 
 def test_the_project_is_the_one_that_is_named_or_set(tmp_path, monkeypatch):

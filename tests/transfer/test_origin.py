@@ -125,7 +125,7 @@ def test_cursors_leases_and_heartbeats_stay_behind(tmp_path):
             # A file is no directory, and nobody reads it.
             assert not (take("bad.zip").dir / "cursors").is_dir()
         else:
-            with pytest.raises(tracking.StoreError, match="is no place in a pack"):
+            with pytest.raises(tracking.StoreError, match="is not a valid name in a pack"):
                 take("bad.zip")
 
 

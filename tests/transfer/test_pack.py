@@ -103,7 +103,7 @@ def test_another_run_of_that_id_is_left_alone(run):
     with tracking.start_run("q", root="elsewhere", run_id=run.id) as other:
         other.log_scalars({"a": 1}, step=1)
     before = tree(other.dir.parent.parent)
-    with pytest.raises(tracking.RunExistsError, match="another run of the id"):
+    with pytest.raises(tracking.RunExistsError, match="another run with the id"):
         unpack(packed.file)
     assert tree(other.dir.parent.parent) == before
 
@@ -114,7 +114,7 @@ def test_a_version_that_is_taken_gets_another_number(run):
         other.log_artifact({"x": b"mine"}, name="model", type="model", aliases=["best"])
     done = unpack(packed.file)
     assert len(done.problems) == 1
-    assert "it became v1" in done.problems[0]
+    assert "it was imported as v1" in done.problems[0]
     artifacts = tracking.open_store("elsewhere").artifacts("a/proj")
     assert artifacts.get("model:v0").read("x") == artifacts.get("model:best").read("x") == b"mine"
     assert artifacts.get("model:v1").read("copy") == b"content"
@@ -207,7 +207,7 @@ def listed(entries, name, content, mode=0o100644):
 def test_paths_that_lead_elsewhere_are_refused(run, tmp_path, name):
     file = pack_run(run.id, root="runs").file.absolute()
     rewritten(file, lambda entries: listed(entries, name, b"evil"))
-    refused(file, "is no place in a pack|is a link or no plain file")
+    refused(file, "is not a valid name in a pack|is a link, or not a regular file")
     assert not list(tmp_path.rglob("evil"))
 
 
@@ -232,7 +232,7 @@ def test_an_id_that_leads_elsewhere_is_refused(run):
 def test_content_that_is_not_what_was_packed_is_refused(run):
     file = pack_run(run.id, root="runs").file.absolute()
     rewritten(file, lambda entries: [(n, c + b"x" if n.startswith("run/journal/") else c, m) for n, c, m in entries])
-    refused(file, "is not what was packed")
+    refused(file, "has changed since it was packed")
 
 
 def test_a_blob_of_another_name_is_refused(run):
@@ -244,7 +244,7 @@ def test_a_blob_of_another_name_is_refused(run):
 def test_what_is_not_listed_is_refused(run):
     file = pack_run(run.id, root="runs").file.absolute()
     rewritten(file, lambda entries: [*entries, ("run/extra.parquet", b"x", 0o100644)])
-    refused(file, "does not hold what it lists")
+    refused(file, "does not match its own list of files")
 
 
 def test_a_newer_format_is_refused(run):
@@ -258,7 +258,7 @@ def test_a_truncated_archive_is_refused(run, part):
     file = pack_run(run.id, root="runs").file.absolute()
     whole = file.read_bytes()
     file.write_bytes(whole[: max(4, int(len(whole) * part))])
-    refused(file, "no whole pack")
+    refused(file, "not a complete pack")
 
 
 def test_every_flipped_byte_is_found(run):
@@ -284,7 +284,7 @@ def test_every_flipped_byte_is_found(run):
 def test_another_zip_archive_is_no_pack(tmp_path):
     with zipfile.ZipFile("x.zip", "w") as archive:
         archive.writestr("run/run.json", "{}")
-    refused(tmp_path / "x.zip", "but no pack of a run")
+    refused(tmp_path / "x.zip", "but not a pack of a run")
 
 
 # ---------------------------------------------------------------- interrupted
@@ -364,7 +364,7 @@ def test_a_manifest_that_is_none_is_refused(run, change):
         return listed([entry for entry in entries if entry[0] != name], name, json.dumps(change(content)).encode())
 
     rewritten(file, changed)
-    refused(file, "is no version of an artifact")
+    refused(file, "is not a version of an artifact")
 
 
 # ---------------------------------------------------------------- more that nobody expects
@@ -403,14 +403,14 @@ def test_more_than_fits_on_the_disk_is_refused(run):
     at = content.index(b"PK\1\2") + 24
     content[at : at + 4] = b"\xfe\xff\xff\xff"
     file.write_bytes(content)
-    refused(file, "is not what was packed|bytes, and .* has|no whole pack")
+    refused(file, "has changed since it was packed|bytes, and .* has|not a complete pack")
 
 
 def test_a_heartbeat_in_a_pack_is_refused(run):
     """It would tell whether a run goes on here, of a process that is elsewhere."""
     file = pack_run(run.id, root="runs").file.absolute()
     rewritten(file, lambda entries: listed(entries, "run/journal/w.alive", json.dumps({"pid": os.getpid()}).encode()))
-    refused(file, "is no place in a pack")
+    refused(file, "is not a valid name in a pack")
 
 
 @pytest.mark.parametrize("aliases", ["best", 7, {"a": 1}, None])
@@ -446,8 +446,8 @@ def test_files_that_no_run_has_are_left_out_and_said(run):
     (run.dir / "media" / "größe.txt").write_text("another")
     packed = pack_run(run.id, root="runs")
     assert [problem for problem in packed.problems if "was left out" in problem] == [
-        "the file 'my notes.txt' was left out: no run has files of such names",
-        "the file 'media/größe.txt' was left out: no run has files of such names",
+        "the file 'my notes.txt' was left out: a run has no files of such names",
+        "the file 'media/größe.txt' was left out: a run has no files of such names",
     ]
     assert unpack(packed.file).run == run.id
 
@@ -499,7 +499,7 @@ def test_an_unpacking_that_was_killed_can_be_repeated(run, monkeypatch):
     assert [record.id for record in tracking.open_store("elsewhere").runs()] == [other.id]
     before = sorted(path.name for path in (run.dir.parents[2] / "elsewhere").rglob("v*.json"))
     (problem,) = unpack(packed.file).problems
-    assert "it became v1" in problem
+    assert "it was imported as v1" in problem
     assert sorted(path.name for path in (run.dir.parents[2] / "elsewhere").rglob("v*.json")) == before
 
 

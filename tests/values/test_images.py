@@ -108,7 +108,7 @@ def test_the_remedy_for_channels_first_works():
 
 @pytest.mark.parametrize("shape", [(), (7,), (8, 2, 32, 32), (5, 7, 2, 2), (1, 2, 5, 7, 3)])
 def test_other_shapes_are_refused(shape):
-    refused(np.zeros(shape), "is no image", str(shape))
+    refused(np.zeros(shape), "is not an image", str(shape))
 
 
 @pytest.mark.parametrize("shape", [(0, 7), (5, 0), (0, 5, 7), (0, 5, 7, 3), (2, 0, 7, 1)])
@@ -389,7 +389,7 @@ def test_jpeg_bytes_are_read():
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"not an image", b"GIF89a"])
 def test_bytes_that_are_no_image_are_refused(data, tmp_path):
-    refused(data, "no image file")
+    refused(data, "cannot read these bytes as an image file")
     refused(tmp_path / "none.png", "cannot read the image file")
     refused(Image("none.png"), "cannot read the image file")
     with pytest.raises(InvalidValueError):

@@ -98,7 +98,7 @@ def test_frames_may_be_images_and_share_no_memory():
     ("data", "word"),
     [
         (np.zeros((4, 5)), "[T, H, W]"), (np.zeros((0, 4, 5)), "no pixels"), (np.zeros((2, 3, 4, 5)), "channels first"),
-        (np.zeros((2, 5, 6, 2)), "is no image"), ([], "empty"), ([np.zeros((4, 5)), np.zeros((5, 4))], "one size"),
+        (np.zeros((2, 5, 6, 2)), "is not an image"), ([], "empty"), ([np.zeros((4, 5)), np.zeros((5, 4))], "one size"),
         (None, "real numbers"), (3.0, "[T, H, W]"), ("none.mp4", "no video file"), (b"\0\0\0\x18ftypmp42", "GIF"), (object(), "object"),
     ],
     ids=lambda value: str(getattr(value, "shape", type(value).__name__)),
@@ -230,7 +230,7 @@ def test_sample_rates_may_be_numpy_integers():
 def test_damaged_wav_files_are_refused(cut):
     data = Audio([0.0] * 10).wav()
     refused(lambda: Audio.from_wav(data[:cut]))
-    refused(lambda: Audio.from_wav(b"not a file" * 10), "no WAV file")
+    refused(lambda: Audio.from_wav(b"not a file" * 10), "not a WAV file")
 
 
 def test_wav_of_other_widths_is_refused():
@@ -358,7 +358,7 @@ def test_cells_that_are_no_plain_values_are_refused(cell):
 @pytest.mark.parametrize(
     ("columns", "rows", "word"),
     [
-        (["a", "a"], [], "each name once"), ([1, "1"], [], "each name once"), (["a"], [[1], [1, 2]], "row 1"), (["a", "b"], ["xy"], "row 0"),
+        (["a", "a"], [], "each name may appear only once"), ([1, "1"], [], "each name may appear only once"), (["a"], [[1], [1, 2]], "row 1"), (["a", "b"], ["xy"], "row 0"),
         (["a", "b"], [{"a": 1, "b": 2}], "row 0"), (["a"], [3], "row 0"), (["a"], [iter([1])], "row 0"),
     ],
 )  # fmt: skip

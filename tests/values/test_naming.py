@@ -156,7 +156,7 @@ def test_what_was_cut_is_never_what_another_name_becomes(name):
         text = encoding.encode(name)
         assert len(text) <= 25
         if len(Encoding(WORD + "_", escape=escape).encode(name)) > 25:
-            with pytest.raises(ValueError, match="no encoded name, or was cut"):
+            with pytest.raises(ValueError, match="not an encoded name, or was cut"):
                 encoding.decode(text)
         else:
             assert encoding.decode(text) == name

@@ -39,7 +39,7 @@ class StoredVersion:
     """One version of an artifact.
 
     Args:
-        ref: Which version of which artifact.
+        ref: A reference to a version of an artifact.
         metadata: Facts about it.
         files: Relative path to (sha256 of the content in hex, size in bytes).
         run_id: The run that logged it.
@@ -68,9 +68,9 @@ class StoredVersion:
         if path.is_symlink():
             raise StoreError(f"{self.ref}: the content of {name!r} is a link to another place: {path}")
         if path.exists() and not is_plain_file(path):
-            raise StoreError(f"{self.ref}: the content of {name!r} is no plain file: {path}")
+            raise StoreError(f"{self.ref}: the content of {name!r} is not a regular file: {path}")
         if path.exists() and path.stat().st_size > size:
-            raise StoreError(f"{self.ref}: the content of {name!r} has more than its {size} bytes: {path}")
+            raise StoreError(f"{self.ref}: the content of {name!r} is larger than its {size} bytes: {path}")
         return path
 
     def read(self, name: str) -> bytes:
@@ -288,7 +288,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, OverflowError) as error:
         raise StoreError(f"{path} does not describe a version of an artifact: {error}") from error
     if not is_flat_enough(manifest["metadata"]):
-        raise StoreError(f"{path} does not describe a version of an artifact: its metadata are nested too deep")
+        raise StoreError(f"{path} does not describe a version of an artifact: its metadata are nested too deeply")
     return manifest
 
 

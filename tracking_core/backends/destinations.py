@@ -50,10 +50,12 @@ def requested_targets(backends: Any, settings: Settings) -> list[Any]:
             else:
                 raise SettingsError(f"backends: expected a target or a tracker, got {type(part).__name__}")
         if not found:
-            raise SettingsError("backends: an empty list; say 'local' for the run store alone, 'none' for nothing")
+            raise SettingsError("backends: the list is empty; use 'local' for the run store only, 'none' for nothing")
     names = [target.name for target in found if isinstance(target, Target)]
     if "none" in names and len(found) > 1:
-        raise SettingsError("the backend 'none' records nothing, and so stands alone; leave it out, or the others")
+        raise SettingsError(
+            "the backend 'none' records nothing, and cannot be combined with others; remove it, or the others"
+        )
     return [with_options(target, settings) if isinstance(target, Target) else target for target in found]
 
 
@@ -100,12 +102,12 @@ def with_options(target: Target, settings: Settings) -> Target:
     for key, setting in missing.items():
         if setting.value.startswith(QUOTES):
             raise SettingsError(
-                f"{setting.origin}: the option {key!r} of {target.name!r} begins with a quotation mark; leave it out"
+                f"{setting.origin}: the option {key!r} of {target.name!r} begins with a quotation mark; remove it"
             )
         if key in {"include", "exclude"} and any(one.strip() != one for one in setting.value.split("|")):
             raise SettingsError(
                 f"{setting.origin}: the option {key!r} of {target.name!r} has a pattern with a blank at its beginning "
-                "or end; leave it out, or write [ ] for one that belongs to the pattern"
+                "or end; remove it, or write [ ] if it belongs to the pattern"
             )
         more, others = check_options(target.name, {key: setting.value}, origin=setting.origin)
         own.update(more)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tracking_core.values import Record
 
 GROUP = "tracking_core.adapters"
-"""The entry-point group; the name of the entry point is what TRACKING_BACKEND says."""
+"""The entry-point group; the name of the entry point is the one used in TRACKING_BACKEND."""
 
 hookspec = pluggy.HookspecMarker("tracking_core")
 hookimpl = pluggy.HookimplMarker("tracking_core")
@@ -43,24 +43,24 @@ LEVELS = ("ok", "warning", "error")
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
-    """What an adapter says of itself, without importing its backend.
+    """What an adapter declares about itself, without importing its backend.
 
     Args:
         name: The name of the entry point.
         api_version: The version of the adapter API it was built for.
         capabilities: What it can show or keep: "scalars", "images", "histograms", "artifacts", "resume", and the
-            optional capabilities of the protocol ("tables", "video", …). None: whatever methods its tracker has.
-            A kind it lacks is not sent to it.
+            optional capabilities of the protocol ("tables", "video", …). None: the methods that its tracker has. Kinds
+            that it lacks are not sent to it.
         options: Its options, name to one line of help. None: any option is passed on unchecked.
-        extra: What installs what it needs, such as "tracking-core[wandb]".
-        requires: The modules it cannot work without; looked up without importing them.
+        extra: What to install for it, such as "tracking-core[wandb]".
+        requires: The modules it needs; they are looked up without importing them.
         precision: "float64" when scalars come back exactly; "float32" when they are rounded.
         guarantee: How often a record arrives when delivery is interrupted and repeated: "exactly once",
-            "at least once", or what is true of it, in words.
-        local_path: Whether the path of a target is one of the file system, which is made absolute.
+            "at least once", or a description in words.
+        local_path: Whether the path of a target is a path of the file system, which is made absolute.
         stores_wall_time: Whether the original time of a record is kept.
-        replaces: How it records a run anew when a part of what it has was superseded (see `RunInfo.generation`): "in
-            place" (what there was is gone) or "beside" (as another run of the backend); None when it cannot.
+        replaces: How it records a run again when a part of its records was superseded (see `RunInfo.generation`): "in
+            place" (the old records are gone) or "beside" (as another run of the backend); None if it cannot.
         description: One line for `tracking backends`.
     """
 
@@ -84,28 +84,29 @@ class AdapterInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What an adapter is told of the run it records.
+    """What an adapter knows about the run it records.
 
     Args:
         id: Identity of the run; safe as a file name and as an id of W&B.
-        name: The name people read.
+        name: The display name.
         project: The project it belongs to; any str.
-        config: The configuration as of now, plain JSON values: with all changes that were logged by then. What is
-            changed later comes through `log_config`; a change that is in it already may come as well.
+        config: The current configuration, as plain JSON values, with all changes logged so far. Later changes come
+            through `log_config`; a change that is already included may come again.
         tags: Labels.
         group: Name of the group of runs it belongs to, if any.
         job_type: Kind of job, such as "train" or "eval", if any.
         notes: Longer description, if any.
         resumed: Whether this run was opened before and is continued.
-        dir: Directory of the run, where an adapter may keep files of its own under its name; None when there is no
-            run around the tracker.
-        state: A small durable mapping of JSON values per target. What it holds when records are confirmed is what
-            it holds when the run is opened again.
-        environment: Where the run runs: program, host, git and so on, as the store recorded it; may be incomplete.
+        dir: Directory of the run, where an adapter may keep files of its own under its name; None when the tracker was
+            opened without a run.
+        state: A small durable mapping of JSON values per target. Its value when records are confirmed is its value when
+            the run is opened again.
+        environment: The environment of the run: program, host, git and so on, as the store recorded it; may be
+            incomplete.
         started: Seconds since the epoch.
-        generation: How often the run was begun anew at this target, because it went back to an earlier step. An
-            adapter that `replaces` puts aside what earlier generations have recorded; `state` begins empty.
-        replaced: What `state` held in earlier generations that may still be there, oldest first.
+        generation: How often the run was started again at this target, because it went back to an earlier step. An
+            adapter that `replaces` sets the records of earlier generations aside; `state` starts empty.
+        replaced: The `state` of earlier generations that may still exist, oldest first.
         round: Incremented when the run is sent again because the target's filters changed. Records of an earlier round
             may have larger sequence numbers than those of this one.
     """
@@ -128,14 +129,14 @@ class RunInfo:
     round: int = 0
 
     def directory(self, adapter: str) -> Path:
-        """Where an adapter keeps files when its target names no place: in the run directory, under its name."""
+        """Where an adapter keeps files if its target names no place: in the run directory, under its name."""
         base = self.dir if self.dir is not None else Path("tracking_runs") / self.id
         return base / adapter
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a diagnosis found.
+    """One finding of a diagnosis.
 
     Args:
         level: "ok", "warning" or "error".
@@ -153,26 +154,26 @@ class ForeignRun:
     """A run that another program recorded, as an adapter found it in the files of its backend.
 
     Args:
-        id: What the backend calls it; need not be unique.
+        id: Its name at the backend; need not be unique.
         records: What was logged, with the original times, steps and axes; read once, and read lazily: a run may be
-            larger than memory. `seq` and `writer` of the records are not looked at. What is learned on the way comes as
-            records too: "config" and "summary", and "finish" for the end; without one the run counts as crashed.
-        identity: What tells this run from all others, and stays the same when its files are moved, copied or
-            continued: a second import is known by it.
-        name: The name people read.
-        project: The project it belongs to, if the backend has such.
+            larger than memory. `seq` and `writer` of the records are ignored. Further facts come as records too:
+            "config" and "summary", and "finish" for the end; without "finish" the run counts as crashed.
+        identity: What identifies this run, and stays the same when its files are moved, copied or continued: a second
+            import is recognised by it.
+        name: The display name.
+        project: The project it belongs to, if the backend has projects.
         config: The configuration, as far as it is known at the start.
         tags: Labels.
         group: Name of the group of runs it belongs to, if any.
         job_type: Kind of job, if any.
         notes: Longer description, if any.
-        started: Seconds since the epoch; None where nobody knows.
+        started: Seconds since the epoch; None if unknown.
         environment: Where it ran: host, program, git and so on.
         source: Its file or directory.
-        size: Bytes of its files; larger at the next import when it has gone on since.
+        size: Bytes of its files; larger at the next import if the run has continued since.
         problems: What could not be read, in words; filled while the records are read.
-        run_id: The id it had in the run store that it was recorded from, where its files say so: it comes back under
-            that id, unless the store has another run of that id.
+        run_id: The id it had in the run store that it was recorded from, if its files say so: it is imported under that
+            id, unless the store has another run with that id.
     """
 
     id: str
@@ -198,7 +199,7 @@ class AdapterSpec:
 
     @hookspec(firstresult=True)
     def tracking_adapter(self) -> AdapterInfo | None:
-        """Say what this adapter is. Imports no backend."""
+        """Describe this adapter. Imports no backend."""
 
     @hookspec(firstresult=True)
     def open_tracker(self, target: Target, run: RunInfo) -> Tracker | None:
@@ -213,8 +214,8 @@ class AdapterSpec:
     def check_target(self, target: Target) -> None:
         """Refuse a target that cannot work, before the run starts: an option's value, a path, an address.
 
-        Called for the targets that a user names, before anything of the run exists. Imports no backend, asks no
-        server, and returns at once.
+        Called for the targets that a user names, before the run exists. Imports no backend, asks no server, and returns
+        at once.
 
         Raises:
             SettingsError: Something is wrong with it; the message says what is expected. A ValueError counts as one.
@@ -222,9 +223,9 @@ class AdapterSpec:
 
     @hookspec(firstresult=True)
     def target_place(self, target: Target, run: RunInfo) -> str | None:
-        """Say which place at the backend a target names, so that two spellings of one place share a cursor.
+        """Return the place at the backend that a target names, so that two spellings of one place share a cursor.
 
-        Asked before it is opened for the first time; the answer is kept with the run, and holds for it from then on.
+        Called before the target is opened for the first time; the answer is stored with the run and stays valid for it.
         Imports no backend, and asks no server.
 
         Args:
@@ -238,20 +239,20 @@ class AdapterSpec:
 
     @hookspec(firstresult=True)
     def diagnose(self, target: Target) -> Sequence[Finding] | None:
-        """Look whether the backend could be used: reachable, logged in, writable. Returns within 5 s."""
+        """Check whether the backend can be used: reachable, logged in, writable. Returns within 5 s."""
 
     @hookspec(firstresult=True)
     def tracking_harness(self) -> Any:
-        """Give the `tracking_core.testing.AdapterHarness` with which this adapter is checked."""
+        """Return the `tracking_core.testing.AdapterHarness` that checks this adapter."""
 
     @hookspec(firstresult=True)
     def tracking_import(self, path: Path) -> Iterable[ForeignRun] | None:
-        """Give the runs that this backend has stored in a file or below a directory.
+        """Return the runs that this backend has stored in a file or below a directory.
 
         Args:
             path: It exists.
 
         Returns:
-            None when there is nothing of this backend. That is found out by looking at names, without importing the
-            backend; it is imported when the first run is asked for.
+            None if there is nothing of this backend. Only names are looked at, without importing the backend; it is
+            imported when the first run is requested.
         """

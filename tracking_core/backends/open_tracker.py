@@ -14,8 +14,8 @@ def open_tracker(target: str | Target, run: RunInfo | None = None) -> Tracker:
     """Open one backend as a tracker: synchronous, without journal or worker; errors are raised where they happen.
 
     Args:
-        target: What TRACKING_BACKEND would say, such as "tensorboard:./tb".
-        run: The run it records; None makes up an id and a name.
+        target: A target as in TRACKING_BACKEND, such as "tensorboard:./tb".
+        run: The run it records; None generates an id and a name.
 
     Returns:
         A tracker, which the caller finishes.

@@ -52,7 +52,7 @@ class Adapter:
         try:
             info = self._manager.hook.tracking_adapter()
         except (Exception, SystemExit) as error:
-            raise BrokenAdapterError(f"the adapter {where} failed to say what it is: {brief(error)}") from error
+            raise BrokenAdapterError(f"the adapter {where} failed to describe itself: {brief(error)}") from error
         if not isinstance(info, AdapterInfo):
             raise BrokenAdapterError(
                 f"the adapter {where} must return tracking_core.AdapterInfo, got {type(info).__name__}"
@@ -80,7 +80,7 @@ class Adapter:
             raise BrokenAdapterError(
                 f"the adapter {where} names the unknown capability {unknown[0]!r}"
                 + did_you_mean(unknown[0], _CAPABILITIES)
-                + f"; there are {', '.join(sorted(_CAPABILITIES))}"
+                + f"; the capabilities are {', '.join(sorted(_CAPABILITIES))}"
             )
         return info
 
@@ -176,9 +176,11 @@ class Adapter:
         try:
             place = self._manager.hook.target_place(target=target, run=run)
         except (Exception, SystemExit) as error:
-            raise BrokenAdapterError(f"the adapter {self.name!r} failed to say where: {brief(error)}") from error
+            raise BrokenAdapterError(
+                f"the adapter {self.name!r} failed to name the place of a run: {brief(error)}"
+            ) from error
         if place is not None and not (isinstance(place, str) and place):
-            raise BrokenAdapterError(f"the adapter {self.name!r} named {place!r:.80} as a place, which is no text")
+            raise BrokenAdapterError(f"the adapter {self.name!r} named {place!r:.80} as a place, which is not text")
         return place or str(target.bare)
 
     def diagnose(self, target: Target) -> list[Finding]:
@@ -189,7 +191,9 @@ class Adapter:
             return [Finding("error", f"the diagnosis of {self.name!r} failed: {brief(error)}")]
         for finding in found:
             if not isinstance(finding, Finding) or finding.level not in LEVELS:
-                message = f"the diagnosis of {self.name!r} returned {finding!r:.80}, which is no tracking_core.Finding"
+                message = (
+                    f"the diagnosis of {self.name!r} returned {finding!r:.80}, which is not a tracking_core.Finding"
+                )
                 return [Finding("error", message, f"its level must be one of {', '.join(LEVELS)}")]
         return found
 
@@ -234,7 +238,7 @@ def refuse_joined(target: Target, *, origin: str | None = None) -> None:
     if word:
         before = "blank" if sign == " " else repr(sign)
         raise SettingsError(
-            f"{source}: {redact_targets(str(target))!r} has {redact_targets(word)!r} behind a {before}, and that is a "
+            f"{source}: {redact_targets(str(target))!r} has {redact_targets(word)!r} after a {before}, and that is a "
             f"backend: targets are joined by commas; if it belongs to {target.name!r}, write the {before} as "
             f"{quote(sign)}"
         )

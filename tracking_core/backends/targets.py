@@ -6,9 +6,9 @@ target  = name [":" path | "://" authority ["/" path]] ["?" key=value ["&" key=v
 ```
 
 A literal comma, question mark or ampersand is percent-encoded (`%2C`, `%3F`, `%26`), and so is a blank, `;`, `+` or `|`
-before what is called like a backend (`%20`, `%3B`, `%2B`, `%7C`), a blank at the beginning or the end, and a quotation
-mark at the beginning (`%22`, `%27`). Control characters are in no target. `C:\runs` is a path, and `:///runs` the
-absolute path `/runs`.
+before the name of a backend (`%20`, `%3B`, `%2B`, `%7C`), a blank at the beginning or the end, and a quotation mark at
+the beginning (`%22`, `%27`). A target has no control characters. `C:\runs` is a path, and `:///runs` the absolute path
+`/runs`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECRET_VALUE = re.compile(r"^(?:[0-9a-f]{40}|sk-\w{16,}|hf_\w{16,}|gh[pousr]_\w
 _JOINTS = re.compile(r"\s+|\s*[;+|&]")
 _SIGNS = re.compile(r"([\s;+|&]+)([^\s;+|&]*)")
 QUOTES = tuple("\"'`\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb\u2039\u203a")
-"""What a value does not begin with: straight quotation marks, and those that word processors and languages have."""
+"""Characters that a value must not begin with: straight quotation marks, and those of word processors and languages."""
 _ENDS = re.compile(r"^[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _COUNT = re.compile(r"[0-9]{1,18}")
@@ -40,7 +40,7 @@ COMMON_OPTIONS: Mapping[str, str] = {
     "include": "only names that match one of these patterns (separated by |) go to this target",
     "exclude": "names that match one of these patterns (separated by |) do not go to this target",
     "every": "of each scalar, only steps that are a multiple of this number go to this target",
-    "media": "off: neither images nor histograms, tables, video, audio, text, HTML and figures go to this target",
+    "media": "off: images, histograms, tables, video, audio, text, HTML and figures do not go to this target",
 }
 
 
@@ -50,17 +50,17 @@ class Target:
 
     Args:
         name: Name of the adapter.
-        path: What follows `:` or the authority; "" where nothing does.
-        authority: What stands between `://` and the next `/`; "" where nothing does.
+        path: The text after `:` or the authority; "" if there is none.
+        authority: The text between `://` and the next `/`; "" if there is none.
         options: The adapter's own options, as text.
         filters: The options every target takes: include, exclude, every, media.
-        origin: Where it was written, for messages; no part of what the target is.
+        origin: Where it was written, for messages; not a part of the target's identity.
         origins: For options that were not written in the target itself, where each came from.
-        named: Whether this account named it: as an argument, in a setting or on a command line. One that was read from
-            the files of a run, which anybody may have written, was not.
-        behind_blanks: Words that stand behind blanks and semicolons in what was written: one of them may have been
-            meant as a target of its own.
-        behind_signs: As well, words behind `+`, `|` and `&`, each with that character in front.
+        named: Whether this account named it: as an argument, in a setting or on a command line. A target from the files
+            of a run was not: anybody may have written those.
+        behind_blanks: Words after blanks and semicolons in the text: one of them may have been meant as a separate
+            target.
+        behind_signs: Words after `+`, `|` and `&` too, each with that character in front.
 
     Example:
         >>> parse_targets("wandb://team/digits?mode=offline")[0].options["mode"]
@@ -94,7 +94,7 @@ class Target:
 
     @property
     def bare(self) -> Target:
-        """The target without its filters: they say what goes there, and not where that is."""
+        """The target without its filters: they select records, not the place."""
         return replace(self, filters={})
 
     @property
@@ -154,7 +154,9 @@ def parse_targets(text: str, *, origin: str = "TRACKING_BACKEND") -> list[Target
     parts = [part.strip() for part in text.split(",")]
     targets = [parse_target(part, origin=origin) for part in parts if part]
     if not targets:
-        raise SettingsError(f"{origin}: names no backend; leave it out for the local store, or say 'none' for nothing")
+        raise SettingsError(
+            f"{origin}: names no backend; leave it out for the local store, or write 'none' to record nothing"
+        )
     return targets
 
 
@@ -162,7 +164,7 @@ def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
     """Parse one target; see `parse_targets`."""
     match = _NAME.match(text)
     if not match:
-        hint = "; leave the quotation marks out" if text.startswith(QUOTES) else ""
+        hint = "; remove the quotation marks" if text.startswith(QUOTES) else ""
         raise SettingsError(
             f"{origin}: {_shown(text)} does not start with the name of a backend, such as 'tensorboard:./tb'{hint}"
         )
@@ -178,7 +180,7 @@ def parse_target(text: str, *, origin: str = "TRACKING_BACKEND") -> Target:
     elif rest:
         hint = "; targets are joined by commas" if _JOINTS.match(rest) else ""
         if not rest.strip() or rest.lstrip().startswith(":"):
-            hint = f"; leave the blank behind {name!r} out"
+            hint = f"; remove the blank after {name!r}"
         raise SettingsError(
             f"{origin}: after {name!r} expected ':path', '://authority/path' or '?option=value', got {_shown(rest)}"
             f"{hint}"
@@ -218,7 +220,7 @@ def refuse_control_characters(target: Target, *, origin: str) -> None:
             what = "null character" if found[0] == "\0" else f"control character {found[0]!r}"
             hint = "; targets are joined by commas" if found[0].isspace() else ""
             raise SettingsError(
-                f"{target.origins.get(option) or origin}: the target {target.name!r} has the {what} in it, in "
+                f"{target.origins.get(option) or origin}: the target {target.name!r} contains the {what}, in "
                 f"{_shown(f'{option}={text}' if option.strip('/') else text)}{hint}"
             )
 
@@ -235,7 +237,7 @@ def _refuse_blank_ends(text: str, before: str, origin: str) -> None:
 def _refuse_quotes(text: str, origin: str) -> None:
     if text.startswith(QUOTES):
         raise SettingsError(
-            f"{origin}: {_shown(text)} begins with a quotation mark; leave it out, or write it as "
+            f"{origin}: {_shown(text)} begins with a quotation mark; remove it, or write it as "
             f"{quote(text[0])} if it belongs to the value"
         )
 
@@ -280,7 +282,7 @@ def _options(name: str, query: str, origin: str, texts: list[str]) -> tuple[dict
                 "by a comma"
             )
         if key in pairs:
-            raise SettingsError(f"{origin}: the option {key!r} of {name!r} is there twice")
+            raise SettingsError(f"{origin}: the option {key!r} of {name!r} appears twice")
         patterns = key in {"include", "exclude"}
         for one in value.split("|") if patterns else [value]:
             _refuse_quotes(one, origin)

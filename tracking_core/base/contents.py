@@ -20,7 +20,7 @@ def content_key(sha256: str) -> str:
         ValueError: The digest is none, and might lead out of the directory.
     """
     if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise ValueError(f"{sha256[:80]!r} is no sha256 in hex")
+        raise ValueError(f"{sha256[:80]!r} is not a sha256 in hex")
     return f"sha256/{sha256[:2]}/{sha256[2:]}"
 
 

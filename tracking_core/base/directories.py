@@ -1,4 +1,4 @@
-"""What can be told of a directory before anything is written to it, and without making anything."""
+"""Checks of a directory before anything is written to it, and without creating anything."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _KEEP_NOTHING = frozenset(
         "nsfs", "proc", "pstore", "securityfs", "selinuxfs", "sysfs", "tracefs",
     }
 )  # fmt: skip
-"""File systems that show what the kernel knows. To root their directories look as if they could be written to."""
+"""File systems that show the state of the kernel. Their directories look writable to root."""
 
 
 def is_url(path: str) -> bool:
-    """Whether a path begins as an address does: `scheme://`. A directory of that name is `./scheme://`."""
+    """Whether a path begins like an address: `scheme://`. Write `./scheme://` for a directory of that name."""
     return _URL.match(path) is not None
 
 
 def directory_problem(path: str | os.PathLike[str], *, listed: bool = False) -> str | None:
-    """Why a directory cannot be written to, or made, as far as that can be told; None where nothing speaks against it.
+    """Why a directory cannot be written to or created, as far as that can be known; None if no problem is found.
 
     Args:
-        path: As a target names it; "~" is the home directory.
-        listed: Whether it has to be readable as well.
+        path: The path as in a target; "~" is the home directory.
+        listed: Whether it must be readable as well.
     """
     text = os.fspath(path)
     try:
         if b"\0" in os.fsencode(text):
-            return f"{printable(text)} has a null character in it"
+            return f"{printable(text)} contains a null character"
     except UnicodeEncodeError:
-        return f"{printable(text)} has characters in it that no file name can hold"
+        return f"{printable(text)} contains characters that no file name can hold"
     try:
         place = Path(text).expanduser().absolute()
         found = next(one for one in (place, *place.parents) if one.exists() or one.is_symlink())
         behind = "" if found == place else f", so {place} cannot be a directory"
         if not found.exists():
-            return f"{found} is a link that leads to nothing" + behind
+            return f"{found} is a broken link" + behind
         if not found.is_dir():
             return f"{found} is a file" + behind
         if not os.access(found, os.W_OK | os.X_OK):
@@ -51,7 +51,7 @@ def directory_problem(path: str | os.PathLike[str], *, listed: bool = False) -> 
             return f"{found} cannot be read"
         kind = _file_system(os.path.realpath(found))
         if kind in _KEEP_NOTHING:
-            return f"{found} is in a file system that keeps no files ({kind})"
+            return f"{found} is in a file system that cannot store files ({kind})"
     except RuntimeError as error:
         # A "~" of which nobody knows whose home it is.
         return f"{printable(text)}: {error}"
@@ -59,7 +59,7 @@ def directory_problem(path: str | os.PathLike[str], *, listed: bool = False) -> 
         # The working directory is gone; whoever makes the path absolute says so.
         return None
     except OSError as error:
-        return f"{printable(text)} can be no directory: {error.strerror}"
+        return f"{printable(text)} cannot be a directory: {error.strerror}"
     return None
 
 

@@ -56,7 +56,7 @@ def owner_of(path: Path) -> int | None:
         facts = read_facts(path)
         pid, host = facts["pid"], facts["host"]
         if type(pid) is not int or not 0 < pid < _PIDS:
-            raise ValueError(f"no process has the number {pid!r:.40}")  # noqa: TRY301 - as where there is none
+            raise ValueError(f"{pid!r:.40} is not the number of a process")  # noqa: TRY301 - as where there is none
     except (FileNotFoundError, OddFileError):
         return None
     except (OSError, ValueError, KeyError):
@@ -89,7 +89,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
     if not isinstance(facts, dict):
-        raise ValueError(f"{path} holds no facts")  # noqa: TRY004 - what was read is wrong
+        raise ValueError(f"{path} does not describe a process")  # noqa: TRY004 - what was read is wrong
     return cast("dict[str, Any]", facts)
 
 

@@ -162,7 +162,7 @@ class Registry(Generic[T]):
         # What stands where a name should may be a key that was pasted into the wrong variable.
         text = f"{origin}: no {self._asked} {redact_text(name)!r} is installed"
         text += did_you_mean(name, [*installed, *self._own])
-        text += f"; installed are {', '.join(sorted(installed)) or 'none'}"
+        text += f"; the installed ones are {', '.join(sorted(installed)) or 'none'}"
         if name in self._own or not installed:
             text += ". The entry points of tracking-core itself are missing: reinstall it (pip install tracking-core)"
         return text

@@ -55,7 +55,7 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
         os.close(fd)
         raise
     os.close(fd)
-    raise OddFileError(errno.EINVAL, f"it is {_named(mode)} and no regular file", os.fspath(path))
+    raise OddFileError(errno.EINVAL, f"it is {_named(mode)}, not a regular file", os.fspath(path))
 
 
 def read_regular(path: str | os.PathLike[str], limit: int = LARGEST) -> bytes:
@@ -103,7 +103,7 @@ def own_folder(path: Path, *, parents: bool = False) -> Path:
         OSError: It cannot be made.
     """
     if path.is_symlink():
-        what = "it is a link, and nothing is written through one inside a run directory: put a directory in its place"
+        what = "it is a link, and links inside a run directory are not followed: replace it with a directory"
         raise OddFileError(errno.ENOTDIR, what, os.fspath(path))
     path.mkdir(parents=parents, exist_ok=True)
     return path
@@ -192,7 +192,7 @@ def _odd(path: str | os.PathLike[str], error: OSError) -> str | None:
     except OSError:
         is_link = error.errno == errno.ENOENT and os.path.islink(path)  # noqa: PTH114 - as above
         return "it is a link that leads nowhere" if is_link else None
-    return None if stat.S_ISREG(mode) else f"it is {_named(mode)} and no regular file"
+    return None if stat.S_ISREG(mode) else f"it is {_named(mode)}, not a regular file"
 
 
 def _named(mode: int) -> str:

@@ -90,7 +90,7 @@ def read_file(name: str, dir_fd: int, limit: int) -> bytes:
     fd = os.open(name, _FILE, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(f"{name!r} is no plain file")
+            raise OSError(f"{name!r} is not a regular file")
         return os.read(fd, limit)
     finally:
         os.close(fd)

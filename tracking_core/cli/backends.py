@@ -228,7 +228,7 @@ def print_details(rows: Sequence[BackendRow]) -> None:
 def _print_options(output: Output, row: BackendRow) -> None:
     output.line()
     if row.options is None:
-        output.line("It does not say which options it has: any is passed on.")
+        output.line("It declares no options: any option is passed on.")
     output.table(("option", "meaning"), list({**(row.options or {}), **COMMON_OPTIONS}.items()))
     output.line()
     variable = option_variable(row.name, "option")

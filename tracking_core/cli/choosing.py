@@ -63,7 +63,7 @@ def own_root(root: str | None, verb: str) -> None:
     refuse_address(
         load_settings().get("dir", root),
         what=f"tracking {verb}",
-        remedy="do it where the runs are, and in a bucket with the tools of the cloud",
+        remedy="do it where the runs are; in a bucket, use the tools of the cloud",
     )
 
 

@@ -83,7 +83,7 @@ def parse(text: str) -> Condition:
     match = _FORM.fullmatch(text)
     if match is None:
         raise click.BadParameter(
-            f"{text!r} is no condition: expected NAME, one of = != < <= > >= ~, and a value", param_hint="--where"
+            f"{text!r} is not a condition: expected NAME, one of = != < <= > >= ~, and a value", param_hint="--where"
         )
     left, operator, right = match.groups()
     left = _literal(left, str, left)
@@ -92,7 +92,7 @@ def parse(text: str) -> Condition:
         try:
             re.compile(right)
         except re.error as error:
-            raise click.BadParameter(f"{right!r} is no regular expression: {error}", param_hint="--where") from error
+            raise click.BadParameter(f"{right!r} is not a regular expression: {error}", param_hint="--where") from error
     if operator in _ORDER and not right:
         raise click.BadParameter(f"{text!r}: there is nothing to compare with", param_hint="--where")
     if left in _MOMENTS and operator != "~":

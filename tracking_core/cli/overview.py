@@ -168,7 +168,7 @@ def _section(output: Output, title: str, rows: Mapping[str, str]) -> None:
 
 def _progress(target: Mapping[str, Any]) -> str:
     if target["pending"] is None and target["opened"]:
-        return f"{target['delivered']} delivered; what is pending cannot be counted, as not all can be read"
+        return f"{target['delivered']} delivered; pending records cannot be counted, because not all can be read"
     if target["pending"] is None:
         return "a tracker that was passed as an object: nobody keeps count"
     if not target["opened"]:

@@ -56,7 +56,7 @@ def curves(records: Sequence[RunRecord], name: str, axis: str | None, *, over: s
         name: Name of the scalar.
         axis: Its step axis.
         over: "step" or "time".
-        raw: All rows, also those of steps that were logged again later.
+        raw: All rows, including rows of steps that were logged again later.
 
     Raises:
         NameNotFoundError: None of the runs has it.
@@ -183,7 +183,7 @@ def _with_values(found: Sequence[Curve], *, log: bool) -> list[Curve]:
     kept = [one for one in found if len(_drawable(one, log=log)[0])]
     for one in found:
         if one not in kept:
-            click.echo(f"{one.label}: there is no value that can be drawn", err=True)
+            click.echo(f"{one.label}: no value can be plotted", err=True)
     if not kept:
         raise click.ClickException("there is nothing that can be drawn")
     return kept

@@ -107,7 +107,7 @@ def _sync_one(
 
 def end_interrupted() -> NoReturn:
     """End the process after Ctrl-C."""
-    click.echo("interrupted: what was delivered is kept, and the same command goes on from there", err=True)
+    click.echo("interrupted: delivered records are kept, and the same command continues from there", err=True)
     sys.stdout.flush()
     sys.stderr.flush()
     # Not through exit handlers: a backend's own would wait for what is on its way, and mark the run as finished.

@@ -24,7 +24,7 @@ def series_of(record: RunRecord, names: Sequence[str], axis: str | None = None, 
         record: The run.
         names: Names, or patterns with `*`, `?` and `[…]`; () takes all.
         axis: Only this axis.
-        raw: All rows, also those of steps that were logged again later.
+        raw: All rows, including rows of steps that were logged again later.
 
     Raises:
         NameNotFoundError: A name or a pattern fits nothing.

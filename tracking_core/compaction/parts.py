@@ -149,7 +149,7 @@ class ScalarPart:
                 metadata = file.metadata
                 ends = np.cumsum([0, *(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))])
                 if int(ends[-1]) != sum(rows for rows, _, _ in self.names.values()):
-                    raise ValueError(f"it has {ends[-1]} rows, and {self.part.files.events.name} says otherwise")
+                    raise ValueError(f"it has {ends[-1]} rows, but {self.part.files.events.name} has another number")
             self._groups = list(pairwise(ends.tolist()))
             place = 0
             for name, (rows, _, _) in self.names.items():

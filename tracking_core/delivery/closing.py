@@ -43,8 +43,8 @@ def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Ca
     if not parts:
         return ""
     command = _command(directory)
-    remedies = [f"`{command}` delivers what waits"] if waits else []
-    remedies += [f"`{command} --failed` sends again what failed"] if again else []
+    remedies = [f"`{command}` delivers the waiting records"] if waits else []
+    remedies += [f"`{command} --failed` sends failed records again"] if again else []
     return "at the end, " + "; ".join([", ".join(parts), *remedies])
 
 

@@ -231,7 +231,7 @@ def _count(value: Any) -> int:
         ValueError: It is no such number.
     """
     if type(value) is not int or not 0 <= value < NUMBERS:
-        raise ValueError(f"{value!r:.40} is no count")
+        raise ValueError(f"{value!r:.40} is not a count")
     return value
 
 

@@ -25,12 +25,12 @@ class Notes:
         self._note = note
 
     def trouble(self, reason: str, message: str, error: BaseException | None = None) -> None:
-        """Pass on what went wrong; `message` goes on after the name of the target."""
+        """Pass on what went wrong; `message` follows the name of the target."""
         self.last = redact_text(message)
         self._note(f"{self.label}: {reason}", f"{self.label} {message}", error)
 
     def remark(self, reason: str, message: str, error: BaseException | None = None) -> None:
-        """Pass on what is no failure of the target, as it is."""
+        """Pass on a message that is not a failure of the target, unchanged."""
         self._note(reason, message, error)
 
 
@@ -40,15 +40,15 @@ class TargetReport:
 
     Args:
         target: The target, or "local" for the run store itself.
-        delivered: Records that the backend accepted (for "local": that are in the journal).
+        delivered: Records that the backend accepted (for "local": records in the journal).
         pending: Records that wait in the journal.
-        dropped: Values that could not be recorded, and are lost (only for "local").
-        failed: Records that the backend refused or failed on. They are sent again on request only.
+        dropped: Values that could not be recorded and are lost (only for "local").
+        failed: Records that the backend refused or failed on. They are sent again only on request.
         skipped: Records that the target's filters exclude, or that the backend cannot show.
         last_error: The last thing that went wrong, or None.
-        lag: For how many seconds the oldest pending record has waited.
+        lag: Seconds that the oldest pending record has waited.
         abandoned: Whether finishing the backend failed or took too long: records may be lost there. Opening the run
-            again, or `tracking sync`, finds out, and sends them again.
+            again, or `tracking sync`, checks this and sends them again.
         recoverable: How many failed records, of this session or earlier, `tracking sync --failed` would send again.
     """
 

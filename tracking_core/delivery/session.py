@@ -160,7 +160,7 @@ class Session:
             self._renewed = False
             self.commit()
             if self.tracker is not None and self._destination.tracker is None:
-                self._interrupt("the directory of the run was deleted while it went on", "it was opened again")
+                self._interrupt("the directory of the run was deleted during the run", "it was opened again")
                 self.reopen()
         self._opener.beat()
 

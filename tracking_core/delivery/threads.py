@@ -20,7 +20,7 @@ from tracking_core.delivery.worker import TargetWorker
 POLL, IDLE_POLL = 0.05, 1.0
 """Seconds between two looks into the journal: of a run that records, and of one that is idle."""
 STALLED = 60.0
-"""Seconds without progress after which `flush` stops waiting, when it was given no timeout."""
+"""Seconds without progress after which `flush` stops waiting, when no timeout is given."""
 
 
 class _Lane:

@@ -47,7 +47,7 @@ class Peers:
     """The processes that one `start_run` belongs to.
 
     Args:
-        process: Which of them this is; None finds out.
+        process: Which of them this is; None detects it.
         environ: The environment; None means `os.environ`.
     """
 
@@ -73,14 +73,13 @@ class Peers:
         if self._client is None:
             if records and not chosen:
                 self._say(
-                    "has no way to learn the run id of the first before jax.distributed.initialize(): it records a "
-                    "run of its own. Set TRACKING_RUN_ID, or call start_run after initialize()"
+                    "cannot learn the run id of the first process before jax.distributed.initialize(): it records "
+                    "its own run. Set TRACKING_RUN_ID, or call start_run after initialize()"
                 )
             elif not records and self._launcher:
                 self._say(
-                    f"({self._launcher}) does not record, since the first one does. Should it, set "
-                    "TRACKING_PROCESS=all for one run of all processes, or pass process=0 for runs that have nothing "
-                    "to do with each other"
+                    f"({self._launcher}) does not record, because the first process does. To change this, "
+                    "set TRACKING_PROCESS=all for one run of all processes, or pass process=0 for independent runs"
                 )
             return own
         if chosen and not records:
@@ -88,7 +87,7 @@ class Peers:
         try:
             told = self._client.blocking_key_value_get(_KEY.format(self._number), int(STORE_WAIT * 1000))
         except Exception as error:  # noqa: BLE001 - a timeout, or the service is gone: training goes on either way
-            self._say(f"was not told the run id within {STORE_WAIT:.0f} s: {type(error).__name__}")
+            self._say(f"did not receive the run id within {STORE_WAIT:.0f} s: {type(error).__name__}")
             return own
         return own if chosen or not isinstance(told, str) else told
 
@@ -111,7 +110,7 @@ class Peers:
         try:
             self._client.key_value_set(_KEY.format(self._number), run_id)
         except Exception as error:  # noqa: BLE001 - the others find that nothing comes, and say so
-            self._say(f"could not tell the others the run id: {type(error).__name__}")
+            self._say(f"could not send the run id to the others: {type(error).__name__}")
 
     def _say(self, message: str) -> None:
         logger.warning("process %d %s", self.index, message)

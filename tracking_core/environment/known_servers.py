@@ -1,12 +1,12 @@
-"""Servers that this account named: to these an adapter may take a key without being told to anew.
+"""Servers that this account has named: an adapter may send a key to these without being told again.
 
-What a run says of its targets may have been written by anybody, and `tracking sync` reads it. A key of the account must
-not follow it anywhere. So an adapter remembers each server that its user named, and asks here before it takes a key to
-one that only the files of a run name.
+Anybody may have written the targets in the files of a run, and `tracking sync` reads them. A key of the account must
+not be sent to any server that they name. So an adapter remembers each server that its user named, and checks here
+before it sends a key to a server that only the files of a run name.
 
-One file for each server, below `$XDG_STATE_HOME/tracking-core/servers` (`~/.local/state/…` where that is not set),
-readable and writable by its owner alone. A file appears as a whole, whoever else writes at the same time; one that
-cannot be read, is damaged, a link or another user's counts as not there. Removing it forgets the server.
+One file for each server, below `$XDG_STATE_HOME/tracking-core/servers` (`~/.local/state/…` if that is not set),
+readable and writable only by its owner. A file is written as a whole, also with several writers; a file that cannot be
+read, is damaged, is a link or belongs to another user counts as missing. Removing it forgets the server.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _LARGEST = 10_000
 def remember_server(backend: str, address: str) -> None:
     """Remember that the user of this account named a server.
 
-    Call it where a target is checked whose `named` is True, never for one that the files of a run named. An account
-    whose state directory cannot be written goes without: nothing is raised.
+    Call it where a target is checked whose `named` is True, never for one that the files of a run named. If the state
+    directory of the account cannot be written, nothing is remembered and nothing is raised.
 
     Args:
         backend: Name of the adapter.
@@ -54,7 +54,7 @@ def remember_server(backend: str, address: str) -> None:
 
 
 def knows_server(backend: str, address: str) -> bool:
-    """Whether the user of this account named a server before; see `remember_server`."""
+    """Whether the user of this account has named a server before; see `remember_server`."""
     try:
         # Whatever stands there must not be followed, and not be waited for.
         number = os.open(_file(backend, address), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -43,14 +43,14 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("dir", "TRACKING_DIR", "Root of the run store.", "./tracking_runs"),
     Variable("project", "TRACKING_PROJECT", "Project of the run.", "default"),
     Variable("run_id", "TRACKING_RUN_ID", "Identity of the run.", otherwise="generated"),
-    Variable("name", "TRACKING_NAME", "Name of the run that people read.", otherwise="generated"),
+    Variable("name", "TRACKING_NAME", "Display name of the run.", otherwise="generated"),
     Variable("tags", "TRACKING_TAGS", "Labels of the run, joined by commas.", ""),
     Variable("group", "TRACKING_GROUP", "Group of runs it belongs to.", ""),
     Variable("notes", "TRACKING_NOTES", "Longer description of the run.", ""),
     Variable(
         "resume",
         "TRACKING_RESUME",
-        "Whether a run of that id is continued: never, allow (if there is one) or must.",
+        "Whether a run of that id is continued: never, allow (if it exists) or must.",
         "never",
         ("never", "allow", "must"),
     ),
@@ -73,20 +73,20 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "mirror",
         "TRACKING_MIRROR",
-        "Where runs are copied to while they go on: s3://bucket/prefix, gs://bucket/prefix or file:///directory.",
+        "Where runs are copied to while they are recorded: s3://bucket/prefix, gs://bucket/prefix or file:///directory.",
         "",
     ),
     Variable("mirror_interval", "TRACKING_MIRROR_INTERVAL", "Seconds between two uploads to the mirror.", "25"),
     Variable(
         "cache",
         "TRACKING_CACHE",
-        "Directory of the local copies of mirrors that are read.",
+        "Directory of the local copies of mirrors that you read.",
         otherwise="~/.cache/tracking",
     ),
     Variable(
         "console",
         "TRACKING_CONSOLE",
-        "Whether a run says on stderr where it is and how it ended: auto (at a terminal), on or off.",
+        "Whether a run prints on stderr where it is and how it ended: auto (at a terminal), on or off.",
         "auto",
         ("auto", "on", "off"),
     ),
@@ -156,7 +156,8 @@ class Settings:
             origin = self.origin(key, argument)
             source = f"the argument {key}" if origin == "argument" else origin
             raise SettingsError(
-                f"{source}: {value!r} is none of {', '.join(variable.choices)}{did_you_mean(value, variable.choices)}"
+                f"{source}: {value!r} is not one of {', '.join(variable.choices)}"
+                f"{did_you_mean(value, variable.choices)}"
             )
         return value
 
@@ -172,7 +173,7 @@ def load_settings(
         read_file: Whether to look for a file at all.
 
     Raises:
-        SettingsError: A key is unknown, or the file is no TOML.
+        SettingsError: A key is unknown, or the file is not valid TOML.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Setting] = {v.key: Setting(v.default, "default") for v in VARIABLES if v.default}
@@ -248,7 +249,7 @@ def find_file(directory: Path) -> tuple[Path | None, Mapping[str, Any]]:
         Its path and its table; (None, {}) when there is none.
 
     Raises:
-        SettingsError: A file is there, and is no TOML.
+        SettingsError: A file is there, and is not valid TOML.
     """
     for folder in (directory, *directory.parents):
         # os.path, because a folder above that may not be entered is no error here.
@@ -273,7 +274,7 @@ def _load(path: Path) -> dict[str, Any]:
         if path.name == "pyproject.toml":
             # Not ours to judge: whoever needs that file will complain.
             return {}
-        what = "is no TOML" if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
+        what = "is not valid TOML" if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
         raise SettingsError(f"{path} {what}: {error}") from error
 
 
@@ -288,7 +289,7 @@ def _read_file(
         else:
             known = [*_BY_KEY, "options"]
             raise SettingsError(
-                f"{path}: unknown setting {key!r}{did_you_mean(key, known)}; there are {', '.join(known)}"
+                f"{path}: unknown setting {key!r}{did_you_mean(key, known)}; the settings are {', '.join(known)}"
             )
 
 

@@ -35,7 +35,7 @@ def tracking_adapter() -> AdapterInfo:
         capabilities=capabilities,
         options={},
         guarantee="exactly once: it is the journal itself",
-        description="the embedded run store; always on, whatever else is named",
+        description="the embedded run store; always on",
     )
 
 
@@ -54,7 +54,7 @@ def diagnose(target: Target) -> Sequence[Finding]:
         place = place.parent
     if os.access(place, os.W_OK):
         return [Finding("ok", f"{root} can be written")]
-    return [Finding("error", f"{root} cannot be written", "set TRACKING_DIR to a directory that can")]
+    return [Finding("error", f"{root} cannot be written", "set TRACKING_DIR to a directory that can be written")]
 
 
 @hookimpl

@@ -74,9 +74,7 @@ def _from_device(key: str, value: Any, value_range: tuple[float, float] | None) 
         low, high = facts[:2].view(np.float32).tolist()
         odd, clipped = facts[2:].view(np.int32).tolist()
         if odd:
-            raise InvalidValueError(
-                f"{key!r}: {odd} pixels are not finite; use jnp.nan_to_num to show them all the same"
-            )
+            raise InvalidValueError(f"{key!r}: {odd} pixels are not finite; use jnp.nan_to_num to show them anyway")
         margin = (hi - lo) * OVERSHOOT
         if clipped and (low < lo - margin or high > hi + margin):
             raise range_error(key, dtype, low, high, (lo, hi))

@@ -95,11 +95,11 @@ def content_path(fields: Mapping[str, Any], directory: Path, sha256: str, size: 
     if not path.exists():
         return path
     if not is_plain_file(path):
-        raise ValueError(f"{path} is no plain file")
+        raise ValueError(f"{path} is not a regular file")
     if size is not None and path.stat().st_size != size:
-        raise ValueError(f"{path} is not as long as the content that was recorded")
+        raise ValueError(f"{path} does not have the length of the recorded content")
     if blobs != root / FOLDER and digest_of(path) != sha256:
-        raise ValueError(f"{path} is not the content that was recorded")
+        raise ValueError(f"{path} is not the recorded content")
     return path
 
 
@@ -113,7 +113,7 @@ def _inside(name: str) -> str:
 def _medium(directory: Path, name: str) -> Path:
     # A journal may come from anywhere: what it names must not lead out of the run, and nor must a link.
     if not _MEDIUM.fullmatch(name):
-        raise ValueError(f"{name[:80]!r} is no file name of a medium")
+        raise ValueError(f"{name[:80]!r} is not a valid media file name")
     path = fetched(directory / "media" / name, directory.parent.parent)
     try:
         size = path.stat().st_size
@@ -122,8 +122,8 @@ def _medium(directory: Path, name: str) -> Path:
         size = 0
     # Whoever opens a FIFO waits for ever.
     if path.is_symlink() or (path.exists() and not is_plain_file(path)):
-        raise ValueError(f"{path} is no plain file")
+        raise ValueError(f"{path} is not a regular file")
     if size > LARGEST and digest_of(path) != name.partition(".")[0]:
         # A large one is recognised before it is in memory.
-        raise ValueError(f"{path} is not the medium that was recorded, and has {size} bytes")
+        raise ValueError(f"{path} is not the recorded media file: it has {size} bytes")
     return path

@@ -91,7 +91,7 @@ def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str,
         body["values"] = {name: number_out(value) for name, value in values.items()}
     head = to_json(body)[:-1]
     if len(head) > LONGEST - _TAIL:
-        raise InvalidValueError(f"{kind}: {len(head)} bytes are more than a line of the journal holds ({LONGEST})")
+        raise InvalidValueError(f"{kind}: {len(head)} bytes do not fit into a line of the journal (at most {LONGEST})")
     return b'%b%b%08x"}\n' % (head, _CRC, zlib.crc32(head))
 
 
@@ -119,7 +119,7 @@ def decode_line(line: bytes, writer: str = "") -> Event:
             if isinstance(value, str):
                 values[name] = _number_in(value)
     except ValueError as error:
-        raise JournalError(f"the line is intact, but no event: {error}") from error
+        raise JournalError(f"the line is intact, but is not an event: {error}") from error
     fields = {"axis": line_of.axis, "step": line_of.step, "values": values}
     return Event(line_of.seq, line_of.low, "scalars", line_of.t, fields, writer)
 
@@ -140,16 +140,16 @@ def _decode_any(text: bytes, writer: str) -> Event:
                     numbers[name] = _number_in(value)
         return Event(seq, low, kind, float(time), body, writer)
     except KeyError as error:
-        raise JournalError(f"the line is intact, but no event: it has no {error}") from error
+        raise JournalError(f"the line is intact, but is not an event: it has no {error}") from error
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise JournalError(f"the line is intact, but no event: {error!s:.200}") from error
+        raise JournalError(f"the line is intact, but is not an event: {error!s:.200}") from error
 
 
 def _check_common(seq: Any, low: Any, kind: Any, time: Any) -> None:
     try:
         msgspec.convert((seq, low, kind, time), tuple[Count, Count, str, float])
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"one of seq, low, kind and t is none: {error}") from error
+        raise ValueError(f"one of seq, low, kind and t is not valid: {error}") from error
     if not math.isfinite(time):
         raise ValueError(f"t is {time}")
 
@@ -165,7 +165,7 @@ def _number_in(text: str) -> float:
     if found is not None:
         return found
     if not _WHOLE.fullmatch(text):
-        raise ValueError(f"{text[:40]!r} is no number")
+        raise ValueError(f"{text[:40]!r} is not a number")
     return int(text)
 
 
@@ -177,4 +177,4 @@ def _parse(text: bytes) -> dict[str, Any]:
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise JournalError("the line is intact, but no JSON") from error
+            raise JournalError("the line is intact, but is not JSON") from error

@@ -265,7 +265,7 @@ _COLUMNS = {
 def _check_schema(schema: Any) -> None:
     found = {field.name: str(field.type) for field in schema}
     if list(found) != list(_COLUMNS) or not all(found[name].startswith(kind) for name, kind in _COLUMNS.items()):
-        raise ValueError(f"it has not the columns of a part, but {str(found)[:200]}")
+        raise ValueError(f"it does not have the columns of a part, but {str(found)[:200]}")
 
 
 def check_columns(table: Any) -> None:
@@ -283,7 +283,7 @@ def _check_rows(seq: Any, value: Any, kinds: Any, words: list[str]) -> None:
 
     is_float = np.array([word == "float" for word in words], np.bool_)
     if not set(words) <= {"float", "int", "bool"} or not bool(np.all(np.isfinite(value) | is_float[kinds])):
-        raise ValueError("a number is not what its kind says")
+        raise ValueError("a number does not fit its kind")
     if int(seq.min()) < 1:
         raise ValueError(f"an event has the number {seq.min()}")
 
@@ -299,9 +299,7 @@ def check_rows(path: Path, metadata: Any) -> None:
         JournalError: It has more.
     """
     if metadata.num_rows > MOST_ROWS:
-        raise JournalError(
-            f"{path} has {metadata.num_rows} rows, and is no part of a journal: those have up to {MOST_ROWS}"
-        )
+        raise JournalError(f"{path} has {metadata.num_rows} rows; a part of a journal has at most {MOST_ROWS}")
 
 
 @contextmanager
@@ -320,7 +318,7 @@ def damage_named(path: Path) -> Generator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise JournalError(
-            f"{path} is damaged and cannot be read: {error}; `tracking verify` says what is there of the run"
+            f"{path} is damaged and cannot be read: {error}; `tracking verify` shows what is left of the run"
         ) from error
 
 

@@ -215,7 +215,7 @@ def check(kind: str, seq: int, fields: Mapping[str, Any], unpack: Callable[[Any]
     elif isinstance(found, _Names):
         for _, _, number in found.names.values():
             if isinstance(number, str) and number not in NOT_FINITE:
-                raise ValueError(f"{number[:40]!r} is no number")
+                raise ValueError(f"{number[:40]!r} is not a number")
     elif isinstance(found, _Compacted):
         first, last = found.segments
         if last - first + 1 != len(found.digests) or found.first > found.last:
@@ -260,4 +260,4 @@ def _check_histogram(found: _Histogram, unpack: Callable[[Any], Any]) -> None:
         raise ValueError("the edges of the histogram do not increase")
     for number in (found.min, found.max, found.mean, found.std):
         if isinstance(number, dict) and not isinstance(unpack(number), (int, float)):
-            raise ValueError("a number of the histogram is none")  # noqa: TRY004 - as above
+            raise ValueError("a value of the histogram is not a number")  # noqa: TRY004 - as above

@@ -111,7 +111,7 @@ class SegmentReader:
             try:
                 event = decode_line(line[part:], self.writer)
                 if event.kind in OF_PARTS:
-                    raise JournalError(f"a line of the kind {event.kind!r} does not belong into a journal")  # noqa: TRY301
+                    raise JournalError(f"a line of the kind {event.kind!r} does not belong in a journal")  # noqa: TRY301
                 break
             except JournalError as error:
                 failure = failure or str(error)

@@ -476,7 +476,7 @@ class JournalWriter:
             if self.recover():
                 return
             self.count_lost()
-            raise FileNotFoundError(errno.ENOENT, "the journal was deleted while the run went on", str(self.path))
+            raise FileNotFoundError(errno.ENOENT, "the journal was deleted during the run", str(self.path))
         os.fsync(fd)
 
     def close(self) -> None:

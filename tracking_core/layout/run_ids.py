@@ -80,10 +80,10 @@ def check_run_id(run_id: str) -> str:
         raise SettingsError(
             f"run id {shown} (from run_id= or TRACKING_RUN_ID) cannot name a directory everywhere: expected 1 to "
             f"{MAX_RUN_ID} letters, digits, '.', '_' or '-', beginning with a letter or a digit and not ending with "
-            "'.'; leave it out to have one made"
+            "'.'; leave it out to get a generated one"
         )
     if run_id.lower() == _ARTIFACTS:
-        raise SettingsError("run id 'artifacts': the artifacts of a project are kept under that name; take another")
+        raise SettingsError("run id 'artifacts': the artifacts of a project are stored under that name; choose another")
     return run_id
 
 

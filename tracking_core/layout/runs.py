@@ -7,7 +7,7 @@
     journal/<writer>-000001.jsonl events; one writer per file
     journal/<writer>.alive        heartbeat
     media/<sha256>.<ext>          images, video, audio, tables
-    cursors/<adapter>-<hash>.json how far each target has come
+    cursors/<adapter>-<hash>.json position of each target
 <root>/<project>/.removed/<run_id>.json what is left of a run that was removed
 <root>/.blobs/sha256/ab/cdef…     artifact contents, each once for the whole root
 <root>/<project>/artifacts/<type>/<name>/v0.json …, aliases/
@@ -42,7 +42,7 @@ from tracking_core.naming import FILE_NAMES
 
 RUN_FILE = "run.json"
 ORIGIN_FILE = "origin.json"
-"""Beside `run.json` in a run that came from elsewhere: where from. What such a run says of targets is not obeyed."""
+"""Beside `run.json` in a run that came from elsewhere: where from. The targets of such a run are ignored."""
 ORIGIN_FORMAT = 1
 _LARGEST_ORIGIN = 1 << 16
 REMOVED = ".removed"
@@ -65,13 +65,13 @@ def create_run(directory: Path, facts: Mapping[str, Any]) -> None:
     content = dump_json({"v": FORMAT, **facts})
     if len(content) > LARGEST:
         raise SettingsError(
-            f"the configuration of the run {directory.name!r} takes {len(content)} bytes, and {LARGEST} are the most: "
-            "log what is large as an artifact"
+            f"the configuration of the run {directory.name!r} has {len(content)} bytes, and the limit is {LARGEST}: "
+            "log large data as an artifact"
         )
     directory.mkdir(parents=True, exist_ok=True)
     if not write_exclusively(directory / RUN_FILE, content):
         raise RunExistsError(
-            f"the run {directory.name!r} exists already in {directory.parent}: pass resume='allow' to continue it, "
+            f"the run {directory.name!r} already exists in {directory.parent}: pass resume='allow' to continue it, "
             "or another run_id"
         )
 
@@ -97,7 +97,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise StoreError(f"{path} has format {version}, this version reads up to {FORMAT}: upgrade tracking-core")
     wrong = wrong_facts(facts)
     if wrong:
-        raise StoreError(f"{path} is not what describes a run: see {', '.join(wrong)} in it")
+        raise StoreError(f"{path} does not describe a run: look at {', '.join(wrong)} in it")
     return {**facts, "started": float(facts["started"])}
 
 
@@ -161,13 +161,13 @@ def check_identity(directory: Path, facts: Mapping[str, Any]) -> None:
     """
     if directory.name != facts["id"]:
         raise StoreError(
-            f"{directory} holds the run {facts['id']!r}, and is not called so: it was renamed or copied; give the "
-            "directory that name, beside no other run of it"
+            f"{directory} holds the run {facts['id']!r}, but has another name: it was renamed or copied; rename "
+            "it to the id of the run, and keep only one copy"
         )
     if directory.absolute().parent.name != FILE_NAMES.encode(facts["project"]):
         raise StoreError(
-            f"{directory} holds a run of the project {facts['project']!r}, and is not called so: move it into the "
-            f"directory {FILE_NAMES.encode(facts['project'])!r}"
+            f"{directory} holds a run of the project {facts['project']!r}, but is not in its directory: move it to "
+            f"{FILE_NAMES.encode(facts['project'])!r}"
         )
 
 
@@ -229,7 +229,7 @@ def find_run(root: Path, run_id: str) -> Path:
     """The directory of a run of any project.
 
     Raises:
-        RunNotFoundError: There is none under this root.
+        RunNotFoundError: This root has no such run.
     """
     # An id comes from whoever asks: it must not lead out of the root.
     if Path(run_id).name == run_id:

@@ -46,7 +46,7 @@ def staging(root: Path) -> Generator[Path]:
     try:
         folder = _begin(root, name)
     except OSError as error:
-        raise StoreError(f"no run can be put together in {root}: {error}") from error
+        raise StoreError(f"no run can be assembled in {root}: {error}") from error
     try:
         _sweep(root / FOLDER, folder)
         yield root / FOLDER / name
@@ -91,7 +91,7 @@ def _open_folder(folder: Path) -> int:
         return trees.open_directory(folder)
     except (FileExistsError, NotADirectoryError) as error:
         raise StoreError(
-            f"{folder} is a link, or no directory: runs are put together there, and it is cleared; remove it"
+            f"{folder} is a link, or not a directory: runs are assembled there, and it is cleared; remove it"
         ) from error
 
 
@@ -118,7 +118,7 @@ def publish(run: Path, place: Path, *, durable: bool = True) -> bool:
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
             raise
         if not is_run(place):
-            raise StoreError(f"{place} is in the way of the run: move it, or what is in it, elsewhere") from error
+            raise StoreError(f"{place} is in the way of the run: move it or its contents elsewhere") from error
         return False
     return True
 

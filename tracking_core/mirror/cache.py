@@ -60,8 +60,8 @@ class MirrorCache:
             replace_file(root / MARK, json.dumps({"url": str(address)}).encode())
         except OSError as error:
             raise StoreError(
-                f"{address} is read through a copy in {root}, which cannot be written: {error}; TRACKING_CACHE names "
-                "another directory"
+                f"{address} is read through a copy in {root}, which cannot be written: {error}; set "
+                "TRACKING_CACHE to another directory"
             ) from error
         self._objects = objects_of(root)
 
@@ -324,7 +324,7 @@ class _State:
 def _kept(content: Any) -> tuple[dict[str, list[Any]], dict[str, str], float]:
     seen, taken, looked = content["seen"], content["taken"], float(content["looked"])
     if not (isinstance(seen, dict) and isinstance(taken, dict)):
-        raise TypeError("it does not say what is known")
+        raise TypeError("it has no list of known files")
     # They become paths.
     seen = {name: mark for name, mark in seen.items() if all(map(is_safe, name.split("/")))}
     return cast("dict[str, list[Any]]", seen), cast("dict[str, str]", taken), looked
@@ -340,7 +340,7 @@ def _keep_heartbeat(path: Path, content: bytes, listed: Listed, looked: float) -
         facts = json.loads(content)
         interval = float(facts.get("mirrored", 0.0))
         if not 0 <= interval < _SELDOM:
-            raise ValueError(f"it comes every {interval} s")  # noqa: TRY301 - as what is none
+            raise ValueError(f"its interval is {interval} s")  # noqa: TRY301 - as what is none
         replace_file(path, json.dumps({**facts, "host": f"the mirror of {facts['host']}"}).encode())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return

@@ -104,7 +104,7 @@ class Mirrored:
         """Take what the process says of this run."""
         self._state = state
         if state["error"] is not None:
-            again = "; it is tried again" if state["pending"] else ""
+            again = "; it will be tried again" if state["pending"] else ""
             self._note(NAME, f"{self._where}: {state['error']}{again}", None)
 
     def lost(self, message: str, *, for_good: bool) -> None:
@@ -117,7 +117,7 @@ class Mirrored:
         """Wait until everything is there, or `timeout` seconds pass without progress."""
         self._over = True
         if self._process is None or not self._process.finish(self, timeout):
-            error = self._state["error"] or f"it did not come to an end within {timeout:g} s"
+            error = self._state["error"] or f"it did not end within {timeout:g} s"
             self._state = {**self._state, "pending": max(1, self._state["pending"]), "error": error}
 
     def report(self) -> TargetReport:
@@ -266,9 +266,9 @@ class MirrorProcess:
                 self._start()
             except OSError:
                 again = False
-        message = f"the process that mirrors has ended{f' ({said})' if said else ''}"
+        message = f"the mirror process has ended{f' ({said})' if said else ''}"
         for run in tuple(self._runs):
-            run.lost(f"{message}; another is started" if again else message, for_good=not again)
+            run.lost(f"{message}; a new one is started" if again else message, for_good=not again)
             if again:
                 self._send({"do": "open", "run": run.key})
         self.gone = not again

@@ -68,18 +68,18 @@ def parse_address(text: str, *, origin: str) -> Address:
     """
     match = _SCHEME.match(text)
     if match is None:
-        raise SettingsError(f"{origin}: {_shown(text)} is no address of a mirror, {_EXAMPLES}")
+        raise SettingsError(f"{origin}: {_shown(text)} is not the address of a mirror, {_EXAMPLES}")
     scheme, place = match[1].lower(), text[match.end() :].rstrip("/")
     if scheme not in PACKAGES:
-        raise SettingsError(f"{origin}: there are no mirrors on {scheme}://; there are s3://, gs:// and file://")
+        raise SettingsError(f"{origin}: mirrors on {scheme}:// are not supported; use s3://, gs:// or file://")
     if "@" in place.partition("/")[0] or redact_values(text, None) != text:
         raise SettingsError(f"{origin}: the address of the mirror holds a user, password or key; {_REMEDY}")
     if scheme == "file":
         if not place.startswith("/"):
-            raise SettingsError(f"{origin}: file:// takes an absolute path, as in file:///mnt/runs, got {_shown(text)}")
+            raise SettingsError(f"{origin}: file:// needs an absolute path, as in file:///mnt/runs, got {_shown(text)}")
         return Address(scheme, place)
     if "?" in place or "#" in place:
-        raise SettingsError(f"{origin}: the address of a mirror takes no options; {_REMEDY}")
+        raise SettingsError(f"{origin}: the address of a mirror has no options; {_REMEDY}")
     if not place or any(part in {"", ".", ".."} for part in place.split("/")):
         raise SettingsError(f"{origin}: expected {scheme}://BUCKET or {scheme}://BUCKET/PREFIX, got {_shown(text)}")
     return Address(scheme, place)
@@ -148,7 +148,7 @@ def refuse_address(root: str | os.PathLike[str] | None, *, what: str, remedy: st
         SettingsError: It is the address of a mirror.
     """
     if is_address(root):
-        raise SettingsError(f"{what}: {_shown(str(root))} is a mirror, and a mirror is only read; {remedy}")
+        raise SettingsError(f"{what}: {_shown(str(root))} is a mirror, and mirrors are read-only; {remedy}")
 
 
 def _interval(settings: Settings) -> float:

@@ -70,10 +70,10 @@ def objects_of(root: Path) -> Objects:
     try:
         url = json.loads(read_regular(root / MARK, SMALL))["url"]
         if not isinstance(url, str):
-            raise TypeError("it is no text")  # noqa: TRY301 - as where there is none
+            raise TypeError("it is not text")  # noqa: TRY301 - as where there is none
         return _open(url, os.getpid())
     except (OSError, ValueError, KeyError, TypeError, RecursionError, TrackingError) as error:
-        raise StoreError(f"{root / MARK} does not say what mirror this is a copy of: {error}") from error
+        raise StoreError(f"{root / MARK} does not name the mirror of this copy: {error}") from error
 
 
 @lru_cache(maxsize=8)

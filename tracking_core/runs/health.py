@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes."""
+"""The state of an active run."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tracking_core.base.text import counted
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A snapshot of how recording goes.
+    """A snapshot of the state of recording.
 
     Args:
         recorded: Events in the journal.
         unwritten: Events that could not be written to the journal.
         dropped: Values that were not recorded, by reason: "invalid", "finished", …
         pending: Records that wait, by target.
-        lag: Seconds that the oldest record has waited: "journal" for one whose values are not on the host yet, and
-            each target for one that it has not had.
+        lag: Seconds that the oldest record has waited: under "journal", for a record whose values are not on the host
+            yet; under each target, for a record that it has not received.
         errors: The last error of each target that has one.
         durability: "journal": a call whose values are on the host is in the journal when it returns. "deferred": it
-            is written soon after, since the file system holds up whoever writes. "none": nothing is recorded.
+            is written soon after, because the file system is slow. "none": nothing is recorded.
         calls: How many calls were made.
         call_seconds: Time spent in them, in seconds.
         call_median_us: Time a call took at the median, in microseconds (to within a factor of the square root of 2).
@@ -44,11 +44,11 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was lost and no target is in trouble."""
+        """Whether nothing was lost and no target has problems."""
         return not (self.unwritten or self.dropped or self.errors)
 
     def __str__(self) -> str:
-        """One line: what logging has cost, and what is not well."""
+        """One line: the cost of logging, and its problems."""
         text = f"{counted(self.calls, 'call')} took {self.call_seconds:.3f} s (median {self.call_median_us:.0f} µs, "
         text += f"p99 {self.call_p99_us:.0f} µs), {counted(self.recorded, 'event')}, durability {self.durability}"
         waiting = {target: count for target, count in self.pending.items() if count}
@@ -58,7 +58,7 @@ class Health:
         return text + (f", {self.unwritten} not written" if self.unwritten else "")
 
     def without_troubles(self) -> Health:
-        """The same, for a line that says what logging has cost, and nothing of what is not well."""
+        """The same line without the problems: only the cost of logging."""
         return replace(self, pending={}, dropped={}, errors={}, unwritten=0)
 
 

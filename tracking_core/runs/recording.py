@@ -74,8 +74,9 @@ class Recording:
 
         Args:
             scalars: Names to bool, int, float or size-1 arrays of a real dtype, on the host or on a device. Nested
-                mappings are joined with "/". NaN and infinities are kept. Values of a device are not waited for.
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+                mappings are joined with "/". NaN and infinities are kept. The call does not wait for values on a
+                device.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
 
@@ -120,7 +121,7 @@ class Recording:
         Args:
             images: Names to uint8 or float arrays of shape `[H, W]`, `[H, W, 1|3|4]`, `[N, H, W]` or `[N, H, W, C]`, to
                 `Image` objects (with captions), or to sequences of either.
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
             value_range: `(low, high)` that float images are scaled from; None means `[0, 1]`.
@@ -148,9 +149,9 @@ class Recording:
         Args:
             name: Name of the distribution.
             values: Numbers of any shape, a ready-made `Histogram`, or a mapping or tree of arrays, which gives one
-                histogram for each, named by its path. What is not finite is counted apart. Arrays of a device are
+                histogram for each, named by its path. Non-finite values are counted separately. Arrays on a device are
                 counted there.
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
             bins: Number of equal bins between the smallest and the largest finite value, 1 to 4096.
@@ -176,13 +177,13 @@ class Recording:
 
         Args:
             artifact: A file, a directory, or a mapping of relative names to paths or bytes.
-            name: Name of the artifact; None takes the file's or directory's name.
+            name: Name of the artifact; None uses the name of the file or directory.
             type: Kind of artifact, such as "model" or "dataset".
             metadata: JSON-like facts about it.
-            aliases: Further names of this version, such as "best"; "latest" is always given.
+            aliases: Further names of this version, such as "best"; "latest" is always added.
 
         Returns:
-            The version. Contents that are those of the newest version give that one again.
+            The version. If the contents equal those of the newest version, that version is returned.
 
         Example:
             >>> from tracking_core import start_run
@@ -221,7 +222,7 @@ class Recording:
         Args:
             name: Name of the table.
             value: A `Table`, a mapping of columns, a sequence of row mappings, or a data frame.
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
 
@@ -248,7 +249,7 @@ class Recording:
         Args:
             name: Name of the video.
             value: Frames of shape `[T, H, W]` or `[T, H, W, C]`, a `Video`, or the path of a file.
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
             fps: Frames a second, for frames in an array.
@@ -272,7 +273,7 @@ class Recording:
         Args:
             name: Name of the audio.
             value: Samples of shape `[T]` or `[T, channels]` in [-1, 1], or an `Audio`.
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
             sample_rate: Samples a second, for samples in an array.
@@ -282,12 +283,12 @@ class Recording:
     def log_text(
         self, name: str, value: str, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """Record text, which is shown as Markdown where the backend can.
+        """Record text. It is shown as Markdown if the backend can do that.
 
         Args:
             name: Name of the text.
             value: The text, or a `Text`.
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
         """
@@ -301,7 +302,7 @@ class Recording:
         Args:
             name: Name of the figure.
             value: A figure of matplotlib or plotly, or a `Figure`.
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
         """
@@ -310,12 +311,12 @@ class Recording:
     def log_html(
         self, name: str, value: Any, *, step: int | None = None, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """Record HTML: a page, or a piece of one. Whoever shows it does so in a sandbox, where no script runs.
+        """Record HTML: a page, or a part of one. It is shown in a sandbox, where no script runs.
 
         Args:
             name: Name of the page.
             value: HTML as a str, an `Html`, or the path of a file (a `pathlib.Path`).
-            step: Position on `step_axis`, an int or a 0-d integer array; None takes the next one on that axis.
+            step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
 
@@ -327,10 +328,10 @@ class Recording:
         self._record("log_html", (name, value), {"wall_time": wall_time}, step, step_axis)
 
     def log_config(self, config: Any) -> None:
-        """Add to, or change, the configuration; nested mappings are merged.
+        """Extend or change the configuration; nested mappings are merged.
 
         Args:
-            config: Whatever `start_run` takes as config.
+            config: Anything that `start_run` accepts as config.
         """
         from tracking_core.values.config import merge, to_plain
 
@@ -350,7 +351,7 @@ class Recording:
         self._guarded("log_summary", (summary,), {})
 
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
-        """Raise an alert on the backends that have them.
+        """Raise an alert on the backends that support alerts.
 
         Args:
             title: What happened, in a few words.
@@ -361,11 +362,11 @@ class Recording:
         self._guarded("log_alert", (title, text), {"level": level, "wall_time": wall_time})
 
     def log(self, values: Mapping[str, Any], step: int | None = None, *, step_axis: str = "step") -> None:
-        """Record a mixture of values by key, each as what it is.
+        """Record values of different kinds by key; the kind of each is recognised.
 
         Args:
             values: Names to numbers, images, histograms, tables and so on; see `log_mixed`.
-            step: Position on the axis; None is the next one.
+            step: Position on the axis; None uses the next one.
             step_axis: Which axis `step` counts on.
         """
         from tracking_core.fallbacks import log_mixed
@@ -445,8 +446,8 @@ class Recording:
             raise error
         if self._status != "running":
             if self._strict:
-                raise TrackingError(f"run {self.id}: {method} after finish()")
-            self._troubles.note("finished", f"{method} after finish(); nothing is recorded any more", key=method)
+                raise TrackingError(f"run {self.id}: {method} was called after finish()")
+            self._troubles.note("finished", f"{method} was called after finish(); nothing is recorded", key=method)
         elif self._journal.is_foreign:
             self._journal.reopen()
 

@@ -68,8 +68,8 @@ class Restorer:
             lost = journal.count_lost()
             failure = error if isinstance(error, OSError) else None
             self._note(
-                f"the directory of the run was deleted or moved away, and cannot be made anew ({error}): "
-                f"{counted(lost, 'event')} lost, and so is what comes until it can be; it is tried again",
+                f"the directory of the run was deleted or moved, and cannot be created again ({error}): "
+                f"{counted(lost, 'event')} lost, and later events will be lost too; it will be tried again",
                 failure,
             )
             return False
@@ -93,21 +93,21 @@ class Restorer:
             if not self._is_unnamed():
                 return False
             write_exclusively(journal.directory / RUN_FILE, self._content)
-            self._note("run.json of the run was deleted while it went on: it was written again", None)
+            self._note("run.json was deleted during the run: it was written again", None)
             return True
         before = journal.directory
         directory = self._place(before)
         deleted, lost = journal.is_deleted, journal.renew(directory, directory.name)
         self._on_restored(directory, load_json(self._content))
         what = (
-            f"was deleted while it went on, and {counted(lost, 'event')} with it"
+            f"was deleted during the run, and {counted(lost, 'event')} with it"
             if deleted
-            else "was moved away while it went on"
+            else "was moved during the run"
         )
-        goes_on = f"it goes on in {directory}"
+        goes_on = f"the run continues in {directory}"
         if directory != before:
             goes_on = (
-                f"another run is in its place, so that {goes_on}, as {directory.name!r}; "
+                f"another run is in its place, so {goes_on}, as {directory.name!r}; "
                 f"`tracking sync {directory.name}` delivers it"
             )
         self._note(f"the directory of the run {what}; {goes_on}", None)

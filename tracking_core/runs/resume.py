@@ -45,8 +45,7 @@ class Origin:
         if resume_step is not None:
             if resume == "never" or run_id is None:
                 raise SettingsError(
-                    "start_run: resume_step continues a run that is there: pass its run_id, and resume='must' or "
-                    "'allow'"
+                    "start_run: resume_step continues an existing run: pass its run_id, and resume='must' or 'allow'"
                 )
             parts = _parts(resume_step) or ("step", resume_step)
             back = _axis_and_step("resume_step", parts, resume_step)
@@ -95,7 +94,9 @@ class Origin:
             facts = {**facts, **inherit(parent, child, facts["config"], axis=axis, step=step)}
             create_run(child, facts)
             if not publish(child, directory, durable=False):
-                raise RunExistsError(f"the run {directory.name!r} was started elsewhere meanwhile: start it again")
+                raise RunExistsError(
+                    f"the run {directory.name!r} was started by another process at the same time: start it again"
+                )
         return facts
 
     def go_back(self, directory: Path, run_id: str, note: Callable[[str, str], None]) -> JournalWriter:
@@ -124,7 +125,7 @@ class Origin:
         if axes and axis not in axes:
             note(
                 "resume_step",
-                f"nothing is taken back: the run has logged nothing on the axis {axis!r}, but on "
+                f"nothing is superseded: the run has logged nothing on the axis {axis!r}, only on "
                 f"{', '.join(map(repr, sorted(axes)))}",
             )
         finder = EventFinder(directory)
@@ -132,15 +133,15 @@ class Origin:
             if lives_here(directory, writer) and finder.finish(writer) is None:
                 note(
                     "resume_step",
-                    f"another process of this machine still writes to the run (writer {writer}): what it logs from now "
-                    "on counts beside what is logged here",
+                    f"another process of this machine still writes to the run (writer {writer}): its new "
+                    "records count as well as those of this process",
                 )
         journal = JournalWriter(directory, run_id)
         # The first event of its writer, so that whoever reads the run finds it without reading everything.
         written = journal.append("truncate", truncation.fields())
         if not (written and journal.drain(DRAIN)):
             journal.close()
-            raise OSError(f"{journal.path}: what resume_step supersedes could not be written")
+            raise OSError(f"{journal.path}: the truncation of resume_step could not be written")
         return journal
 
     def next_steps(
@@ -191,4 +192,4 @@ def _axis_and_step(argument: str, parts: tuple[Any, ...], given: Any) -> tuple[s
             step = None
         if step is not None and parts[0] and -_STEP_LIMIT <= step < _STEP_LIMIT - 1:
             return parts[0], step
-    raise SettingsError(f"start_run: {argument} needs a step as a whole number of 64 bits, got {given!r:.80}")
+    raise SettingsError(f"start_run: {argument} needs a step as a 64-bit integer, got {given!r:.80}")

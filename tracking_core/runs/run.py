@@ -1,4 +1,4 @@
-"""The run: what a training loop holds. Every call takes microseconds, and none raises or waits."""
+"""The run, which a training loop holds. Every call takes microseconds, and none raises or waits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tracking_core.delivery.interface import Delivery
 
 FLUSH_PATIENCE = 60.0
-"""Seconds without progress after which `flush` stops waiting, when it was given no timeout."""
+"""Seconds without progress after which `flush` stops waiting, when no timeout is given."""
 
 
 class Run(Recording):
@@ -75,7 +75,7 @@ class Run(Recording):
         recorder.on_outcome = self._steps.resolve
 
     def moved(self, directory: Path, facts: Mapping[str, Any]) -> None:
-        """The directory was gone, and was begun anew.
+        """The directory was gone, and was created again.
 
         Args:
             directory: Where it is now.
@@ -95,7 +95,7 @@ class Run(Recording):
 
     @property
     def name(self) -> str:
-        """The name people read."""
+        """The display name."""
         return self._facts["name"]
 
     @property
@@ -115,12 +115,12 @@ class Run(Recording):
 
     @property
     def status(self) -> str:
-        """Either "running", or what it was finished with."""
+        """The status: "running", or the one it was finished with."""
         return self._status
 
     @property
     def health(self) -> Health:
-        """How recording goes: counts of what was recorded, dropped and waits."""
+        """The state of recording: counts of records that were recorded, were dropped, or wait."""
         reports = [] if self._forked else self._delivery.reports()
         return Health(
             recorded=self._journal.written,
@@ -139,7 +139,7 @@ class Run(Recording):
 
     @property
     def should_stop(self) -> bool:
-        """Whether a backend, or somebody through one, asks the training to stop."""
+        """Whether a backend, or a person through a backend, has asked the training to stop."""
         if self._stop_requested:
             return True
         self._stop_requested = any(
@@ -148,10 +148,10 @@ class Run(Recording):
         return self._stop_requested
 
     def url(self, target: str | None = None) -> str | None:
-        """Where a target shows the run; None when it has no address, or is not open yet.
+        """The address at which a target shows the run; None when it has none, or is not open yet.
 
         Args:
-            target: Name of the target; None takes the first that has an address.
+            target: Name of the target; None uses the first that has an address.
         """
         for label, tracker in self._delivery.open_trackers():
             if target is None or label == target or label.partition(":")[0] == target:
@@ -161,7 +161,7 @@ class Run(Recording):
         return None
 
     def native(self, target: str) -> Any:
-        """The backend's own object, such as the W&B run, for what the protocol does not cover.
+        """The backend's own object, such as the W&B run, for features that the protocol does not cover.
 
         Args:
             target: Name of the target. Waits until it is open.
@@ -183,16 +183,16 @@ class Run(Recording):
     # ------------------------------------------------------------------ the end
 
     def flush(self, timeout: float | None = None, *, local: bool = False) -> DeliveryReport:
-        """Wait until every target has confirmed what was recorded so far, or with `local` until it is in the journal.
+        """Wait until every target has confirmed all records so far; with `local`, until they are in the journal.
 
         Args:
-            timeout: Seconds without progress after which to stop waiting; None means 60. What waits then comes later
-                all the same, and is pending in the report.
-            local: Whether to wait for the journal alone, and not for the targets: cheap enough to be called often. In
-                a forked child, whose parent delivers, that is all there is to wait for.
+            timeout: Seconds without progress after which to stop waiting; None means 60. Records that still wait then
+                are delivered later, and are pending in the report.
+            local: Whether to wait only for the journal, not for the targets. This is cheap enough to call often. In a
+                forked child the parent delivers, so there is nothing else to wait for.
 
         Returns:
-            What became of the records, target by target; with `local`, of the journal alone.
+            What became of the records, target by target; with `local`, only of the journal.
         """
         if self._report is not None:
             return self._local_report(self._report) if local else self._report
@@ -215,7 +215,7 @@ class Run(Recording):
         return DeliveryReport({"local": report["local"]}, report.status)
 
     def finish(self, status: str = "finished", timeout: float = 60.0, *, error: str | None = None) -> DeliveryReport:
-        """End the run: everything is delivered, and every target finished. A second call returns the same report.
+        """End the run: deliver everything and finish every target. A second call returns the same report.
 
         Args:
             status: "finished", "failed", "interrupted" or "preempted".
@@ -226,7 +226,7 @@ class Run(Recording):
             What became of the records, target by target.
 
         Raises:
-            SettingsError: There is no such status.
+            SettingsError: The status is unknown.
         """
         check_status(status)
         if self._forked:
@@ -246,7 +246,7 @@ class Run(Recording):
         return self._report
 
     def await_end(self, timeout: float = 60.0) -> None:
-        """Wait for a thread that is ending the run just now, for at most `timeout` seconds."""
+        """Wait for a thread that is currently ending the run, for at most `timeout` seconds."""
         if self._report is None and self._finishing.acquire(timeout=timeout):
             self._finishing.release()
 

@@ -1,4 +1,4 @@
-"""Starting runs, and ending those that nobody ended."""
+"""Starting runs, and ending runs that were not finished."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _monitored: dict[int, MonitoredRun] = {}
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is to be started, once every setting was checked and nothing was written yet.
+    """The run to start, after every setting was checked and before anything is written.
 
     Args:
         facts: What `run.json` will say, as far as it does not depend on where the run is stored.
         root: Root of the run store.
         resume: "never", "allow" or "must".
-        origin: After which step the run goes on, and from which other run.
+        origin: After which step the run continues, and from which other run.
         places: Where it is delivered to.
         delivery: "process", "thread" or "inline".
-        settings: What else was set.
+        settings: The other settings.
         strict: Whether errors raise.
     """
 
@@ -98,40 +98,40 @@ def start_run(
     process: int | None = None,
     strict: bool = False,
 ) -> Run:
-    """Start a run, or continue one.
+    """Start or continue a run.
 
     Args:
-        project: Project it belongs to; None takes TRACKING_PROJECT, the settings file, or "default".
-        name: Name that people read; None makes one up.
-        run_id: Identity; None makes one up. Letters, digits, ".", "_" and "-", at most 64.
-        resume: "never" (the id must be new; the default), "allow" (continue it if it is there) or "must".
-        resume_step: Continue after this step, as after restoring a checkpoint: what the run logged beyond it is
-            superseded, in the store and in its targets. Nothing is erased: `record.scalars(name, raw=True)` has it all.
-            A step of another axis than "step" is given as (axis, step). With `resume="allow"`, a run that is not there
-            yet begins as any other.
-        fork_from: (id of a run, last step of it) or (id, axis, step): begin with the history and the configuration of
-            another run of this root up to that step, and go on from there. The other run stays as it is. Where the
-            run that is started is there already, and `resume` allows it, it is continued, and forked no second time.
+        project: Project of the run; None uses TRACKING_PROJECT, the settings file, or "default".
+        name: Display name; None generates one.
+        run_id: Identity; None generates one. Letters, digits, ".", "_" and "-", at most 64.
+        resume: "never" (the id must be new; the default), "allow" (continue it if it exists) or "must".
+        resume_step: Continue after this step, for example after restoring a checkpoint. Later records of the run are
+            superseded, in the store and in its targets. Nothing is erased: `record.scalars(name, raw=True)` returns
+            everything. A step of another axis than "step" is given as (axis, step). With `resume="allow"`, a run that
+            does not exist yet is started.
+        fork_from: (id of a run, last step of it) or (id, axis, step): start with the history and the configuration of
+            another run of this root up to that step. The other run does not change. If the new run already exists and
+            `resume` allows it, it is continued and not forked again.
         config: Hyperparameters: a (nested) mapping, dataclass, argparse namespace, ConfigDict, pydantic model, …
         tags: Labels.
         group: Group of runs it belongs to.
         job_type: Kind of job, such as "train" or "eval".
         notes: Longer description.
-        backends: Targets as TRACKING_BACKEND has them, or a list of targets and trackers; a tracker in it becomes the
-            run's own, and is finished with it. None takes TRACKING_BACKEND, the settings file, or "local".
-        root: Root of the run store; None takes TRACKING_DIR, the settings file, or "./tracking_runs".
+        backends: Targets as in TRACKING_BACKEND, or a list of targets and trackers; the run owns a tracker in the list,
+            and finishes it. None uses TRACKING_BACKEND, the settings file, or "local".
+        root: Root of the run store; None uses TRACKING_DIR, the settings file, or "./tracking_runs".
         delivery: "process" (the default), "thread" (for `native`, and for trackers passed as objects) or "inline".
-        process: Which JAX process this is; None finds out without initialising JAX.
-        strict: Whether errors raise: the backends are opened before this returns, and bad values, and what could
-            not be delivered at the end, raise as well.
+        process: Which JAX process this is; None detects it without initialising JAX.
+        strict: Whether errors raise: the backends are opened before this returns, and bad values and records that could
+            not be delivered at the end raise as well.
 
     Returns:
         The run: a context manager, and a tracker with every capability.
 
     Raises:
-        SettingsError: A setting is wrong, a backend or option unknown, or a package missing.
+        SettingsError: A setting is wrong, a backend or option is unknown, or a package is missing.
         RunExistsError: The id is taken, and `resume` is "never".
-        RunNotFoundError: There is no such run, and `resume` is "must"; or there is none to fork from.
+        RunNotFoundError: The run does not exist and `resume` is "must"; or the run to fork from does not exist.
 
     Example:
         >>> with start_run("digits", backends="none", config={"learning_rate": 1e-3}) as run:
@@ -181,7 +181,7 @@ def start_run(
 
 
 def current_run() -> Run | None:
-    """The run that was started last in this process and is not finished; None when there is none."""
+    """The last run that this process started and has not finished; None if there is none."""
     return open_runs[-1] if open_runs else None
 
 
@@ -228,8 +228,8 @@ def _refuse_secret(key: str, value: str, origin: str) -> None:
     if redact_name(value) != value:
         source = f"the argument {key}" if origin == "argument" else origin
         raise SettingsError(
-            f"{source}: {key} {redact_name(value)!r:.200} holds the value of a secret environment variable, and names "
-            "directories and addresses; take another"
+            f"{source}: {key} {redact_name(value)!r:.200} holds the value of a secret environment variable, and it is "
+            "used in directories and addresses; choose another"
         )
 
 
@@ -297,7 +297,7 @@ def _open(plan: RunPlan) -> Run:
 
 
 def _watch_directory(run: Run, journal: JournalWriter, monitored: MonitoredRun, troubles: Troubles) -> None:
-    """Begin the directory of a run anew when it is gone."""
+    """Create the directory of a run again when it is gone."""
     from tracking_core.runs.restoring import Restorer
 
     def note(message: str, error: OSError | None) -> None:
@@ -318,7 +318,9 @@ def _next_steps(origin: Origin, directory: Path, own: str, troubles: Troubles, *
     """Axis → the step that comes next, where none is given."""
 
     def note(error: Exception) -> None:
-        troubles.note("steps", f"not all of where the run had come to can be read, to count on: {error}", error=error)
+        troubles.note(
+            "steps", f"the last steps of the run cannot all be read, so counted steps may repeat: {error}", error=error
+        )
 
     try:
         return origin.next_steps(directory, own, note, created=created)
@@ -349,7 +351,7 @@ def _channel(
         try:
             return RemoteDelivery(directory, places, note, watch_exit)
         except OSError as error:
-            note("deliverer", f"no process can be started ({error}): threads deliver instead", error)
+            note("deliverer", f"no process can be started ({error}); threads deliver instead", error)
     return ThreadDelivery(directory, places, note, watch_exit)
 
 
@@ -380,7 +382,7 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
             if plan.resume == "must" and not (directory / "run.json").is_file():
                 removed = tombstone_of(place, facts["id"], facts["project"])
                 what = f"was removed (see {removed})" if removed else f"is not in {directory.parent}"
-                raise RunNotFoundError(f"the run {facts['id']!r} to continue {what}; resume='allow' would start it")
+                raise RunNotFoundError(f"the run {facts['id']!r} to continue {what}; resume='allow' starts it")
             try:
                 facts = {**facts, "config": origin.create(plan.root, directory, full)["config"]}
             except RunExistsError:
@@ -393,7 +395,9 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
             return _Begun(facts, place, directory, JournalWriter(directory, facts["id"]), {}, created=True)
         except OddFileError as error:
             # The run is there, and begun elsewhere it would be another.
-            raise StoreError(f"start_run: {error.filename} keeps the run from going on: {error.strerror}") from error
+            raise StoreError(
+                f"start_run: the run cannot continue because of {error.filename}: {error.strerror}"
+            ) from error
         except OSError as error:
             if plan.strict or attempt is not plan.root:
                 raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error

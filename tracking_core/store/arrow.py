@@ -25,7 +25,7 @@ def to_table(series: Series) -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             f"series {series.name!r}: Arrow data need pyarrow, which is not installed: "
-            "pip install 'tracking-core[store]'; the arrays are there without it, as series.step, .time and .value"
+            "pip install 'tracking-core[store]'; without it use the arrays series.step, .time and .value"
         ) from error
     pyarrow: Any = pa
     metadata = {"name": _text(series.name), "axis": _text(series.axis)}

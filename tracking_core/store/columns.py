@@ -343,7 +343,7 @@ class ScalarColumns:
         return self._writers[writer].rows(name, self._axis, counts)
 
     def axes_of(self, rows: Rows) -> tuple[str, ...]:
-        """The step axes that rows were logged on, in the order in which they came up."""
+        """The step axes that rows were logged on, in the order of their first use."""
         return tuple(self.axes[number] for number in rows.axes())
 
     def last(self) -> dict[str, float]:

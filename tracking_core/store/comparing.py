@@ -15,17 +15,17 @@ from tracking_core.store.series import Series
 
 @dataclass(frozen=True, slots=True)
 class MetricSummary:
-    """What one scalar came to in one run.
+    """Last, smallest and largest value of one scalar in one run.
 
     Args:
         axis: The step axis.
         count: How many steps it has a value for.
         last: The value at the largest step.
         last_step: The largest step.
-        min: The smallest value, NaN aside; NaN when there is nothing else.
-        min_step: The first step it was reached at; None when there is none.
-        max: The largest value, NaN aside.
-        max_step: The first step it was reached at; None when there is none.
+        min: The smallest value that is not NaN; NaN if there is none.
+        min_step: The first step with that value; None if there is none.
+        max: The largest value that is not NaN.
+        max_step: The first step with that value; None if there is none.
     """
 
     axis: str
@@ -40,16 +40,16 @@ class MetricSummary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What several runs have in common, and what sets them apart. `dataclasses.asdict` makes it plain dicts.
+    """What several runs share, and where they differ. `dataclasses.asdict` turns it into plain dicts.
 
     Args:
         runs: Ids of the runs, as they were asked for.
         names: Id → name of the run.
         status: Id → status of the run.
-        config: Path, its parts joined by "." → id → value, for whatever is not the same in all runs; a run that has
-            no such entry is not in it.
-        metrics: Name → id → what it came to, for the scalars that all runs have (or any, if that was asked for); a
-            run that has none is not in it.
+        config: Path, its parts joined by "." → id → value, for entries that are not the same in all runs; a run without
+            the entry is left out.
+        metrics: Name → id → its values, for the scalars that all runs have (or any, if requested); a run without the
+            scalar is left out.
     """
 
     runs: tuple[str, ...]
@@ -64,7 +64,7 @@ def compare(records: Sequence[RunRecord], *, common: bool = True) -> Comparison:
 
     Args:
         records: The runs.
-        common: Whether only scalars that all of them have are compared; False takes every one.
+        common: Whether only scalars that all runs have are compared; False compares all scalars.
 
     Raises:
         JournalError: A run was written by a newer version.

@@ -32,7 +32,7 @@ def kept_rows(value: np.ndarray[Any, np.dtype[np.float64]], n: int) -> np.ndarra
         Rising row numbers, at most `n`; all of them when `N <= n`.
 
     Raises:
-        InvalidValueError: `n` is no int, or too small.
+        InvalidValueError: `n` is not an int, or is too small.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < SMALLEST:
         raise InvalidValueError(

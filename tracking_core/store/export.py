@@ -58,16 +58,16 @@ def export(
     Args:
         records: The runs.
         place: The file, or the directory of the dataset.
-        names: Only scalars with these names or patterns; () takes all.
-        kind: "parquet", "csv" or "jsonl"; None goes by the ending of the file.
+        names: Only scalars with these names or patterns; () exports all.
+        kind: "parquet", "csv" or "jsonl"; None uses the ending of the file name.
         partition: A file for each run, in directories `project=…/run_id=…`.
-        raw: All rows, also those of steps that were logged again later.
+        raw: All rows, including rows of steps that were logged again later.
         force: Replace files that are there.
         progress: Called with ("exporting", how many runs are written, of how many).
 
     Raises:
-        InvalidValueError: There is no such format, or nothing says which.
-        PlaceTakenError: A file is there already.
+        InvalidValueError: The format is unknown or not given.
+        PlaceTakenError: A file already exists.
         StoreError: A directory is in its place, or a dataset of another format.
         NameNotFoundError: None of the runs has such a scalar.
         MissingDependencyError: Parquet was asked for, and pyarrow is not installed.
@@ -75,7 +75,7 @@ def export(
     """
     kind = _checked_format(place, kind)
     if not partition and place.is_dir():
-        raise StoreError(f"{place} is a directory: name a file in it, or say partition=True")
+        raise StoreError(f"{place} is a directory: name a file in it, or pass partition=True")
     parts = {_partition(place, record, kind): [record] for record in records} if partition else {place: records}
     for path in parts:
         if path.exists() and not force:
@@ -108,8 +108,8 @@ def write_text(
         records: The runs.
         file: Where to.
         kind: "csv" or "jsonl".
-        names: Only scalars with these names or patterns; () takes all.
-        raw: All rows, also those of steps that were logged again later.
+        names: Only scalars with these names or patterns; () exports all.
+        raw: All rows, including rows of steps that were logged again later.
 
     Raises:
         NameNotFoundError: None of the runs has such a scalar.
@@ -125,9 +125,11 @@ def write_text(
 def _checked_format(place: Path, kind: str | None) -> str:
     kind = format_of(place) if kind is None else kind
     if kind is None:
-        raise InvalidValueError(f"export: the name {place.name!r:.80} says no format: pass format=, one of {FORMATS}")
+        raise InvalidValueError(
+            f"export: the name {place.name!r:.80} does not tell the format: pass format=, one of {FORMATS}"
+        )
     if kind not in FORMATS:
-        raise InvalidValueError(f"export: there is no format {kind!r:.80}: expected one of {FORMATS}")
+        raise InvalidValueError(f"export: unknown format {kind!r:.80}: expected one of {FORMATS}")
     return kind
 
 

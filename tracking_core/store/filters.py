@@ -37,9 +37,9 @@ class RunFilter:
         where: Callable[[RunRecord], object] | None = None,
     ) -> None:
         if project is not None and not isinstance(project, str):
-            raise InvalidValueError(f"runs: project is a name, got {_shown(project)}")
+            raise InvalidValueError(f"runs: project must be a name, got {_shown(project)}")
         if where is not None and not callable(where):
-            raise InvalidValueError(f"runs: where is a function of a RunRecord, got {_shown(where)}")
+            raise InvalidValueError(f"runs: where must be a function of a RunRecord, got {_shown(where)}")
         self._project = project
         self._status = None if status is None else _statuses(status)
         self._tags = frozenset(_strings("tags", tags)) if tags is not None else frozenset[str]()
@@ -150,13 +150,13 @@ def _conditions(what: str, wanted: Mapping[str, Any] | None) -> list[Condition]:
         return []
     if not isinstance(wanted, Mapping):
         raise InvalidValueError(
-            f"runs: {what} is a mapping of names to values or predicates, such as "
+            f"runs: {what} must be a mapping of names to values or predicates, such as "
             f"{what}={{'lr': 0.1, 'val/loss': lambda v: v < 0.5}}, got {_shown(wanted)}"
         )
     conditions: list[Condition] = []
     for path, value in wanted.items():
         if not isinstance(path, str):
-            raise InvalidValueError(f"runs: a name in {what} is a str such as 'model.depth', got {_shown(path)}")
+            raise InvalidValueError(f"runs: a name in {what} must be a str such as 'model.depth', got {_shown(path)}")
         if callable(value) and not isinstance(value, type):
             conditions.append((path, value, True))
         else:
@@ -170,7 +170,7 @@ def _statuses(status: str | Iterable[str]) -> frozenset[str]:
     for one in sorted(wanted - set(ALL_STATUSES)):
         close = difflib.get_close_matches(one, ALL_STATUSES, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InvalidValueError(f"runs: there is no status {one!r}; {hint}a run is one of {', '.join(ALL_STATUSES)}")
+        raise InvalidValueError(f"runs: unknown status {one!r}; {hint}the statuses are {', '.join(ALL_STATUSES)}")
     return wanted
 
 
@@ -182,7 +182,7 @@ def _strings(what: str, value: str | Iterable[str]) -> list[str]:
     except TypeError:
         parts = [None]
     if isinstance(value, (bytes, Mapping)) or not all(isinstance(part, str) for part in parts):
-        raise InvalidValueError(f"runs: {what} is a str or several, got {_shown(value)}")
+        raise InvalidValueError(f"runs: {what} must be a str or several, got {_shown(value)}")
     return parts
 
 

@@ -75,12 +75,12 @@ def prune(
         now: Seconds since the epoch, for the age of runs; None asks the clock.
 
     Raises:
-        InvalidValueError: A rule is none, or none says for how long delivered runs are kept.
+        InvalidValueError: A rule is not valid, or no rule says how long delivered runs are kept.
         OSError: A run cannot be removed.
     """
     rules = parse_rules(keep)
     if rules.age is None:
-        raise InvalidValueError("prune: say for how long delivered runs are kept, such as 'delivered:30d'")
+        raise InvalidValueError("prune: name what to keep, such as 'delivered:30d'")
     result = Pruned(dry_run)
     ranks: Counter[str] = Counter()
     clock = time.time() if now is None else now
@@ -154,11 +154,11 @@ def parse_rules(rules: Iterable[str]) -> Rules:
     tests: list[tuple[str, Test]] = []
     for rule in rules:
         if not isinstance(rule, str):
-            raise InvalidValueError(f"{rule!r:.80} is no rule: expected a text, such as 'delivered:30d'")
+            raise InvalidValueError(f"{rule!r:.80} is not a rule: expected text such as 'delivered:30d'")
         kind, colon, value = rule.partition(":")
         if not colon or not value or kind not in _KINDS:
             expected = ", ".join(f"{one}:…" for one in _KINDS)
-            raise InvalidValueError(f"{rule!r} is no rule: expected one of {expected}")
+            raise InvalidValueError(f"{rule!r} is not a rule: expected one of {expected}")
         if kind == "delivered":
             ages.append(_age(value, rule))
         elif kind == "last":

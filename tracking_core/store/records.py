@@ -30,17 +30,18 @@ if TYPE_CHECKING:
 
 
 class RunRecord:
-    """What was recorded of one run. It reads what is there when it is asked, also while the run goes on.
+    """The records of one run. It reads the files when it is asked, also while the run is active.
 
-    Scalars are decoded when the first of them is asked for, and kept; what else there is costs little.
+    Scalars are decoded on first use, and kept; everything else is cheap.
 
     Args:
         directory: The run directory.
-        facts: What its `run.json` says; with `held` without the configuration and the environment. None reads it.
-        held: What the index of the store says of it.
+        facts: What its `run.json` says; with `held`, without the configuration and the environment. None reads the
+            file.
+        held: Its entry in the index of the store.
 
     Raises:
-        RunNotFoundError: There is no run in it.
+        RunNotFoundError: The directory has no run.
         StoreError: It was written by a newer version, or is damaged.
     """
 
@@ -72,7 +73,7 @@ class RunRecord:
 
     @property
     def name(self) -> str:
-        """The name people read."""
+        """The display name."""
         return self._facts["name"]
 
     @property
@@ -102,27 +103,27 @@ class RunRecord:
 
     @property
     def started(self) -> float:
-        """When it was started, in seconds since the epoch."""
+        """Time of its start, in seconds since the epoch."""
         return self._facts["started"]
 
     @property
     def forked_from(self) -> tuple[str, int] | None:
-        """The run that this one was forked from, and the last step that it has from it; None when it was not."""
+        """The run that this one was forked from, and the last inherited step; None if it was not forked."""
         return (self.forks[-1]["run"], self.forks[-1]["step"]) if self.forks else None
 
     @property
     def forks(self) -> Sequence[Mapping[str, Any]]:
-        """The entry `forks` of `run.json`: what it has from its parent, and that from its own."""
+        """The entry `forks` of `run.json`: what it inherits from its parent, and so on."""
         return tuple(self._facts.get("forks", ()))
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Where it was delivered to, besides the store."""
+        """The targets it was delivered to, besides the store."""
         return tuple(self._facts.get("targets", ()))
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration, later changes included."""
+        """The configuration, including later changes."""
         if self._held is not None and (known := self._held.config()) is not None:
             return known
         config = copy.deepcopy(self._all_facts().get("config", {}))
@@ -140,7 +141,7 @@ class RunRecord:
 
     @property
     def status(self) -> str:
-        """What the run was finished with; "running" while a writer of it lives, "crashed" when none does."""
+        """The status the run was finished with; "running" while one of its writers is alive, "crashed" when none is."""
         newest, end = self._newest_end()
         if end is not None:
             return end.fields["status"]
@@ -155,7 +156,7 @@ class RunRecord:
 
     @property
     def finished(self) -> float | None:
-        """When it was finished, in seconds since the epoch; None when it was not, or was continued since."""
+        """Time of its end, in seconds since the epoch; None if it was not finished, or was continued since."""
         end = self._end()
         return end.time if end is not None else None
 
@@ -172,7 +173,7 @@ class RunRecord:
         return self._facts if self._held is None else read_run(self.dir)
 
     def summary(self) -> dict[str, Any]:
-        """What describes the run as a whole: the last value of every scalar, and what `log_summary` set."""
+        """Values for the run as a whole: the last value of every scalar, and the values set by `log_summary`."""
         if self._held is not None and (known := self._held.summary()) is not None:
             return known
         self._columns.refresh()
@@ -189,20 +190,20 @@ class RunRecord:
         return self._columns.names()
 
     def scalars(self, name: str, axis: str | None = None, *, raw: bool = False) -> Series:
-        """One scalar over its steps: one row a step, by step.
+        """One scalar over its steps: one row per step, sorted by step.
 
-        Where a step was logged more than once, as after a restart from a checkpoint, the row that was logged last
-        counts; of several writers that is the one that started last. What `resume_step` took back does not count.
+        If a step was logged more than once, for example after a restart from a checkpoint, the last row counts; of
+        several writers, the row of the writer that started last. Rows superseded by `resume_step` do not count.
 
         Args:
             name: Name of the scalar.
-            axis: The step axis; None takes the only one, or "step" when there are several.
-            raw: Whether every row is wanted, also what was taken back, in the order in which they were logged (writers
-                by start).
+            axis: The step axis; None uses the only one, or "step" if there are several.
+            raw: Whether to return every row, also superseded ones, in the order in which they were logged (writers by
+                start).
 
         Raises:
-            NameNotFoundError: There is no such scalar, on that axis.
-            InvalidValueError: `name` is no text.
+            NameNotFoundError: The run has no such scalar on that axis.
+            InvalidValueError: `name` is not a str.
         """
         _check_name("scalars", name)
         self._columns.refresh()
@@ -221,7 +222,7 @@ class RunRecord:
         return series if raw else series.resolved()
 
     def scalar_axes(self) -> dict[str, tuple[str, ...]]:
-        """Name of every scalar, sorted → the step axes it was logged on, in the order in which they came up."""
+        """Name of every scalar, sorted → the step axes it was logged on, in the order of their first use."""
         self._columns.refresh()
         found = ((name, self._columns.rows(name)) for name in self._columns.names())
         return {name: self._columns.axes_of(rows) for name, rows in found if rows is not None}
@@ -234,7 +235,7 @@ class RunRecord:
         """(step, images) pairs, in the order in which they were logged.
 
         Raises:
-            NameNotFoundError: There are no such images.
+            NameNotFoundError: The run has no such images.
         """
         _check_name("images", name)
         found = [
@@ -250,7 +251,7 @@ class RunRecord:
         """(step, histogram) pairs, in the order in which they were logged.
 
         Raises:
-            NameNotFoundError: There are no such histograms.
+            NameNotFoundError: The run has no such histograms.
         """
         return self._named("histogram", name)
 
@@ -258,7 +259,7 @@ class RunRecord:
         """(step, table) pairs, in the order in which they were logged.
 
         Raises:
-            NameNotFoundError: There are no such tables.
+            NameNotFoundError: The run has no such tables.
         """
         return self._named("table", name)
 
@@ -266,8 +267,8 @@ class RunRecord:
         """(step, value) pairs of a kind: "video", "audio", "text", "html", "figure", "table" or "histogram".
 
         Raises:
-            NameNotFoundError: There is nothing of that name and kind.
-            InvalidValueError: There is no such kind.
+            NameNotFoundError: The run has nothing of that name and kind.
+            InvalidValueError: The kind is unknown.
         """
         _check_kind("media", kind)
         return self._named(kind, name)
@@ -276,7 +277,7 @@ class RunRecord:
         """Names that were logged of one kind (see `media`), sorted.
 
         Raises:
-            InvalidValueError: There is no such kind.
+            InvalidValueError: The kind is unknown.
         """
         _check_kind("names", kind)
         return sorted({event.fields["name"] for event in self._of(kind)})
@@ -296,7 +297,7 @@ class RunRecord:
         return found
 
     def used_artifacts(self) -> list[ArtifactRef]:
-        """Versions of artifacts that went into this run."""
+        """Versions of artifacts that this run used."""
         return [
             ArtifactRef(e.fields["name"], e.fields["type"], e.fields["version"], e.fields["digest"])
             for e in self._of("use_artifact")
@@ -307,42 +308,42 @@ class RunRecord:
         return [(e.time, e.fields["title"], e.fields["text"], e.fields["level"]) for e in self._of("alert")]
 
     def records(self) -> list[Record]:
-        """Everything that was logged, as it is delivered to a backend: writers by start, each in its own order.
+        """All records, as they are delivered to a backend: writers by start, each in its own order.
 
-        What `resume_step` took back is left out.
+        Records superseded by `resume_step` are left out.
         """
         events = [event for event in read_events(self.dir) if event.kind in RECORD_KINDS or event.kind == "truncate"]
         self._superseded.learn(events)
         return [self._record(event) for event in self._superseded.living(events) if event.kind in RECORD_KINDS]
 
     def follow(self, poll: float = 0.5, timeout: float | None = None) -> Iterator[Record]:
-        """Records from the beginning on, and then as they come, also from a run of another process.
+        """Records from the beginning, and then new records as they arrive, also from a run of another process.
 
-        Writers are told apart by `Record.writer`; the records of each come in its own order. It ends when the run has:
-        every session was finished, or its process is gone. Only a part of the journal is held in memory.
+        `Record.writer` names the writer; the records of each writer come in its own order. The iteration ends when the
+        run has ended: every session was finished, or its process is gone. Only a part of the journal is held in memory.
 
         Args:
             poll: Seconds between two looks at the files.
-            timeout: Stop after so many seconds without a new record; None waits for as long as the run goes on.
+            timeout: Stop after so many seconds without a new record; None waits until the run has ended.
 
         Raises:
-            InvalidValueError: `poll` or `timeout` is no number of seconds.
+            InvalidValueError: `poll` or `timeout` is not a number of seconds.
             JournalError: While it is iterated: a record cannot be read.
         """
         for what, value in (("poll", poll), ("timeout", math.inf if timeout is None else timeout)):
             if not (isinstance(value, (int, float)) and value >= 0):
-                raise InvalidValueError(f"follow: {what} is a number of seconds, got {value!r:.80}")
+                raise InvalidValueError(f"follow: {what} must be a number of seconds, got {value!r:.80}")
         return follow(self.dir, lambda: self.has_ended, poll, timeout)
 
     def deliveries(self) -> list[TargetProgress]:
-        """How far each target has come: what it has had, and what waits for it.
+        """How far each target has come: the records it has received, and those that wait.
 
-        The targets that it was started with come first, then those that it was brought to later; the store is not
-        among them. A target's cursor and the journals say how far it is: no backend is opened.
+        Targets that the run was started with come first, then targets that were added later; the store is not among
+        them. The answer comes from the target's cursor and the journals: no backend is opened.
 
         Returns:
-            One for each target. `pending` is None where not all can be read, and for a tracker that was passed as an
-            object, for which nobody keeps count.
+            One for each target. `pending` is None if not all records can be read, and for a tracker that was passed as
+            an object, which has no cursor.
 
         Raises:
             OSError: The directory cannot be read.
@@ -355,13 +356,13 @@ class RunRecord:
 
     @property
     def has_ended(self) -> bool:
-        """Whether no session of this run goes on; of several processes that write to it one may end before another."""
+        """Whether no session of this run is active; processes that write to it may end at different times."""
         return self.status != "running" and not any(
             self._finder.finish(writer) is None and is_alive(self.dir, writer) for writer in self._finder.sessions()
         )
 
     def damage(self) -> list[Damage]:
-        """Places in the journal that cannot be read; everything else is there all the same."""
+        """Places in the journal that cannot be read; everything else can."""
         reader = JournalReader(self.dir)
         reader.look()
         for writer, one in reader.writers.items():
@@ -409,4 +410,4 @@ def _check_kind(what: str, kind: object) -> None:
     if kind not in NAMED:
         instead = {"scalars": "scalar_names() and scalars()", "images": "image_names() and images()"}.get(str(kind))
         there = f"see {instead}" if instead else f"there are {', '.join(sorted(NAMED))}"
-        raise InvalidValueError(f"{what}: there is no kind {kind!r:.80} of media; {there}")
+        raise InvalidValueError(f"{what}: unknown kind of media {kind!r:.80}; {there}")

@@ -15,7 +15,7 @@ from tracking_core.base.text import counted
 class Series:
     """The values of one scalar over one step axis.
 
-    polars, pandas, DuckDB and pyarrow take it as it is, through Arrow's C stream interface.
+    polars, pandas, DuckDB and pyarrow read it directly, through Arrow's C stream interface.
 
     Args:
         name: Name of the scalar.
@@ -44,7 +44,7 @@ class Series:
 
     @property
     def last(self) -> float:
-        """The value of the last row: that of the largest step, or of raw rows the one that was logged last.
+        """The value of the last row: the row with the largest step, or of raw rows the one that was logged last.
 
         Raises:
             IndexError: The series is empty.
@@ -52,7 +52,7 @@ class Series:
         return float(self.value[-1])
 
     def resolved(self) -> Series:
-        """One row a step, by step: of rows that have the same step the last one stays."""
+        """One row per step, sorted by step: of rows with the same step, the last one stays."""
         step = self.step
         if len(step) < 2 or bool(np.all(step[1:] > step[:-1])):
             return self
@@ -62,16 +62,16 @@ class Series:
         return self._rows(order[np.append(ordered[1:] != ordered[:-1], True)])
 
     def downsample(self, n: int) -> Series:
-        """The same curve with fewer rows, none of them made up: the first, the last, and the extremes between.
+        """The same curve with fewer of its rows: the first, the last, and the extremes between them.
 
-        Of every bucket of rows the smallest and the largest value stay, so that no spike is lost. NaN is neither; one
-        row of every gap stays while there is room.
+        The smallest and the largest value of every bucket of rows stay, so that no spike is lost. NaN is neither; one
+        row of every gap stays if there is room.
 
         Args:
             n: How many rows to keep at most, 4 or more.
 
         Raises:
-            InvalidValueError: `n` is no int, or too small.
+            InvalidValueError: `n` is not an int, or is too small.
 
         Example:
             >>> zeros = np.zeros(1000)

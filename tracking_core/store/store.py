@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """The runs under a root. It is read anew at every call; nothing is locked.
+    """The runs under a root. Every call reads them again; nothing is locked.
 
     Args:
         root: Directory that holds the projects.
-        mirror: The mirror that this directory is the local copy of; None for a root of its own.
+        mirror: The mirror that this directory is the local copy of; None for an ordinary root.
     """
 
     def __init__(self, root: Path, mirror: MirrorCache | None = None) -> None:
         self.root = root
         self._mirror = mirror
         self.unreadable: dict[Path, str] = {}
-        """Directories of runs that the last listing left out, as they cannot be read → why."""
+        """Directories of runs that the last listing could not read → why."""
         self._indices: dict[str, ProjectIndex] = {}
 
     @property
     def place(self) -> str:
-        """Where the runs are, as people name it: the root, or the address of the mirror."""
+        """Where the runs are, for display: the root, or the address of the mirror."""
         return str(self.root if self._mirror is None else self._mirror.address)
 
     def projects(self) -> list[str]:
@@ -62,16 +62,16 @@ class Store:
 
         Args:
             project: Only those of this project.
-            status: Only those of this status, or of one of several.
+            status: Only those of this status, or of one of several statuses.
             tags: Only those that have all of these.
             config: Path in the configuration → the value there, or a predicate of it: `{"lr": 0.1, "model.depth":
                 lambda depth: depth > 2}`. Parts of a path are joined by "." or "/". Values are compared as a
                 configuration keeps them: a tuple is a list, True is not 1. A run without such an entry is left out.
-            metrics: The same over the summary: the last value of every scalar, and what `log_summary` set.
+            metrics: The same for the summary: the last value of every scalar, and the values set by `log_summary`.
             where: Any function of a run. A run that does not have a name the function asks for is left out.
 
         Raises:
-            InvalidValueError: A condition is of the wrong type, there is no such status, or a predicate failed.
+            InvalidValueError: A condition has the wrong type, the status is unknown, or a predicate failed.
         """
         wanted = RunFilter(project, status, tags, config, metrics, where)
         begin = time.monotonic()
@@ -83,15 +83,15 @@ class Store:
         return sorted(found, key=lambda record: (record.started, record.id), reverse=True)
 
     def compare(self, run_ids: Iterable[str | RunRecord], *, common: bool = True) -> Comparison:
-        """Runs side by side: where their configurations differ, and what their scalars came to.
+        """Runs side by side: where their configurations differ, and the last and best values of their scalars.
 
         Args:
-            run_ids: Ids, or runs; one that is named twice counts once.
-            common: Whether only scalars that all of them have are compared; False takes every one.
+            run_ids: Ids, or runs; a run that is named twice counts once.
+            common: Whether only scalars that all runs have are compared; False compares all scalars.
 
         Raises:
-            RunNotFoundError: There is no such run under this root.
-            InvalidValueError: A single id was given in place of several, or something else.
+            RunNotFoundError: This root has no such run.
+            InvalidValueError: A single id was given instead of several, or an argument has the wrong type.
         """
         if isinstance(run_ids, (str, RunRecord)) or not isinstance(run_ids, Iterable):
             raise InvalidValueError(f"compare: expected several runs, as a list of ids, got {run_ids!r:.80}")
@@ -112,23 +112,23 @@ class Store:
     ) -> list[Removed]:
         """Remove runs. A note of each stays, in `.removed` of its project.
 
-        Contents of artifacts stay, and so does what was delivered to other places. Nothing is removed when something
-        still goes on with one of the runs, or one is not there.
+        Contents of artifacts stay, and so do records that were delivered to other places. Nothing is removed when one
+        of the runs is in use or does not exist.
 
         Args:
-            runs: An id or a run, or several; one that is named twice counts once.
+            runs: An id or a run, or several; a run that is named twice counts once.
             force: Whether to remove also runs that are running, being delivered, or not readable.
             progress: Called with ("removing", how many are removed, of how many).
 
         Returns:
-            What was removed, in the order in which it was named.
+            The runs that were removed, in the order of the argument.
 
         Raises:
-            RunNotFoundError: There is no such run under this root.
+            RunNotFoundError: This root has no such run.
             RunBusyError: A run is running, being delivered, or not readable, and `force` is not set.
-            InvalidValueError: Something else than ids and runs was given.
-            SettingsError: This is a mirror, which is only read.
-            StoreError: A run is of another store, or is reached through a link.
+            InvalidValueError: An argument is neither an id nor a run.
+            SettingsError: This is a mirror, and mirrors are read-only.
+            StoreError: A run belongs to another store, or is reached through a link.
             OSError: A run cannot be moved or deleted; those before it were removed.
 
         Example:
@@ -150,24 +150,24 @@ class Store:
         dry_run: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Pruned:
-        """Remove runs that have ended, and of which every target has everything, unless a rule keeps them.
+        """Remove runs that have ended and are completely delivered, unless a rule keeps them.
 
-        Runs that are in this store alone are never removed; nor are those of which a target refused records, or whose
-        targets all leave something out. What is removed leaves a note, as `remove` does.
+        Runs that exist only in this store are never removed; nor are runs of which a target refused records, or whose
+        targets all leave something out. A note of each removed run stays, as with `remove`.
 
         Args:
             keep: What stays: "delivered:AGE" runs that ended and were delivered within AGE (such as 12h, 30d or 4w),
                 "tag:TAG", "status:STATUS" and "project:NAME" runs of that kind, "last:N" the newest N of each project.
                 One rule or several; one must be "delivered:AGE".
-            dry_run: Whether only to say what would be removed.
+            dry_run: Whether only to report what would be removed.
             progress: Called with ("looking" or "removing", how many are done, of how many).
 
         Returns:
-            What was removed, or would be, and how many runs stay for which reason.
+            The runs that were or would be removed, and how many runs stay for which reason.
 
         Raises:
-            InvalidValueError: A rule is none, or none says for how long delivered runs are kept.
-            SettingsError: This is a mirror, which is only read.
+            InvalidValueError: A rule is not valid, or no rule says how long delivered runs are kept.
+            SettingsError: This is a mirror, and mirrors are read-only.
             OSError: A run cannot be moved or deleted; those before it were removed.
 
         Example:
@@ -195,26 +195,26 @@ class Store:
         """Write scalars as Parquet, CSV or JSON Lines: one file, or a dataset partitioned as Hive does it.
 
         The columns are project, run_id, run (its name), name, axis, step, time (seconds since the epoch) and value. In
-        a dataset the directories hold project and run_id. Each file is there whole, or as it was before.
+        a dataset the directories hold project and run_id. Each file is replaced as a whole, or stays as it was.
 
         Args:
-            runs: An id or a run, or several; one that is named twice counts once.
+            runs: An id or a run, or several; a run that is named twice counts once.
             to: The file, or the directory of the dataset.
-            names: Only scalars with these names, or that patterns such as "train/*" fit; () takes all.
-            format: "parquet", "csv" or "jsonl"; None goes by the ending of the file.
+            names: Only scalars with these names, or names that match patterns such as "train/*"; () exports all.
+            format: "parquet", "csv" or "jsonl"; None uses the ending of the file name.
             partition: Whether to write a file for each run, into `to/project=…/run_id=…/`.
-            raw: Whether to write all rows, also those of a step that was logged again later.
-            force: Whether to replace files that are there.
+            raw: Whether to write all rows, including rows of a step that was logged again later.
+            force: Whether to replace existing files.
             progress: Called with ("exporting", how many runs are written, of how many).
 
         Returns:
             The files, how many rows they have, and the ids of the runs.
 
         Raises:
-            RunNotFoundError: There is no such run under this root.
+            RunNotFoundError: This root has no such run.
             NameNotFoundError: None of the runs has such a scalar.
-            PlaceTakenError: A file is there already, and `force` is not set.
-            InvalidValueError: An argument is of the wrong kind, there is no such format, or nothing says which.
+            PlaceTakenError: A file already exists, and `force` is not set.
+            InvalidValueError: An argument has the wrong type, or the format is unknown or not given.
             MissingDependencyError: Parquet needs pyarrow, and it is not installed.
             StoreError: A directory is where the file should be, or a dataset of another format.
             OSError: A file cannot be written.
@@ -238,8 +238,8 @@ class Store:
         """One run, by its id.
 
         Raises:
-            RunNotFoundError: There is none under this root.
-            InvalidValueError: It is no text.
+            RunNotFoundError: This root has no such run.
+            InvalidValueError: It is not a str.
         """
         if not isinstance(run_id, str):
             raise InvalidValueError(f"run: expected the id of a run, got {run_id!r:.80} ({type(run_id).__name__})")
@@ -263,11 +263,11 @@ class Store:
 
     def _refuse_mirror(self, what: str) -> None:
         if self._mirror is not None:
-            remedy = "do it where the runs are, and in a bucket with the tools of the cloud"
+            remedy = "do it where the runs are; in a bucket, use the tools of the cloud"
             refuse_address(self.place, what=what, remedy=remedy)
 
     def refresh(self) -> None:
-        """Find out which runs there are, where this is a mirror; a directory is looked into anyway.
+        """For a mirror, find out which runs exist. For a directory this does nothing: it is read at every call.
 
         Raises:
             StoreError: The mirror cannot be read.
@@ -352,11 +352,11 @@ def open_store(root: str | os.PathLike[str] | None = None) -> Store:
     """Open the run store for reading.
 
     Args:
-        root: Its directory, or the address of a mirror, such as "s3://bucket/runs"; None takes TRACKING_DIR, the
+        root: Its directory, or the address of a mirror, such as "s3://bucket/runs"; None uses TRACKING_DIR, the
             settings file, or "./tracking_runs". It need not exist.
 
     Raises:
-        SettingsError: It is an address, but of no mirror.
+        SettingsError: It is an address, but not the address of a mirror.
         MissingDependencyError: A package that the address needs is missing.
 
     Example:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.base.contents import content_key, digest_of, digest_of_files
 from tracking_core.base.regular import bounded_lines, open_regular
+from tracking_core.base.text import counted
 from tracking_core.compaction.parts import COLUMNS, KINDS, content_digest
 from tracking_core.errors import JournalError, MissingDependencyError, StoreError
 from tracking_core.journal import Event, Truncation, decode_line
@@ -285,7 +286,7 @@ class _Writer:
             self._found.events += calls
             said = (header["count"], header["records"], header["whole"])
             if (count + calls, records + calls, whole) != said:
-                reason = f"{count + calls} events where its header says {said[0]}"
+                reason = f"{count + calls} events, but its header says {said[0]}"
                 self._break(first, part.events, None, reason)
 
     def _check_scalars(self, part: PartFiles, number: int, expected: str) -> int | None:
@@ -311,7 +312,7 @@ class _Writer:
             self._break(number, part.scalars, None, f"it cannot be read: {error}")
             return None
         if digest != expected:
-            self._break(number, part.scalars, None, f"it does not hold what {part.events.name} says")
+            self._break(number, part.scalars, None, f"its content does not match {part.events.name}")
         return len(np.unique(columns["seq"]))
 
     def _check_chain(self) -> None:
@@ -321,13 +322,15 @@ class _Writer:
             # Any number of them, if somebody gave a file the name of the millionth.
             for number in range(before + 1, min(there, before + 1 + _NAMED)):
                 path = self._directory / "journal" / f"{self._writer}-{number:06d}.jsonl"
-                self._break(number, path, None, f"segment {number} of writer {self._writer} is gone, and is in no part")
+                self._break(
+                    number, path, None, f"segment {number} of writer {self._writer} is gone, and is not in a part"
+                )
             before = there
         for number in sorted(self._seals.keys() | (self._merged.keys() & segments.keys())):
             seal, path = self._seals.get(number, (None, None))
             merged, part = self._merged.get(number, (None, None))
             if seal is not None and path is not None and merged not in {None, seal.get("sha256")}:
-                reason = f"segment {number} was merged with another digest than its seal says"
+                reason = f"segment {number} was merged with another digest than that of its seal"
                 self._break(number, path, None, reason)
             if number in segments:
                 by = path or part
@@ -345,7 +348,7 @@ class _Writer:
         if digest != said["sha256"]:
             size = said.get("bytes", length)
             told = f", and {length} bytes instead of {size}" if length != size else ""
-            self._break(number, segment, None, f"it has another digest than its seal in {by.name} says{told}")
+            self._break(number, segment, None, f"its digest is not that of its seal in {by.name}{told}")
 
 
 def _media_of(event: Event) -> Iterator[str]:
@@ -370,7 +373,7 @@ def _check_media(directory: Path, referred: _Referred, found: Verified) -> None:
             found.breaks.append(Break(path, None, f"it cannot be read: {error}"))
             continue
         if digest != path.name.partition(".")[0]:
-            found.breaks.append(Break(path, None, "its content is not what its name says"))
+            found.breaks.append(Break(path, None, "its content does not match its name"))
     for name, (path, offset) in sorted(referred.media.items()):
         if name not in there:
             found.breaks.append(Break(path, offset, f"it refers to media/{name}, which is gone"))
@@ -392,8 +395,8 @@ def _check_contents(referred: _Referred, found: Verified, *, quick: bool) -> Non
         if length != size:
             found.breaks.append(Break(path, None, f"it has {length} bytes instead of the {size} of {what}"))
         elif digest not in {None, path.parent.name + path.name}:
-            found.breaks.append(Break(path, None, f"its content is not what its name says; it is that of {what}"))
+            found.breaks.append(Break(path, None, f"its content does not match its name; it is that of {what}"))
     if quick and referred.contents:
         found.unchecked.append(
-            f"of {len(referred.contents)} contents of artifacts only whether they are there, and their sizes"
+            f"{counted(len(referred.contents), 'artifact content')}: only existence and size were checked"
         )

@@ -1,7 +1,7 @@
 """Testing with trackers, and testing trackers.
 
-For whoever logs: `FakeTracker`. For whoever writes an adapter: `AdapterHarness` and `ContractSuite`, or
-`check_adapter` without pytest; and `faults`, adapters and trackers that are broken on purpose.
+For code that logs: `FakeTracker`. For authors of adapters: `AdapterHarness` and `ContractSuite`, or `check_adapter`
+without pytest; and `faults`, adapters and trackers that are broken on purpose.
 """
 
 from __future__ import annotations

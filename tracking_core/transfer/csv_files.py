@@ -75,7 +75,7 @@ def _of_file(path: Path, options: CsvOptions) -> Iterator[ForeignRun]:
         header = next(rows, [])
     if is_long(header):
         if options.step or options.time:
-            raise SettingsError(f"{path} says in its columns what they are: leave --step and --time out")
+            raise SettingsError(f"{path} has columns with fixed names: leave out --step and --time")
         yield from long_runs(path, digest, size, encoding)
     else:
         yield _CsvRun(path, options, digest, size, encoding).foreign()
@@ -149,7 +149,7 @@ class _CsvRun:
             first = next(rows, [])
         twice = {name for name in self._header if name and self._header.count(name) > 1}
         if twice:
-            raise SettingsError(f"{path}: the column {min(twice)!r} is there twice")
+            raise SettingsError(f"{path}: the column {min(twice)!r} appears twice")
         if looks_long(self._header):
             raise refuse_long(path, "its columns are " + ", ".join(map(repr, self._header))[:300])
         self._step = self._column(options.step or "step", "--step")
@@ -201,7 +201,7 @@ class _CsvRun:
             )
         if skipped:
             column = self._header[self._step]
-            self._problems.append(f"{counted(skipped, 'row')} left out: no whole number in {column!r}")
+            self._problems.append(f"{counted(skipped, 'row')} left out: {column!r} is not a whole number")
         yield Record("finish", 0, "", last, data={"status": "finished", "error": None})
 
     def _numeric(self) -> list[tuple[int, str]]:
@@ -233,7 +233,7 @@ class _CsvRun:
                 raise refuse_decimal_comma(self._path, self._header[at], example)
         apart = next(kinds.telling_apart(numbers), None)
         if apart is not None:
-            raise refuse_long(self._path, f"the same steps come again for each {self._header[apart]!r:.100}")
+            raise refuse_long(self._path, f"the same steps repeat for each {self._header[apart]!r:.100}")
         found: list[tuple[int, str]] = []
         left_out: list[str] = []
         nameless = 0
@@ -251,7 +251,7 @@ class _CsvRun:
         if left_out:
             self._problems.append(f"columns that are not numeric were left out: {', '.join(map(repr, left_out))}"[:500])
         if not found:
-            raise SettingsError(f"{self._path} holds no column of numbers beside the steps")
+            raise SettingsError(f"{self._path} has no column of numbers besides the steps")
         return found
 
     def _rows(self) -> Reader:

@@ -52,9 +52,8 @@ def refuse_long(path: Path, why: str) -> SettingsError:
     """The error for a file whose rows are those of several series, in a way that cannot be told."""
     return SettingsError(
         f"{path} seems to have a row for each value, and several series would become one: {why}. Call the columns "
-        f"{', '.join(REQUIRED)} (and {', '.join(OPTIONAL)}, where there are such, and no others), as `tracking export` "
-        "does; or give each series a column of its own, as pandas' pivot does; or leave out "
-        "the column, where all rows are of one series"
+        f"{', '.join(REQUIRED)} (and {', '.join(OPTIONAL)}, if you have them, and no others), as in `tracking export`; "
+        "or give each series its own column, as pandas' pivot does; or remove the column, if all rows are of one series"
     )
 
 
@@ -141,7 +140,7 @@ class _LongFile:
             if has_decimal_comma(value):
                 raise refuse_decimal_comma(self._path, "value", value)
         if not found:
-            raise SettingsError(f"{self._path} holds a header, and no rows")
+            raise SettingsError(f"{self._path} has a header, but no rows")
         return found
 
     def blocks(self) -> Iterator[tuple[tuple[str, str], Iterator[list[str]]]]:
@@ -158,9 +157,9 @@ class _LongFile:
         for row in rows:
             step, value = _whole(self._text(row, "step")), to_number(self._text(row, "value"))
             if step is None:
-                skipped["step is no whole number of 64 bits"] += 1
+                skipped["step is not a 64-bit integer"] += 1
             elif value is None:
-                skipped["value is no number"] += not is_missing(self._text(row, "value"))
+                skipped["value is not a number"] += not is_missing(self._text(row, "value"))
             else:
                 name, axis = self._text(row, "name"), self._text(row, "axis")
                 yield Record("scalars", 0, "", self._when(row), step, axis, {name: value})

@@ -14,9 +14,9 @@ from tracking_core.errors import SettingsError
 
 _DELIMITERS = ",;\t"
 _MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "null", "none", "-", "--"})
-"""What stands, in lower case, for a value that is missing; an empty cell does as well."""
+"""Words, in lower case, for a missing value; an empty cell is a missing value too."""
 _FAR = 1e12
-"""Times beyond are none: 30,000 years."""
+"""Larger numbers are not times: 30,000 years."""
 _CHUNK = 1 << 20
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:[. ]\d{3})+),\d+(?:[eE][+-]?\d+)?")
 FALLBACK = "cp1252"

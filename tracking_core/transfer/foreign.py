@@ -167,7 +167,7 @@ def _there(directory: Path, foreign: ForeignRun) -> Imported:
     if foreign.size > before:
         problems.append(
             f"the source has grown from {before} to {foreign.size} bytes since it was imported; remove the run "
-            f"{facts['id']} and import it again to have the rest"
+            f"{facts['id']} and import it again to get the rest"
         )
     return Imported(
         facts["id"], facts["project"], facts["name"], foreign.source, there=True, dir=directory,

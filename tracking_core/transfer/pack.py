@@ -57,25 +57,25 @@ def pack_run(
     *,
     root: str | os.PathLike[str] | None = None,
 ) -> Packed:
-    """Make one archive of a run; `import_runs` takes it back, into any root.
+    """Pack a run into one archive; `import_runs` imports it into any root.
 
-    A run that goes on meanwhile is packed as far as it has come.
+    An active run is packed up to its current state.
 
     Args:
         run: The run, or its id.
-        output: The file to make, which must not be there; None takes `<run id>.tracking.zip` in the working directory.
-        root: Root of the run store; None takes what is set.
+        output: The file to create, which must not exist; None uses `<run id>.tracking.zip` in the working directory.
+        root: Root of the run store; None uses the settings.
 
     Raises:
         RunNotFoundError: There is no such run.
-        StoreError: The file is there already, or cannot be written.
+        StoreError: The file already exists, or cannot be written.
     """
     record = run if isinstance(run, RunRecord) else open_store(root).run(run)
     check_identity(record.dir, {"id": record.id, "project": record.project})
     fetch_everything(record)
     file = Path(output) if output is not None else Path(f"{record.id}{ENDING}")
     if file.exists():
-        raise StoreError(f"{file} is there already: name another file with -o, or remove it")
+        raise StoreError(f"{file} already exists: name another file with -o, or remove it")
     try:
         with written_aside(file) as aside:
             packed = _write(record, aside)
@@ -112,7 +112,7 @@ class _Packing:
         with zipfile.ZipFile(self._path, "w", allowZip64=True) as archive:
             for name, path in _run_files(record.dir, self._problems):
                 if not is_entry(f"run/{name}"):
-                    self._problems.append(f"the file {name!r:.200} was left out: no run has files of such names")
+                    self._problems.append(f"the file {name!r:.200} was left out: a run has no files of such names")
                     continue
                 self._add(archive, f"run/{name}", path, path.suffix not in _COMPRESSED)
             files = len(self._listed)
@@ -203,9 +203,7 @@ def _run_files(directory: Path, problems: list[str]) -> Iterator[tuple[str, Path
     # what is logged meanwhile.
     for folder in ("journal", "", "media"):
         if folder and (directory / folder).is_symlink():
-            problems.append(
-                f"the directory {folder!r} was left out: it is a link, and what it leads to is not of this run"
-            )
+            problems.append(f"the directory {folder!r} was left out: it is a link to something outside this run")
             continue
         try:
             paths = sorted((directory / folder).iterdir())

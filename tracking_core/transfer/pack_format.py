@@ -60,20 +60,20 @@ def entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
     """
     found: dict[str, zipfile.ZipInfo] = {}
     if archive.comment or min((info.header_offset for info in archive.infolist()), default=0):
-        raise zipfile.BadZipFile("its table of contents is not its own")
+        raise zipfile.BadZipFile("its table of contents belongs to another archive")
     for info in archive.infolist():
         # What zipfile made of the name may be another than what stands there.
         name = info.orig_filename
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in {0, stat.S_IFREG} or info.is_dir():
-            raise StoreError(f"{path} is refused: {name[:100]!r} in it is a link or no plain file")
+            raise StoreError(f"{path} is refused: {name[:100]!r} in it is a link, or not a regular file")
         if info.flag_bits & 1:
             raise StoreError(f"{path} is refused: {name[:100]!r} in it is encrypted")
         if info.compress_type not in _HOW:
             raise StoreError(f"{path} is refused: {name[:100]!r} in it is compressed in a way that packs do not use")
         if name != MANIFEST and (not is_entry(name) or name != info.filename):
-            raise StoreError(f"{path} is refused: {name[:100]!r} is no place in a pack")
+            raise StoreError(f"{path} is refused: {name[:100]!r} is not a valid name in a pack")
         if name in found:
-            raise StoreError(f"{path} is refused: {name[:100]!r} is in it twice")
+            raise StoreError(f"{path} is refused: {name[:100]!r} appears in it twice")
         found[name] = info
     return found

@@ -31,22 +31,22 @@ def import_runs(
     time: str | None = None,
     on_run: Callable[[str], None] | None = None,
 ) -> Iterator[Imported]:
-    """Import all runs of a source into the run store; those that are there already are left as they are.
+    """Import all runs of a source into the run store; runs that it already has do not change.
 
     Args:
         source: A directory of event files or of W&B's offline runs, a CSV file, or a pack.
-        kind: What it holds: the name of an adapter that can read runs back, "csv" or "pack"; None finds out.
-        project: The project the runs go into; None takes what the source says, what is set, or "default".
-        root: Root of the run store; None takes what is set.
+        kind: What it holds: the name of an adapter that can read runs back, "csv" or "pack"; None detects it.
+        project: The project of the imported runs; None uses the project in the source, the settings, or "default".
+        root: Root of the run store; None uses the settings.
         step: For CSV, the column that holds the steps.
         time: For CSV, the column that holds the times.
-        on_run: Called with what is being done, before each run is read.
+        on_run: Called with a description, before each run is read.
 
     Yields:
-        What became of each run, as soon as it is there; one that cannot be read has an `error`.
+        The result for each run, as soon as it is imported; a run that cannot be read has an `error`.
 
     Raises:
-        SettingsError: There is no such source, nothing in it can be read, or several kinds are in it.
+        SettingsError: The source does not exist, nothing in it can be read, or it holds several kinds.
         StoreError: The root cannot be written, or a pack is damaged.
     """
     path = Path(source).expanduser()
@@ -57,12 +57,12 @@ def import_runs(
     place = Path(root if root is not None else settings.get("dir") or "tracking_runs").expanduser()
     kind = kind or _kind(path)
     if kind != CSV and (step or time):
-        raise SettingsError(f"{path} holds no CSV file, and --step and --time are for those alone")
+        raise SettingsError(f"{path} holds no CSV file, and --step and --time are only for CSV files")
     if kind == PACK:
         from tracking_core.transfer.unpack import unpack_run
 
         if project is not None:
-            raise SettingsError(f"{path}: a pack comes back as the run that it was, in its own project")
+            raise SettingsError(f"{path}: a pack is restored as the same run, in its own project")
         yield unpack_run(path, place)
         return
     runs = csv_runs(path, CsvOptions(step, time)) if kind == CSV else _of_adapter(kind, path)
@@ -103,12 +103,13 @@ def _kind(path: Path) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise SettingsError(f"{path} holds runs of {' and of '.join(found)}: say which are meant with --from")
+        raise SettingsError(f"{path} holds runs of {' and of '.join(found)}: choose one with --from")
     if failures:
         raise SettingsError(f"{path}: nothing in it can be read; {'; '.join(failures)}")
-    hint = ": for CSV files say --from csv" if path.is_dir() and any(path.glob("*.csv")) else ""
+    hint = ": for CSV files use --from csv" if path.is_dir() and any(path.glob("*.csv")) else ""
     raise SettingsError(
-        f"{path} holds no event files of TensorBoard, no runs of W&B, and is neither a CSV file nor a whole pack{hint}"
+        f"{path} holds no event files of TensorBoard and no runs of W&B, and is neither a CSV file nor a complete pack"
+        f"{hint}"
     )
 
 

@@ -58,7 +58,7 @@ def unpack_run(path: Path, root: Path) -> Imported:
             return _unpack(archive, path, root, place)
     except _BROKEN as error:
         raise StoreError(
-            f"{path} is no whole pack: it was cut off or damaged, or is something else ({error})"
+            f"{path} is not a complete pack: it was cut off or damaged, or is another kind of file ({error})"
         ) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be unpacked into {root}: {error}") from error
@@ -75,7 +75,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
             raise StoreError(f"{path} is refused: {name!r} in it has {info.file_size} bytes")
         if info.file_size > _LARGE and info.file_size > _RATIO * info.compress_size:
             raise StoreError(
-                f"{path} is refused: {name!r} in it has {info.compress_size} bytes and becomes {info.file_size}"
+                f"{path} is refused: {name!r} in it grows from {info.compress_size} to {info.file_size} bytes"
             )
     for name, facts in listed.items():
         _extract(archive, inside[name], place / name, facts, path)
@@ -84,7 +84,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, root: Path, place: Path) -> Im
     problems: list[str] = []
     there = directory.exists()
     if there and read_regular(directory / RUN_FILE) != (place / "run" / RUN_FILE).read_bytes():
-        raise RunExistsError(f"there is another run of the id {facts['id']!r} in {directory}; nothing was unpacked")
+        raise RunExistsError(f"{directory} already has another run with the id {facts['id']!r}; nothing was unpacked")
     if not there:
         # Whatever the pack has in its place: what it says of targets was said elsewhere.
         write_origin(place / "run", "pack", str(path.absolute()), made_of)
@@ -101,7 +101,7 @@ def _manifest(
 ) -> tuple[Mapping[str, Any], Mapping[str, Sequence[str]], str]:
     """What is listed: the files with size and digest, and the aliases of versions; and the digest of that list."""
     if MANIFEST not in inside or inside[MANIFEST].file_size > _LARGEST_MANIFEST:
-        raise StoreError(f"{path} is a ZIP archive, but no pack of a run: it has no {MANIFEST}")
+        raise StoreError(f"{path} is a ZIP archive, but not a pack of a run: it has no {MANIFEST}")
     try:
         content = archive.read(MANIFEST)
         manifest = _load_bounded(content)
@@ -112,12 +112,12 @@ def _manifest(
         )
         known = known and all(isinstance(names, list) for names in aliases.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StoreError(f"{path}: {MANIFEST} in it is not what it should be: {error}") from error
+        raise StoreError(f"{path}: {MANIFEST} in it is not valid: {error}") from error
     if not known or version > FORMAT:
         raise StoreError(f"{path} has format {version!r:.20}, this version reads up to {FORMAT}: upgrade tracking-core")
     if listed.keys() != inside.keys() - {MANIFEST}:
         wrong = sorted(listed.keys() ^ (inside.keys() - {MANIFEST}))
-        raise StoreError(f"{path} does not hold what it lists: see {wrong[0][:100]!r}")
+        raise StoreError(f"{path} does not match its own list of files: look at {wrong[0][:100]!r}")
     # Of all files at once, without reading the archive again.
     return listed, aliases, hashlib.sha256(content).hexdigest()
 
@@ -148,7 +148,7 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, to: Path, facts: M
     found = digest.hexdigest()
     name = info.filename
     if size != facts["size"] or found != facts["sha256"]:
-        raise StoreError(f"{path} is damaged: {name!r} in it is not what was packed")
+        raise StoreError(f"{path} is damaged: {name!r} in it has changed since it was packed")
     if name.startswith("blobs/") and name != f"blobs/{content_key(found)}":
         raise StoreError(f"{path} is refused: the content {name!r} has another digest than its name")
 
@@ -193,7 +193,7 @@ def _version(packed: Path, path: Path) -> tuple[Path, dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound, manifest = False, {}
     if not sound:
-        raise StoreError(f"{path} is refused: {packed.parent.name}/{packed.name} in it is no version of an artifact")
+        raise StoreError(f"{path} is refused: {packed.parent.name}/{packed.name} in it is not a version of an artifact")
     return packed, manifest
 
 
@@ -220,7 +220,7 @@ def _place_versions(
         if there and not _is_same(folder / packed.name, manifest, "digest"):
             was, number = number, _next_free(folder, manifest)
             problems.append(
-                f"v{was} of the artifact {manifest['name']!r} is another one in {root}; it became v{number}"
+                f"{root} has another v{was} of the artifact {manifest['name']!r}; it was imported as v{number}"
             )
         for alias in aliases.get(entry.as_posix(), ()):
             # "latest" is not kept, but seen.

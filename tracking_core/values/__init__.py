@@ -1,7 +1,7 @@
-"""What can be logged, and the coercions that turn what researchers have into it.
+"""The values that can be logged, and the coercions into them.
 
-Every coercion is idempotent: an adapter may be handed raw arrays (used directly) or values that went through here
-already (behind a Run), and treats both alike.
+Every coercion is idempotent: an adapter may receive raw arrays (used directly) or values that were already coerced
+(behind a Run), and treats both alike.
 """
 
 from __future__ import annotations

@@ -18,13 +18,13 @@ _LONGEST_PATH = 4096
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRef:
-    """Which version of which artifact.
+    """A reference to a version of an artifact.
 
     Args:
         name: Name of the artifact.
         type: Its kind, such as "model".
-        version: Number of the version, counted from 0; None where the backend has not said yet.
-        digest: sha256 over the sorted (path, content digest) pairs, hex; "" where it is not known.
+        version: Number of the version, counted from 0; None if the backend has not assigned it yet.
+        digest: sha256 over the sorted (path, content digest) pairs, hex; "" if unknown.
         aliases: Further names of this version.
     """
 
@@ -51,18 +51,19 @@ class ArtifactFile:
 
 
 def artifact_files(artifact: Any, name: str | None = None) -> tuple[str, list[ArtifactFile]]:
-    """List the files of what was handed to `log_artifact`.
+    """List the files of the argument of `log_artifact`.
 
     Args:
         artifact: A file, a directory, or a mapping of relative names to paths or bytes.
         name: Name of the artifact; None takes the file's or directory's own.
 
     Returns:
-        The artifact's name, and its files sorted by path. Links are followed as what they point to; sockets,
-        devices and links to nothing are refused. Directories without files leave no trace.
+        The artifact's name, and its files sorted by path. Links are followed; sockets, devices and broken links are
+        refused. Directories without files are not recorded.
 
     Raises:
-        InvalidValueError: Nothing there, nothing in it, a name is missing, or a path leaves the artifact.
+        InvalidValueError: There is no such file, there are no files in it, a name is missing, or a path leads out of
+            the artifact.
     """
     if name is not None:
         name = to_name(name)
@@ -91,7 +92,7 @@ def artifact_files(artifact: Any, name: str | None = None) -> tuple[str, list[Ar
     folders = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
     for file, after in itertools.pairwise([*files, files[0]]):
         if file.path in folders or (file is not after and file.path == after.path):
-            raise InvalidValueError(f"log_artifact {name!r}: the path {file.path!r} is there twice")
+            raise InvalidValueError(f"log_artifact {name!r}: the path {file.path!r} appears twice")
     return name, files
 
 
@@ -99,7 +100,7 @@ def _walk(directory: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
     """The files in a directory, sorted, with what links point to."""
     real = directory.resolve()
     if real in outer:
-        raise InvalidValueError(f"log_artifact: the links in {str(directory)!r} lead round in a circle")
+        raise InvalidValueError(f"log_artifact: the links in {str(directory)!r} form a loop")
     try:
         inside = sorted(directory.iterdir())
     except OSError as error:
@@ -111,8 +112,8 @@ def _walk(directory: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield path
         else:
             raise InvalidValueError(
-                f"log_artifact: {str(path)!r} is a link to nothing, a socket or a device; remove it, or pass a mapping "
-                "of the files that are meant"
+                f"log_artifact: {str(path)!r} is a broken link, a socket or a device; remove it, or pass a mapping "
+                "of the files you want"
             )
 
 
@@ -138,6 +139,7 @@ def _source(key: Any, value: Any) -> Path | bytes:
         if path.is_file():
             return path
         raise InvalidValueError(
-            f"log_artifact: {key!r:.80} should come from {str(value)!r:.200}, which is no file; pass content as bytes"
+            f"log_artifact: {key!r:.80} should come from {str(value)!r:.200}, which is not a file; "
+            "pass content as bytes"
         )
     raise InvalidValueError(f"log_artifact: {key!r:.80}: expected a path or bytes, got {describe(value)}")

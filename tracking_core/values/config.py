@@ -1,4 +1,4 @@
-"""Turning what researchers pass as a configuration into plain JSON data.
+"""Turning a configuration of any common kind into plain JSON data.
 
 Libraries are recognised by what their types offer (`__attrs_attrs__`, `model_dump`, `dtype`, …) and never imported.
 Only types are asked, not objects: `ConfigDict(dtype="float32")` has an attribute `dtype` too.
@@ -42,17 +42,17 @@ _ACCEPTED = (
 def to_plain(config: object) -> dict[str, JSONValue]:
     """A configuration as plain JSON data: dicts with str keys, lists, str, int, float, bool and None.
 
-    Nested are understood: mappings, dataclasses, namespaces, objects with `to_dict()`, pydantic, attrs and msgspec
+    Nested values may be mappings, dataclasses, namespaces, objects with `to_dict()`, pydantic, attrs and msgspec
     classes, NamedTuples, enums (by value), sequences and sets (lists; sets sorted), paths, dates, NumPy and JAX
-    scalars, arrays of up to 64 elements (nested lists; larger ones become a description), dtypes, classes and
-    functions (`module.qualname`). Anything else becomes a short repr. NaN and infinities stay floats. Keys that are
-    no str become one. Secrets are replaced as `tracking_core.base.redaction.redact_tree` does.
+    scalars, arrays of up to 64 elements (nested lists; larger ones become a description), dtypes, classes and functions
+    (`module.qualname`). Anything else becomes a short repr. NaN and infinities stay floats. Keys that are not a str are
+    converted. Secrets are replaced as `tracking_core.base.redaction.redact_tree` does.
 
     Args:
-        config: The configuration; at the top something with names.
+        config: The configuration; its top level must have names.
 
     Raises:
-        InvalidValueError: The top has no names, two keys become the same str, or the data refers to itself, is
+        InvalidValueError: The top level has no names, two keys become the same str, or the data refers to itself, is
             nested deeper than 64 levels or holds more than 500,000 values. The message has the path.
 
     Example:
@@ -75,8 +75,8 @@ def flatten(config: Mapping[str, JSONValue], sep: str = "/") -> dict[str, JSONSc
     one gets "#2" (then "#3", …), so that nothing is lost.
 
     Args:
-        config: What `to_plain` returned.
-        sep: What stands between the names.
+        config: The result of `to_plain`.
+        sep: The separator between the names.
 
     Example:
         >>> flatten({"model": {"width": 64, "act": "gelu"}, "sizes": [1, 2]})

@@ -1,4 +1,4 @@
-"""Histograms: counts over edges, with what does not fit into bins kept beside them."""
+"""Histograms: counts over edges, and separate counts of values that fit into no bin."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Histogram:
         nan: How many values were NaN.
         posinf: How many were +Inf.
         neginf: How many were -Inf.
-        min: Smallest finite value; NaN where unknown or there is none.
+        min: Smallest finite value; NaN if unknown or if there is none.
         max: Largest finite value.
         mean: Mean of the finite values.
         std: Standard deviation (population) of the finite values.
 
     Raises:
-        InvalidValueError: Lengths do not fit, edges do not increase, counts are negative.
+        InvalidValueError: The lengths do not fit, the edges do not increase, or counts are negative.
 
     Example:
         >>> Histogram([1, 2], [0.0, 0.5, 1.0]).count
@@ -203,7 +203,7 @@ def to_histogram(values: Any, *, bins: int = 64, key: str = "values") -> Histogr
         key: The name for error messages.
 
     Raises:
-        InvalidValueError: No real numbers, or counts and edges that do not go together.
+        InvalidValueError: The values are not real numbers, or counts and edges do not fit together.
     """
     if isinstance(values, Histogram):
         return values

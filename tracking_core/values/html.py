@@ -1,4 +1,4 @@
-"""HTML: a page or a piece of one, which is never shown outside a sandbox."""
+"""HTML: a page or a part of one, which is never shown outside a sandbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN_HEIGHT = 320
 
 
 class Html(str):
-    """HTML. Whoever shows it does so in a sandbox: no scripts, no forms, and nothing of the page around it.
+    """HTML. It is shown in a sandbox: without scripts, without forms, and without access to the page around it.
 
     Example:
         >>> Html("<b>three</b> of ten")
@@ -25,7 +25,7 @@ class Html(str):
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> Html:
-        """Read a file, as UTF-8; a mark of the byte order is left out.
+        """Read a file as UTF-8; a byte order mark is removed.
 
         Raises:
             InvalidValueError: There is no such file, or it is not UTF-8.

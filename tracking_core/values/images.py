@@ -63,7 +63,7 @@ class Image:
         self.caption = caption
         self.value_range = value_range
         self.clipped = 0
-        """How many values were outside the range by rounding, and clipped."""
+        """How many values were outside the range because of rounding, and were clipped."""
 
     @classmethod
     def from_pixels(cls, pixels: np.ndarray[Any, Any], caption: str | None = None, clipped: int = 0) -> Image:
@@ -81,7 +81,7 @@ class Image:
         return image
 
     def captioned(self, caption: str | None) -> Image:
-        """The same normal image under another caption; this one stays as it is."""
+        """A copy of a normal image with another caption."""
         image = Image(None, caption)
         image._pixels, image._png, image.clipped = self._pixels, self._png, self.clipped
         return image
@@ -113,7 +113,7 @@ class Image:
 
     @property
     def data(self) -> Any:
-        """What the image was made from."""
+        """The data that the image was made from."""
         return self._data
 
     def digest(self) -> str:
@@ -157,11 +157,11 @@ class Image:
 def to_images(
     key: str, value: Any, *, value_range: tuple[float, float] | None = None, copy: bool = False
 ) -> list[Image]:
-    """Turn what is image-like into images over uint8 pixels.
+    """Turn an image-like value into images over uint8 pixels.
 
     Args:
         key: The name it is logged under, for error messages.
-        value: See `Image`; or a sequence of such.
+        value: See `Image`; or a sequence of these.
         value_range: `(lo, hi)` that float values are scaled from; None means `[0, 1]`.
         copy: Whether the pixels must not share memory with `value`.
 
@@ -208,11 +208,11 @@ def to_image_mapping(
 
 
 def image_grid(images: Sequence[Image], columns: int | None = None) -> Image:
-    """Lay images out in one, row by row; smaller ones are padded with black at the right and the bottom.
+    """Put images into one image, row by row; smaller ones are padded with black at the right and the bottom.
 
     Args:
         images: At least one.
-        columns: How many stand side by side; None makes it about square.
+        columns: Images per row; None makes the grid about square.
 
     Raises:
         InvalidValueError: There are no images.
@@ -310,7 +310,7 @@ def _batched(key: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         )
     else:
         raise InvalidValueError(
-            f"{key!r}: shape {shape} is no image; expected [H, W], [H, W, 1|3|4], [N, H, W] or [N, H, W, 1|3|4]"
+            f"{key!r}: shape {shape} is not an image; expected [H, W], [H, W, 1|3|4], [N, H, W] or [N, H, W, 1|3|4]"
         )
     if 0 in batch.shape:
         raise InvalidValueError(f"{key!r}: shape {shape} holds no pixels")
@@ -363,7 +363,7 @@ def _check_extremes(
     lo, hi = checked_range(key, value_range)
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~np.isfinite(array)).sum())
-        raise InvalidValueError(f"{key!r}: {bad} pixels are not finite; use jnp.nan_to_num to show them all the same")
+        raise InvalidValueError(f"{key!r}: {bad} pixels are not finite; use jnp.nan_to_num to show them anyway")
     margin = (hi - lo) * OVERSHOOT
     if low < lo - margin or high > hi + margin:
         raise range_error(key, array.dtype, low, high, (lo, hi))
@@ -428,7 +428,7 @@ def _decode(data: bytes, key: str = "image") -> np.ndarray[Any, Any]:
     except InvalidValueError:
         raise
     except Exception as error:
-        raise InvalidValueError(f"{key!r}: these bytes are no image file that Pillow can read") from error
+        raise InvalidValueError(f"{key!r}: Pillow cannot read these bytes as an image file") from error
     return _to_uint8(key, array[..., None] if array.ndim == 2 else array, None)[0]
 
 
@@ -447,8 +447,8 @@ def _check_size(key: str, image: Any) -> None:
     size = image.width * image.height * _BYTES.get(image.mode, 4)
     if size > LARGEST_DECODED:
         raise InvalidValueError(
-            f"{key!r}: an image file of {image.width} x {image.height} pixels would take {size} bytes of memory; up to "
-            f"{LARGEST_DECODED} are decoded: give parts of it, or a smaller one"
+            f"{key!r}: an image file of {image.width} x {image.height} pixels needs {size} bytes of memory; up to "
+            f"{LARGEST_DECODED} are decoded: log parts of it, or a smaller one"
         )
 
 

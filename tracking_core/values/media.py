@@ -1,4 +1,4 @@
-"""Video, audio, text and figures: small values that know how to become bytes."""
+"""Video, audio, text and figures: values that can be turned into bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STRIP = 16
 
 
 class Video:
-    """A video: frames, or a file that is one already.
+    """A video: frames, or an encoded file.
 
     Args:
         data: Frames of shape `[T, H, W]` or `[T, H, W, 1|3|4]` (uint8, or floats in `value_range`), a sequence of
@@ -79,10 +79,10 @@ class Video:
 
     @classmethod
     def from_npz(cls, content: bytes, fps: float) -> Video:
-        """Read what `npz` gave.
+        """Read the output of `npz`.
 
         Raises:
-            ValueError: The frames are larger than what is read, or it is something else.
+            ValueError: The frames are too large, or it is something else.
         """
         # From memory: of a damaged archive numpy would leave the file open.
         file = io.BytesIO(content)
@@ -97,14 +97,14 @@ class Video:
             return cls(archive["frames"], fps)
 
     def npz(self) -> bytes:
-        """The frames as a compressed numpy archive, to the pixel."""
+        """The frames as a compressed numpy archive, without loss."""
         assert self.frames is not None
         out = io.BytesIO()
         np.savez_compressed(out, frames=self.frames)
         return out.getvalue()
 
     def strip(self) -> Image:
-        """Up to 16 of the frames side by side, as one image; for whoever cannot show a video."""
+        """Up to 16 of the frames side by side, as one image; for backends that cannot show a video."""
         assert self.frames is not None
         shown = self.frames[:: max(1, -(-len(self.frames) // _STRIP))]
         return image_grid([Image.from_pixels(frame) for frame in shown], columns=len(shown))
@@ -188,7 +188,7 @@ class Audio:
                 width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
                 content, count = file.readframes(file.getnframes()), file.getnframes()
         except (wave.Error, EOFError) as error:
-            raise InvalidValueError(f"this is no WAV file: {error}") from error
+            raise InvalidValueError(f"this is not a WAV file: {error}") from error
         if width != 2 or len(content) != 2 * channels * count:
             raise InvalidValueError("expected a WAV file of 16-bit PCM, complete")
         return cls(np.frombuffer(content, "<i2").reshape(-1, channels).astype(np.int16), rate, caption)
@@ -211,7 +211,7 @@ class Audio:
 
 
 class Text(str):
-    """Text, shown as Markdown where the backend can."""
+    """Text, shown as Markdown if the backend can do that."""
 
     __slots__ = ()
 
@@ -220,7 +220,7 @@ class Text(str):
 
 
 class Figure:
-    """A figure: a picture of it, and the figure itself where it has a portable form.
+    """A figure: a picture of it, and the figure itself if it has a portable form.
 
     Args:
         figure: A matplotlib figure (has `savefig`), a plotly figure (has `to_json`), or PNG bytes.
@@ -280,7 +280,7 @@ def to_text(value: Any) -> Text:
     """A `Text` as it is; a str becomes one.
 
     Raises:
-        InvalidValueError: It is no str.
+        InvalidValueError: It is not a str.
     """
     if isinstance(value, Text):
         return value

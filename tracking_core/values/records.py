@@ -1,4 +1,4 @@
-"""Records: what a worker delivers to a tracker, one for each call that was recorded."""
+"""Records: what a worker delivers to a tracker, one per recorded call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Record:
             text, figure: `{"name": str, "value": Histogram | Table | …}`. artifact: `{"artifact": {path: Path},
             "name", "type", "metadata", "aliases", "version", "digest"}`. use_artifact: `{"artifact": str}`.
             config and summary: the mapping itself. alert: `{"title", "text", "level"}`. finish: `{"status", "error"}`.
-        again: Whether it failed before and is sent again on request: later numbers of its writer have arrived since.
+        again: Whether it failed before and is sent again on request: later numbers of its writer may already have
+            arrived.
     """
 
     kind: str

@@ -21,7 +21,7 @@ _STEP_LIMIT = 2**63
 _INT_LIMIT = 2**1024 - 2**970
 _MAX_DEPTH = 32
 MOST_NAMES = 100_000
-"""How many names a mapping that is no dict may have: there may be no end to them."""
+"""How many names a mapping that is not a dict may have: it may be endless."""
 OnError: TypeAlias = Callable[[str, InvalidValueError], None]
 """Called with (name, error) for a value that cannot be taken."""
 
@@ -51,7 +51,7 @@ def to_scalar(value: Any, key: str) -> Scalar:
     if isinstance(value, int):
         if not -_INT_LIMIT < value < _INT_LIMIT:
             raise InvalidValueError(
-                f"{key!r}: an integer of {value.bit_length()} bits is beyond all floats; log a ratio"
+                f"{key!r}: an integer of {value.bit_length()} bits is too large for a float; log a ratio"
             )
         return int.__index__(value)
     if not is_array_like(value):
@@ -66,7 +66,7 @@ def to_scalar(value: Any, key: str) -> Scalar:
         return int(item)
     number = float(item)
     if math.isinf(number) and not np.isinf(item):
-        raise InvalidValueError(f"{key!r}: {item} of dtype {array.dtype} is beyond float64")
+        raise InvalidValueError(f"{key!r}: {item} of dtype {array.dtype} is too large for float64")
     return number
 
 
@@ -83,7 +83,7 @@ def to_step(step: Any) -> int:
         step: An int, a float without fraction, or a 0-d (size-1) integer array.
 
     Raises:
-        InvalidStepError: It is no whole number, or does not fit into 64 bits.
+        InvalidStepError: It is not a whole number, or does not fit into 64 bits.
     """
     if type(step) is int:
         value = step
@@ -124,14 +124,14 @@ def to_axis(axis: Any) -> str:
 
 
 def entries(mapping: Mapping[Any, Any], where: str = "") -> Iterable[tuple[Any, Any]]:
-    """The items of a mapping, unless there is no end to them.
+    """The items of a mapping, up to a limit.
 
     Args:
         mapping: Any; a plain dict is what it is.
         where: Name of the mapping, for the error message.
 
     Raises:
-        InvalidValueError: There are more than 100,000, and it is no plain dict.
+        InvalidValueError: There are more than 100,000, and it is not a plain dict.
     """
     if type(mapping) is dict:
         return mapping.items()
@@ -144,15 +144,15 @@ def flatten_scalars(
     on_error: OnError | None = None,
     _outer: tuple[Mapping[str, Any], ...] = (),
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (name, raw value) with nested mappings joined by "/"; anything that is no mapping is a leaf.
+    """Yield (name, raw value) with nested mappings joined by "/"; anything that is not a mapping is a leaf.
 
     Args:
         scalars: Names to values or mappings.
-        prefix: Stands before every name, with a "/".
-        on_error: Called with (name, error) for what cannot be taken, which is then left out; None raises.
+        prefix: Put before every name, with a "/".
+        on_error: Called with (name, error) for a value that is not valid; the value is left out. None raises.
 
     Raises:
-        InvalidValueError: A key is no str, a mapping holds itself, or is nested more than 32 deep.
+        InvalidValueError: A key is not a str, or a mapping holds itself or is nested more than 32 levels deep.
     """
     outer = (*_outer, scalars)
     for key, value in entries(scalars, prefix):
@@ -188,11 +188,12 @@ def to_scalars(
 
     Args:
         scalars: Names to values as `to_scalar` takes them; nested mappings are joined with "/".
-        on_error: Called with (name, error) for what cannot be taken, which is then left out; None raises.
-        defer: Asked with (name, value) for each value that is no plain number; says whether it takes care of it.
+        on_error: Called with (name, error) for a value that is not valid; the value is left out. None raises.
+        defer: Called with (name, value) for each value that is not a plain number; returns whether it handles the
+            value.
 
     Raises:
-        InvalidValueError: A value is no number and `on_error` is None; or `scalars` is no mapping.
+        InvalidValueError: A value is not a number and `on_error` is None; or `scalars` is not a mapping.
     """
     if not isinstance(scalars, Mapping):
         raise InvalidValueError(f"log_scalars: expected a mapping of names to numbers, got {describe(scalars)}")

@@ -1,4 +1,4 @@
-"""Many scalars in one array, with their names: what a jitted step gathers, logged in one go."""
+"""Many scalars in one array, with their names: a jitted step collects them, and one call logs them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tracking_core.values.arrays import bounded, describe, to_host
 
 
 class Stacked(Mapping[str, Any]):
-    """Scalars that lie in one array: a mapping of names to its elements, which any tracker takes.
+    """Scalars in one array: a mapping of names to its elements, which any tracker accepts.
 
-    A run handles the array as a whole, so that two hundred numbers cost about what one costs: one read where they are
-    at hand, one program and one transfer where they are on a device.
+    A run handles the array as a whole, so that two hundred numbers cost about as much as one: one read on the host, or
+    one program and one transfer on a device.
 
     Args:
-        names: Distinct names, one for each element. They are checked when they are first seen; a tuple is cheapest.
+        names: Distinct names, one for each element. They are checked on first use; a tuple is cheapest.
         array: numpy or JAX array of shape `[N]` and a real dtype. It is not copied.
 
     Raises:
-        InvalidValueError: A name is no str or is there twice, the array has another shape, or another length.
+        InvalidValueError: A name is not a str or appears twice, or the array has another shape or length.
 
     Example:
         >>> import numpy as np
@@ -88,5 +88,5 @@ def _checked(names: tuple[Any, ...]) -> dict[str, int]:
     places = {name: place for place, name in enumerate(cast("tuple[str, ...]", names))}
     if len(places) != len(names):
         twice = next(name for place, name in enumerate(names) if places[name] != place)
-        raise InvalidValueError(f"Stacked: the name {twice!r:.80} is there twice")
+        raise InvalidValueError(f"Stacked: the name {twice!r:.80} appears twice")
     return places

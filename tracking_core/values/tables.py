@@ -20,11 +20,11 @@ class Table:
 
     Args:
         columns: Distinct names.
-        rows: One sequence a row, as long as `columns`. Cells are None, bool, int, float, str; size-1 arrays,
-            dates and small lists become such.
+        rows: One sequence a row, as long as `columns`. Cells are None, bool, int, float, str; size-1 arrays, dates and
+            small lists are converted to these.
 
     Raises:
-        InvalidValueError: A row has another length, a name is there twice, or a cell is no plain value.
+        InvalidValueError: A row has another length, a name appears twice, or a cell is not a plain value.
 
     Example:
         >>> Table(["digit", "right"], [[3, True], [7, False]]).rows[1]
@@ -37,7 +37,7 @@ class Table:
     def __init__(self, columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> None:
         names = tuple(str(column) for column in bounded(columns, "the columns of a table"))
         if len(set(names)) != len(names):
-            raise InvalidValueError(f"a table has the columns {list(names)!r:.200}: each name once, please")
+            raise InvalidValueError(f"a table has the columns {list(names)!r:.200}: each name may appear only once")
         plain: list[tuple[Any, ...]] = []
         for number, row in enumerate(bounded(rows, "the rows of a table")):
             if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__len__"):
@@ -127,6 +127,6 @@ def _cell(cell: Any, row: int, column: str) -> Any:
             return _cell(array.astype(float).tolist() if array.dtype.kind == "V" else array.tolist(), row, column)
     except InvalidValueError as error:
         raise InvalidValueError(
-            f"row {row}, column {column!r} of a table: no plain value ({describe(cell)})"
+            f"row {row}, column {column!r} of a table: not a plain value ({describe(cell)})"
         ) from error
     raise InvalidValueError(f"row {row}, column {column!r} of a table: {describe(cell)} is too large for a cell")

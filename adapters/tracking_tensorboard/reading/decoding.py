@@ -198,7 +198,7 @@ class Decoder:
             width = value.tensor.tensor_shape.dim[1].size if len(value.tensor.tensor_shape.dim) == 2 else 1
             data = held[0]
             if len(held) > width:
-                self._say(f"{tag.name}: of several sounds of one step the first was taken")
+                self._say(f"{tag.name}: a step with several sounds; only the first was imported")
         caption = _captions(beside.get(("captions", tag.name))).get(1)
         return "audio", {"name": tag.name, "value": Audio.from_wav(data, caption)}
 
@@ -216,7 +216,7 @@ class Decoder:
         """A table that was shown as text."""
         text = _texts(value)[0]
         if text.endswith("more rows, in the run store."):
-            self._say(f"{tag.name}: TensorBoard was given only the first rows of a table")
+            self._say(f"{tag.name}: TensorBoard has only the first rows of a table")
         return "table", {"name": tag.name, "value": shown_text.table(text)}
 
     def config(self, _: Tag, value: Any, __: Any) -> Any:
@@ -240,7 +240,7 @@ class Decoder:
 
     def artifact(self, tag: Tag, _: Any, __: Any) -> Any:
         """An artifact, of which an event file only has the list of contents."""
-        self._say(f"{tag.name.removeprefix('_run_/artifacts/')}: an artifact, whose contents are not in event files")
+        self._say(f"{tag.name.removeprefix('_run_/artifacts/')}: an artifact; its contents are not in event files")
 
     def note(self, tag: Tag, _: Any, __: Any) -> Any:
         """A value that TensorBoard had no place for."""

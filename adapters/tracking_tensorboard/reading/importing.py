@@ -101,7 +101,7 @@ class _EventFiles:
             if record.kind != "config":
                 break
         if self._decoder.started is None:
-            raise StoreError(f"nothing can be read of it (yet): {'; '.join(self._problems) or 'there are no events'}")
+            raise StoreError(f"nothing in it can be read (yet): {'; '.join(self._problems) or 'there are no events'}")
         about = self._decoder.about
         config: dict[str, Any] = {}
         if about and first and first[0].kind == "config":
@@ -149,7 +149,7 @@ class _EventFiles:
                 try:
                     event = Event.FromString(data)
                 except Exception as error:  # noqa: BLE001 - the error class is the protocol buffer library's own
-                    self._problems.append(f"{file.name}: a record is no event ({error})")
+                    self._problems.append(f"{file.name}: a record is not an event ({error})")
                     continue
                 if any(number < at and event.step >= step for at, step in purges) and event.HasField("summary"):
                     dropped += 1

@@ -50,7 +50,7 @@ def records_of(file: BinaryIO, name: str = "", problems: list[str] | None = None
         length, check = _HEADER.unpack(header)
         if _masked(header[:8]) != check or length > _LONGEST:
             # Where the next record starts, only the length would tell.
-            note(f"the record at byte {at} is damaged; what follows in this file cannot be read")
+            note(f"the record at byte {at} is damaged; the rest of this file cannot be read")
             return
         if length > size - at:
             # Asked first: room for what a length says is taken before anything is read. The file may have grown.

@@ -72,7 +72,7 @@ def numbers(tensor: Any) -> np.ndarray[Any, Any]:
         # The format's short form: one value that all have.
         flat = np.full(size, flat[0])
     if flat is None or flat.size != size or min(shape, default=0) < 0:
-        raise InvalidValueError(f"a tensor of shape {shape} holds another number of values")
+        raise InvalidValueError(f"the number of values does not fit the shape {shape} of the tensor")
     return flat.reshape(shape)
 
 

@@ -35,7 +35,7 @@ def check_file(place: Path, limit: int = LARGEST_FILE) -> None:
     """
     found = place.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidValueError(f"{place.name!r} is no plain file")
+        raise InvalidValueError(f"{place.name!r} is not a regular file")
     if found.st_size > limit:
         raise InvalidValueError(f"{place.name!r} has {found.st_size} bytes; up to {limit} are read")
 

@@ -54,7 +54,7 @@ class _WandbRun:
         self._run = run
         self._problems: list[str] = []
         if not run.introduced:
-            raise StoreError(f"nothing can be read of it (yet): {run.end.reason or 'there is no record of a run'}")
+            raise StoreError(f"nothing in it can be read (yet): {run.end.reason or 'there is no record of a run'}")
         # Another program may have an entry of this name as well.
         self._own: Mapping[str, Any] = _mapping(run.config.get(_OWN))
         ours = bool(self._own) or (run.path.parent / _MARK).is_file()
@@ -172,10 +172,10 @@ class _WandbRun:
             else:
                 lost += 1
         if not artifact.entries:
-            self._problems.append(f"{name}: the list of the files of this artifact is not there (any more)")
+            self._problems.append(f"{name}: the list of the files of this artifact is missing")
         if lost:
             self._problems.append(
-                f"{name}: {lost} of {len(artifact.entries)} files of this artifact are not on this machine (any more)"
+                f"{name}: {lost} of {len(artifact.entries)} files of this artifact are not on this machine"
             )
         if files:
             aliases = own.get("aliases", [alias for alias in artifact.aliases if alias != "latest"])

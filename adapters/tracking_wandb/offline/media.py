@@ -79,7 +79,7 @@ class Media:
     def _place(self, path: str) -> Path:
         place = self._files.get(path)
         if place is None or not place.is_file():
-            raise InvalidValueError(f"its file {path!r} is not there")
+            raise InvalidValueError(f"its file {path!r} is missing")
         if not place.resolve().is_relative_to(self._root):
             # A directory may come from anybody: what a link in it leads to is none of its files.
             raise InvalidValueError(f"its file {path!r} is a link to another place")

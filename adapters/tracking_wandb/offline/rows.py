@@ -65,7 +65,8 @@ class RowReader:
         count = row[column]
         if not isinstance(count, int):
             self._say(
-                str(column), f"as the step of a row it is {count!r:.40}, no whole number; such rows were left out"
+                str(column),
+                f"as the step of a row it is {count!r:.40}, which is not a whole number; such rows were left out",
             )
             return
         axis, step, time = decode(column, names), count, self._time(row)
@@ -138,8 +139,8 @@ class RowReader:
         whole = isinstance(step, int) or (isinstance(step, float) and step.is_integer())
         if isinstance(step, bool) or not whole:
             if column != key:
-                why = "is missing in some rows" if step is None else f"is {step!r:.40}, no whole number"
-                self._say(column, f"as the axis of {key!r} it {why}; such rows are counted on W&B's own step")
+                why = "is missing in some rows" if step is None else f"is {step!r:.40}, which is not a whole number"
+                self._say(column, f"as the axis of {key!r} it {why}; such rows use W&B's own step")
             return None
         return column
 

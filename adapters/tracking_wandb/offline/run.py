@@ -33,7 +33,7 @@ __all__ = [
 
 
 _FAR = 1e12
-"""Times beyond are none: 30,000 years."""
+"""Larger numbers are not times: 30,000 years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class OfflineRun:
     exit_code: int | None = None
     introduced: bool = False
     complete: bool = False
-    end: LogEnd = field(default_factory=lambda: LogEnd("torn", 0, "nothing was read yet"))
+    end: LogEnd = field(default_factory=lambda: LogEnd("torn", 0, "nothing has been read yet"))
 
 
 def read_offline_run(path: str | os.PathLike[str]) -> OfflineRun:

@@ -93,7 +93,7 @@ class TransactionLog:
     def __init__(self, path: str | os.PathLike[str], *, start: int = 0) -> None:
         self.path = Path(path)
         self.start = start
-        self.end = LogEnd("torn", start, "nothing was read yet")
+        self.end = LogEnd("torn", start, "nothing has been read yet")
 
     def __iter__(self) -> Iterator[Record]:
         """Give the records, decoded.
@@ -110,7 +110,7 @@ class TransactionLog:
             try:
                 record.ParseFromString(data)
             except decode_error as error:
-                self.end = LogEnd("corrupt", begin, f"the bytes are no wandb Record: {error}")
+                self.end = LogEnd("corrupt", begin, f"the bytes are not a wandb Record: {error}")
                 return
             begin = self.end.offset
             yield record
@@ -122,7 +122,7 @@ class TransactionLog:
             LogFormatError: The file begins with something else than a transaction log does.
             OSError: The file cannot be opened or read.
         """
-        self.end = LogEnd("torn", self.start, "nothing was read yet")
+        self.end = LogEnd("torn", self.start, "nothing has been read yet")
         with self.path.open("rb") as file:
             if self.start >= len(MAGIC):
                 file.seek(self.start)

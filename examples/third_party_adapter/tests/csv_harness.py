@@ -1,4 +1,4 @@
-"""Reads a run back with `csv`, `json` and Pillow: with nothing of what wrote it."""
+"""Reads a run back with `csv`, `json` and Pillow, without the code that wrote it."""
 
 import csv
 import json

@@ -49,7 +49,7 @@ class CsvTracker:
         return tracking.ArtifactRef(name, type)
 
     def finish(self, status="finished", *, error=None):
-        """Nothing is left to do: every call has closed its file."""
+        """Do nothing: every call has closed its file."""
 
     def note(self, kind, *facts):
         with self.file(f"{kind}.jsonl").open("a") as file:

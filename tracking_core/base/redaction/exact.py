@@ -10,9 +10,9 @@ from typing import Any
 from tracking_core.base.redaction.secret_names import is_secret_name
 
 REDACTED = "[redacted]"
-"""What stands where a secret was."""
+"""The text that replaces a secret."""
 SHORTEST = 6
-"""Characters below which a value is no secret: it would go missing everywhere."""
+"""A shorter value is not treated as a secret: it would be hidden everywhere."""
 
 # Switches, and what test databases are opened with: words that would go missing from names and text everywhere.
 _NO_SECRETS = frozenset({"enabled", "disabled", "required", "optional", "default", "password", "postgres", "changeme"})

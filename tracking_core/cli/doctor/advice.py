@@ -43,7 +43,7 @@ def _slow(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
     remedies += [
         "log device arrays as they are: float(x), x.item() and np.asarray(x) in the loop wait for the device",
         "log images, histograms and tables less often than scalars: run.every(100).log_images(…)",
-        "time the loop with TRACKING_BACKEND=none: what remains is not tracking",
+        "time the loop with TRACKING_BACKEND=none: the remaining time is not tracking",
         "with several backends leave out one after the other; delivery shares the processor with the training",
     ]
     return Advice("logging is slow", seen, remedies)
@@ -83,8 +83,8 @@ def _missing(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
         seen.append("only the first JAX process records (TRACKING_PROCESS=0)")
         remedies.append("for values that other processes log: TRACKING_PROCESS=all, or reduce them before logging")
     remedies += [
-        "read the warnings of the logger tracking_core, and run.finish(): its report counts what did not arrive",
-        "run.health counts what was dropped, and why; start_run(strict=True) raises where a value cannot be recorded",
+        "read the warnings of the logger tracking_core, and run.finish(): its report counts missing records",
+        "run.health counts dropped values by reason; start_run(strict=True) raises if a value cannot be recorded",
         "compare with the run store: tracking_core.open_store().run(RUN_ID).scalar_names()",
         "a program that ends in os._exit or SIGKILL leaves the rest in the run store: continue the run to deliver it",
     ]
@@ -96,7 +96,7 @@ def _invisible(diagnosis: Diagnosis, settings: dict[str, SettingRow], misplaced:
     remedies: list[str] = []
     names = [target.backend for target in diagnosis.targets]
     if "none" in names:
-        seen.append(f"the backend is none ({settings['backend'].origin}): nothing is recorded at all")
+        seen.append(f"the backend is none ({settings['backend'].origin}): nothing is recorded")
         remedies.append("unset TRACKING_BACKEND")
     if diagnosis.store is not None:
         seen.append(f"runs go to {diagnosis.store.root} ({settings['dir'].origin}): {_count(diagnosis.runs)}")
@@ -107,7 +107,7 @@ def _invisible(diagnosis: Diagnosis, settings: dict[str, SettingRow], misplaced:
         seen.append(f"runs whose root could not be written are in {', '.join(misplaced[:5])}")
         remedies.append("move them under the root, project directory by project directory")
     remedies += [
-        "look at run.dir and run.url() of the running program, or set TRACKING_CONSOLE=on to be told",
+        "look at run.dir and run.url() of the running program, or set TRACKING_CONSOLE=on to print them",
         "a run in another project: TRACKING_PROJECT and the settings file decide where it goes",
         "check that the program has this environment: a scheduler or ssh may not pass TRACKING_* on",
         "only the first JAX process records, unless TRACKING_PROCESS=all",
@@ -128,11 +128,11 @@ def _memory(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
     waiting = sum(one.pending for run in diagnosis.runs for one in run.targets if run.status == "running")
     if waiting:
         seen.append(f"{counted(waiting, 'record')} of running runs not delivered yet")
-        remedies.append("see what keeps them: run.health.errors")
+        remedies.append("find the cause in run.health.errors")
     if settings["delivery"].value == "inline":
         seen.append("delivery is inline: a backend's own buffers are in the training process")
     remedies += [
-        "compare with TRACKING_BACKEND=none: if it grows all the same, it is not tracking",
+        "compare with TRACKING_BACKEND=none: if it still grows, it is not tracking",
         "close matplotlib figures after logging them (plt.close(figure)), and keep no list of logged arrays",
         "compare with TRACKING_BACKEND=local: if that does not grow, it is the backend's own client",
         "log images and histograms less often, or with media=off for one target",

@@ -57,7 +57,7 @@ def check_runs(runs: list[RunLook]) -> list[Finding]:
         name = f"run {printable(run.name)} ({run.id}) of {printable(run.project)}"
         again = f"TRACKING_RUN_ID={run.id} TRACKING_RESUME=must"
         if run.status == "crashed":
-            remedy = f"what it recorded is in {run.dir}; {again} continues it"
+            remedy = f"its records are in {run.dir}; {again} continues it"
             found.append(Finding("warning", f"{name} crashed: its process is gone, and it was not finished", remedy))
         for target in run.targets:
             found.extend(_check_delivery(run, target, name, again))
@@ -77,7 +77,7 @@ def _check_delivery(run: RunLook, target: DeliveryLook, name: str, again: str) -
     count = ("" if target.exact else "about ") + counted(target.pending or 0, "record")
     if target.pending and run.status == "running":
         message = f"{name} is running: {count} on the way to {target.target}"
-        found.append(Finding("ok", message, "if that number grows, run.health.errors says what keeps them"))
+        found.append(Finding("ok", message, "if that number grows, run.health.errors has the cause"))
     elif target.pending:
         never = "" if target.opened else ", which was never open"
         remedy = f"they are in the run store; {again} with the same target delivers them"

@@ -40,11 +40,11 @@ def check_mirror(settings: Settings) -> list[Finding]:
             Finding(
                 "error",
                 f"{wanted.address} cannot be written: {text} (mirror: {origin})",
-                "check bucket, credentials and endpoint; runs go on without the mirror, and say so in their report",
+                "check bucket, credentials and endpoint; runs continue without the mirror, and report it",
             )
         ]
     if came_back != b"doctor":
-        return [Finding("error", f"{wanted.address} does not give back what was put there (mirror: {origin})")]
+        return [Finding("error", f"{wanted.address} does not return the object that was written (mirror: {origin})")]
     took = time.monotonic() - begin
     message = f"{wanted.address} can be written, and read: {took:.2f} s for an object (mirror: {origin})"
     return [Finding("ok", message)]

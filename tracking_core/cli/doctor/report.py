@@ -117,7 +117,7 @@ class RunLook:
 
     Args:
         id: Identity.
-        name: The name people read.
+        name: The display name.
         project: Its project.
         status: What it was finished with, "running" or "crashed".
         started: Seconds since the epoch.

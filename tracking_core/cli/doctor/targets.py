@@ -82,7 +82,7 @@ def _check(target: Target, timeout: float) -> list[Finding]:
     except TimeoutError as error:
         return [Finding("error", f"{name}: importing the adapter gives {error}")]
     except AdapterError as error:
-        return [Finding("error", str(error), "tracking backends lists what is installed")]
+        return [Finding("error", str(error), "tracking backends lists the installed backends")]
     except SettingsError as error:
         return [Finding("error", str(error), f"tracking backends {target.name} shows its options")]
     missing = adapter.missing()
@@ -104,8 +104,8 @@ def _check(target: Target, timeout: float) -> list[Finding]:
         found = refused + found
     if target.name == "local" and target.filters:
         remedy = "leave the filters out; they are for other targets"
-        found.append(Finding("warning", f"{name}: the local store keeps everything, whatever is filtered", remedy))
-    return found or [Finding("ok", f"{name}: the adapter is there, and checks nothing itself")]
+        found.append(Finding("warning", f"{name}: the local store keeps everything, and ignores filters", remedy))
+    return found or [Finding("ok", f"{name}: the adapter is installed, and has no checks")]
 
 
 def _diagnose(adapter: Adapter, target: Target, timeout: float) -> list[Finding]:

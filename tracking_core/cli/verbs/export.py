@@ -66,7 +66,7 @@ def verb(
     if to_stdout and (partition or kind == "parquet" or as_json):
         raise click.UsageError("only one file of CSV or JSON Lines can be written to stdout, and nothing beside it")
     if not partition and place.is_dir():
-        raise click.UsageError(f"{str(place)!r} is a directory: name a file in it, or say --partition")
+        raise click.UsageError(f"{str(place)!r} is a directory: name a file in it, or use --partition")
     store = open_store(root)
     records = choose_all_in(store, runs)
     if to_stdout:
@@ -78,7 +78,7 @@ def verb(
                 records, place, names, format=kind, partition=partition, raw=raw, force=force, progress=progress
             )
     except PlaceTakenError as error:
-        text = f"{error.path} exists already: --force replaces it, or name another place"
+        text = f"{error.path} already exists: --force replaces it, or name another place"
         raise click.ClickException(printable(text, limit=4000)) from error
     except MissingDependencyError as error:
         if kind != "parquet":

@@ -46,7 +46,7 @@ def verb(rules: tuple[str, ...], dry_run: bool, root: str | None, as_json: bool)
     except InvalidValueError as error:
         raise click.BadParameter(str(error), param_hint="--keep") from error
     if parsed.age is None:
-        raise click.UsageError("say for how long delivered runs are kept, such as --keep delivered:30d")
+        raise click.UsageError("name what to keep, such as --keep delivered:30d")
     with stages() as progress:
         result = open_store(root).prune(rules, dry_run=dry_run, progress=progress)
     if as_json:

@@ -40,7 +40,7 @@ def verb(runs: tuple[str, ...], yes: bool, force: bool, root: str | None, as_jso
         with stages() as progress:
             removed = store.remove(records, force=force, progress=progress)
     except RunBusyError as error:
-        text = f"run {error.run_id} ({error.name}) {error.reason}; --force removes it all the same"
+        text = f"run {error.run_id} ({error.name}) {error.reason}; --force removes it anyway"
         raise click.ClickException(shown(text)) from error
     if as_json:
         facts = [

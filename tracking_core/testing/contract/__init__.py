@@ -1,1 +1,1 @@
-"""The contract suite, which tells authors of adapters whether theirs is right."""
+"""The contract suite, which tells authors of adapters whether their adapter is correct."""

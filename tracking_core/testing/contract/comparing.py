@@ -63,7 +63,7 @@ def require_rows(ctx: Context, run: RunInfo, expected: Sequence[Row], *, axes: b
         names = {row.name for row in lost}
         near = [row for row in stored if row.name in names] or stored
         ctx.fail(
-            f"{len(lost)} of {len(expected)} rows are not there: {listed(lost)}; "
+            f"{len(lost)} of {len(expected)} rows are missing: {listed(lost)}; "
             f"the backend holds {len(stored)} rows, such as {listed(near)}"
         )
 
@@ -143,6 +143,6 @@ def require_leaves(ctx: Context, stored: Mapping[str, Any], expected: Mapping[st
     have = leaves(stored)
     for path, value in leaves(expected).items():
         if path not in have:
-            ctx.fail(f"{what} {path!r} is not there; the backend holds {sorted(have)!r:.400}")
+            ctx.fail(f"{what} {path!r} is missing; the backend holds {sorted(have)!r:.400}")
         if not same_leaf(have[path], value):
             ctx.fail(f"{what} {path!r} was {value!r}, and came back as {have[path]!r}")

@@ -1,4 +1,4 @@
-"""What a check is given: the adapter, a fresh directory, and ways to open, log, read back and compare."""
+"""The argument of a check: the adapter, a fresh directory, and methods to open, log, read back and compare."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Context:
 
     @property
     def info(self) -> AdapterInfo:
-        """What the adapter says of itself."""
+        """What the adapter declares about itself."""
         return self.adapter.info
 
     def supports(self, capability: str) -> bool:
@@ -76,7 +76,7 @@ class Context:
     # -- logging -----------------------------------------------------------------------------------------------------
 
     def new_run(self, **details: Any) -> RunInfo:
-        """A run that nobody has recorded; `details` as `RunInfo` takes them."""
+        """A new run; `details` are further arguments of `RunInfo`."""
         identity = details.pop("id", None) or f"contract-{uuid.uuid4().hex[:10]}"
         place = self.directory / "runs" / identity
         place.mkdir(parents=True, exist_ok=True)
@@ -132,8 +132,8 @@ class Context:
     def _have(self, kind: str, stored: T | None) -> T:
         if stored is None:
             self.fail(
-                f"{type(self.harness).__name__}.read() gave None for {kind}, so nothing shows that they were stored; "
-                f"read them back, or leave the capability out of AdapterInfo.capabilities"
+                f"{type(self.harness).__name__}.read() returned None for {kind}, so the check cannot see them; "
+                f"read them back, or remove the capability from AdapterInfo.capabilities"
             )
         return stored
 
@@ -144,7 +144,7 @@ class Context:
         raise ContractFailure(message)
 
     def require(self, condition: object, message: str) -> None:
-        """Fail with a message unless a condition holds."""
+        """Fail with a message if a condition is false."""
         if not condition:
             self.fail(message)
 
@@ -153,7 +153,7 @@ class Context:
         raise ContractSkip(reason)
 
     def raises(self, expected: type[Exception], what: str, function: Any, *args: Any, **keywords: Any) -> Exception:
-        """Call something that must raise an error of a kind; gives the error."""
+        """Call a function that must raise an error of a kind; return the error."""
         try:
             function(*args, **keywords)
         except expected as error:

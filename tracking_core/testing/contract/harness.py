@@ -1,4 +1,4 @@
-"""What a contract check needs to know of an adapter: how to open it, and how to read back what it stored."""
+"""What a contract check needs to know about an adapter: how to open it, and how to read back what it stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class StoredScalar(NamedTuple):
-    """One number, as it was read back. `time` is in seconds since the epoch, None where it is not kept."""
+    """One number, as it was read back. `time` is in seconds since the epoch, None if it is not kept."""
 
     name: str
     axis: str
@@ -81,8 +81,8 @@ class StoredArtifact(NamedTuple):
 class Stored:
     """All that a backend holds of one run, in the order in which it holds it.
 
-    Names are as the user gave them (decoded, where the adapter encodes). None says that this harness cannot read
-    that kind: a check that needs it then fails, unless the adapter does not declare the capability.
+    Names are as the user gave them (decoded, where the adapter encodes). None means that this harness cannot read that
+    kind: a check that needs it fails, unless the adapter does not declare the capability.
     """
 
     scalars: list[StoredScalar] | None = None
@@ -95,7 +95,7 @@ class Stored:
     videos: list[StoredValue] | None = None
     figures: list[StoredValue] | None = None
     values: dict[str, list[StoredValue]] = field(default_factory=dict[str, list[StoredValue]])
-    """Values of further kinds of media, such as "html"; a kind that is not there cannot be read."""
+    """Values of further kinds of media, such as "html"; a missing kind cannot be read."""
     config: Mapping[str, Any] | None = None
     summary: Mapping[str, Any] | None = None
     alerts: list[tuple[str, str, str]] | None = None
@@ -104,7 +104,7 @@ class Stored:
 
     @classmethod
     def empty(cls, **facts: Any) -> Stored:
-        """What a harness that can read every kind begins with; `facts` are further fields."""
+        """An empty result for a harness that can read every kind; `facts` are further fields."""
         lists: dict[str, Any] = {kind.plural: [] for kind in KINDS.values() if kind.has_step and kind.plural in _LISTS}
         others = {kind.plural: [] for kind in MEDIA.values() if kind.plural not in _LISTS}
         return cls(**lists, artifacts=[], alerts=[], values=others, **facts)
@@ -132,25 +132,26 @@ class AdapterHarness:
     """
 
     target: str = ""
-    """What TRACKING_BACKEND would say; `{dir}` stands for a fresh directory."""
+    """A target as in TRACKING_BACKEND; `{dir}` is replaced by a fresh directory."""
 
     expected_failures: Mapping[str, str] = {}
-    """Checks that this adapter is known to fail, each with its reason. One that passes after all is reported too."""
+    """Checks that this adapter is known to fail, each with its reason. A check that passes although it is listed is
+    reported too."""
 
     call_limit: float = 20.0
-    """Seconds within which every single call has to return; `faults.returns_in_time` measures it."""
+    """Seconds within which every call must return; `faults.returns_in_time` measures it."""
 
     check_limit: float = 120.0
     """Seconds after which a check is given up, and fails."""
 
     def plugin(self) -> Any:
-        """The object that holds the hooks; None (the default) goes through the installed entry point, as users do."""
+        """The object that holds the hooks; None (the default) uses the installed entry point, as for users."""
         return None
 
     def plugin_reference(self) -> str | None:
         """How another interpreter finds `plugin()`: "module", "module:attribute" or "module:Class()".
 
-        None goes through the installed entry point. Override it when the object is made in some other way.
+        None uses the installed entry point. Override it if the object is made in another way.
         """
         plugin = self.plugin()
         if plugin is None:

@@ -132,7 +132,7 @@ def expected_failures(harness: AdapterHarness) -> Mapping[str, str]:
                 "pass; repair the adapter"
             )
         if not isinstance(reason, str) or not reason.strip():
-            raise SettingsError(f"{where}: {name!r} needs a reason: why must users live with it?")
+            raise SettingsError(f"{where}: {name!r} needs a reason: why can it not be fixed?")
     return harness.expected_failures
 
 

@@ -1,4 +1,4 @@
-"""What came of the checks, without pytest."""
+"""The results of the checks, without pytest."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Outcome = Literal["passed", "failed", "skipped", "expected"]
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What came of one check.
+    """The result of one check.
 
     Args:
         name: Name of the check.
-        outcome: "passed"; "failed"; "skipped", where it does not apply; "expected", where it failed as was expected.
+        outcome: "passed"; "failed"; "skipped", if it does not apply; "expected", if it failed as expected.
         message: Why it did not pass.
         doc: What the check asserts, and what to do when it fails.
         seconds: How long it took.
-        error: What was raised.
+        error: The error that was raised.
     """
 
     name: str
@@ -33,7 +33,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class ContractReport:
-    """What came of all checks of an adapter.
+    """The results of all checks of an adapter.
 
     Args:
         adapter: Name of the adapter.

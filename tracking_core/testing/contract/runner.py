@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run_check(one: Check, harness: AdapterHarness, directory: Path) -> CheckResult:
     """Run one check in an empty directory.
 
-    An expected failure that fails is "expected"; one that passes has "failed".
+    An expected failure that fails is "expected"; if it passes, it has "failed".
 
     Args:
         one: The check.
@@ -77,15 +77,15 @@ def check_adapter(
     """Check an adapter against the contract, without pytest.
 
     Args:
-        target: What TRACKING_BACKEND would say. Its options are added to those of the harness's own target. Every
-            check records into a fresh directory, so its path is used only where it holds `{dir}`.
-        harness: The harness; None asks the adapter for the one it brings (its hook `tracking_harness`).
+        target: A target as in TRACKING_BACKEND. Its options are added to those of the harness's own target. Every check
+            records into a fresh directory, so its path is used only if it holds `{dir}`.
+        harness: The harness; None uses the harness of the adapter (its hook `tracking_harness`).
         checks: Names of checks or groups; None runs all.
-        directory: Where the data of the checks goes, and stays; None uses a temporary directory.
+        directory: Directory for the data of the checks, which stays; None uses a temporary directory.
         raise_on_failure: Whether a failing check raises, once all have run.
 
     Returns:
-        What came of each check.
+        The result of each check.
 
     Raises:
         SettingsError: The adapter cannot be found or brings no harness, or a check does not exist.
@@ -125,7 +125,7 @@ def _harness(target: str | Target | None, harness: AdapterHarness | type[Adapter
         found = find_adapter(wanted.name, origin="check_adapter").harness()
         if found is None:
             raise SettingsError(
-                f"check_adapter: the adapter {wanted.name!r} brings no contract harness; pass harness=…, or let its "
+                f"check_adapter: the adapter {wanted.name!r} has no contract harness; pass harness=…, or let its "
                 "hook tracking_harness() return a subclass of tracking_core.testing.AdapterHarness"
             )
         harness = cast("AdapterHarness | type[AdapterHarness]", found)
@@ -148,7 +148,7 @@ def _as_expected(result: CheckResult, reason: str) -> CheckResult:
     if result.outcome == "failed":
         return CheckResult(result.name, "expected", reason, result.doc, error=result.error)
     if result.outcome == "passed":
-        message = f"passed, but the harness expects it to fail ({reason}); take it out of expected_failures"
+        message = f"passed, but the harness expects it to fail ({reason}); remove it from expected_failures"
         return CheckResult(result.name, "failed", message, result.doc, error=ContractFailure(message))
     return result
 

@@ -56,7 +56,7 @@ def run_within(function: Callable[[], object], seconds: float, title: str) -> No
     """Run a function; raise what it raises, or `ContractFailure` when it takes too long."""
     watched = Watched(function, title)
     if not watched.wait(seconds):
-        raise ContractFailure(f"did not end within {seconds:g} s; it stood here:\n{watched.where()}")
+        raise ContractFailure(f"did not end within {seconds:g} s; its stack was:\n{watched.where()}")
 
 
 def run_calls_within(calls: Sequence[tuple[str, Callable[[], object]]], seconds: float, title: str) -> None:
@@ -73,5 +73,5 @@ def run_calls_within(calls: Sequence[tuple[str, Callable[[], object]]], seconds:
         name, started = current[-1] if current else ("the start", time.monotonic())
         if time.monotonic() - started > seconds:
             raise ContractFailure(
-                f"call {len(current)}, {name}, did not return within {seconds:g} s; it stood here:\n{watched.where()}"
+                f"call {len(current)}, {name}, did not return within {seconds:g} s; its stack was:\n{watched.where()}"
             )

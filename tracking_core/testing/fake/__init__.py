@@ -1,1 +1,1 @@
-"""A tracker that keeps in memory what it was given."""
+"""A tracker that keeps everything in memory."""

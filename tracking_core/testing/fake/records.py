@@ -1,4 +1,4 @@
-"""What a `FakeTracker` hands out: calls, artifacts, alerts, and entries by name."""
+"""What a `FakeTracker` returns: calls, artifacts, alerts, and entries by name."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ class StoredVersion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """One call of a method of the protocol, in the form a backend is given it.
+    """One call of a method of the protocol, in the form in which a backend receives it.
 
     Args:
         method: Name of the method, such as "log_scalars".
-        names: What was named in it, in order.
+        names: The names in it, in order.
         step: The step; None for methods without steps.
         axis: The step axis; None for methods without steps.
-        wall_time: As it was given; None when the caller left it alone.
+        wall_time: The given time; None if the caller did not set it.
         data: The values after coercion: a dict of numbers, a dict of lists of `Image`, a `Histogram`, and so on.
     """
 

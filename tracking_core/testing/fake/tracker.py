@@ -1,4 +1,4 @@
-"""A tracker for tests: it keeps everything in memory, and is easy to ask.
+"""A tracker for tests: it keeps everything in memory, and is easy to query.
 
 ```python
 from tracking_core.testing import FakeTracker
@@ -52,8 +52,8 @@ from tracking_core.values.kinds import KINDS, MediaMethods, Medium, with_media
 class FakeTracker(MediaMethods):
     """Records every call in memory. It has the five methods and every optional capability.
 
-    Values go through the same coercions as in real adapters, so wrong input raises the same errors; what it is
-    given is copied, and never changed. Reading is by name, in the order of the calls:
+    Values go through the same coercions as in real adapters, so wrong input raises the same errors; its arguments are
+    copied, and never changed. Reading is by name, in the order of the calls:
 
     | | |
     |---|---|
@@ -65,7 +65,7 @@ class FakeTracker(MediaMethods):
     | `artifacts[name]` | the versions, with `files` as bytes |
     | `config` `summary` `alerts` `used` | what was set, raised and used |
     | `calls` | every call, in order |
-    | `status` `error` | "running" until `finish`, then what it was given |
+    | `status` `error` | "running" until `finish`, then its arguments |
 
     Two fakes are equal when a backend would hold the same after them: by kind, name, axis, step and value, in order,
     with the same configuration, summary, alerts and status. Wall times, flushes and how values were grouped into
@@ -86,17 +86,17 @@ class FakeTracker(MediaMethods):
         self._entries: dict[str, dict[str, list[Entry]]] = {}
         self._versions: dict[str, list[StoredVersion]] = {}
         self.config: dict[str, Any] = {}
-        """The configuration, as the calls of `log_config` left it."""
+        """The configuration after all calls of `log_config`."""
         self.summary: dict[str, Any] = {}
-        """The summary, as the calls of `log_summary` left it."""
+        """The summary after all calls of `log_summary`."""
         self.alerts: list[Alert] = []
         """`(title, text, level)` of each alert."""
         self.used: list[str] = []
-        """What `use_artifact` was given, as text."""
+        """The arguments of `use_artifact`, as text."""
         self.status = "running"
-        """ "running" until `finish`, then the status it was given."""
+        """ "running" until `finish`, then the given status."""
         self.error: str | None = None
-        """The error `finish` was given."""
+        """The error passed to `finish`."""
 
     # -- the protocol ------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class FakeTracker(MediaMethods):
         """See `Tracker.finish`.
 
         Raises:
-            SettingsError: The status is none of those the protocol knows.
+            SettingsError: The status is not one of the protocol's statuses.
         """
         if status not in STATUSES:
             raise SettingsError(f"finish: expected one of {', '.join(STATUSES)}, got {status!r:.80}")
@@ -199,7 +199,7 @@ class FakeTracker(MediaMethods):
             self.alerts.append(alert)
 
     def use_artifact(self, artifact: Any) -> ArtifactRef:
-        """See `SupportsArtifactUse`; a version that was logged here is found, of others only the name is known."""
+        """See `SupportsArtifactUse`; a version that was logged here is found; of others only the name is known."""
         text = str(artifact)
         with self._taking(Call("use_artifact", (text,), data=artifact)):
             self.used.append(text)
@@ -228,7 +228,7 @@ class FakeTracker(MediaMethods):
 
     @property
     def calls(self) -> list[Call]:
-        """Every call that was taken, in order."""
+        """Every call, in order."""
         return list(self._calls)
 
     @property

@@ -42,7 +42,7 @@ def _require_files(ctx: Context, stored: StoredArtifact, expected: dict[str, byt
 
 @check("artifacts.file_kept", needs=("artifacts",))
 def file_kept(ctx: Context) -> None:
-    """A file comes back byte by byte under its own name, or the name it is given.
+    """A file comes back byte by byte under its own name, or the given name.
 
     If this fails, list the files with `tracking_core.values.artifact_files`, and copy them as bytes.
     """
@@ -81,7 +81,7 @@ def directory_kept(ctx: Context) -> None:
 def mapping_kept(ctx: Context) -> None:
     """A mapping of names to bytes and paths comes back as files of those names.
 
-    If this fails, use what `tracking_core.values.artifact_files` lists: its sources are bytes or paths.
+    If this fails, use `tracking_core.values.artifact_files`: its sources are bytes or paths.
     """
     run = ctx.new_run()
     path = ctx.directory / "somewhere.bin"
@@ -93,7 +93,7 @@ def mapping_kept(ctx: Context) -> None:
 
 @check("artifacts.versions_kept", needs=("artifacts",))
 def versions_kept(ctx: Context) -> None:
-    """Logging under a name again adds a version, and keeps the one before.
+    """Logging under a name again adds a version, and keeps the earlier one.
 
     If this fails, the second version overwrites the first: number them.
     """
@@ -108,7 +108,7 @@ def versions_kept(ctx: Context) -> None:
 
 @check("artifacts.facts_kept", needs=("artifacts",))
 def facts_kept(ctx: Context) -> None:
-    """Aliases and metadata come back with the version they were given to.
+    """Aliases and metadata come back with their version.
 
     If this fails, look for a place beside the files; the alias "latest" is the backend's own.
     """
@@ -118,7 +118,7 @@ def facts_kept(ctx: Context) -> None:
         tracker.log_artifact({"w": b"1"}, name="weights", type="model", metadata=metadata, aliases=("best", "final"))
     stored = _versions(ctx, run, "weights", 1)[0]
     lacking = {"best", "final"} - set(stored.aliases)
-    ctx.require(not lacking, f"the aliases {sorted(lacking)} are not there; stored are {list(stored.aliases)}")
+    ctx.require(not lacking, f"the aliases {sorted(lacking)} are missing; stored are {list(stored.aliases)}")
     kept = dict(stored.metadata or {})
     for key, value in metadata.items():
         ctx.require(kept.get(key) == value, f"metadata {key!r} was {value!r}, and came back as {kept.get(key)!r}")
@@ -128,18 +128,18 @@ def facts_kept(ctx: Context) -> None:
 def reference_returned(ctx: Context) -> None:
     """`log_artifact` returns an `ArtifactRef` with the name and the type.
 
-    Callers note it down. If this fails, return `ArtifactRef(name, type)`; the version is None where it is not known.
+    Callers store it. If this fails, return `ArtifactRef(name, type)`; the version is None if it is not known.
     """
     run = ctx.new_run()
     with ctx.tracker(run) as tracker:
         ref: Any = tracker.log_artifact({"w": b"1"}, name="weights", type="model")
-    ctx.require(isinstance(ref, ArtifactRef), f"log_artifact() gave {type(ref).__name__}, expected ArtifactRef")
-    ctx.require((ref.name, ref.type) == ("weights", "model"), f"log_artifact() gave {ref!r}")
+    ctx.require(isinstance(ref, ArtifactRef), f"log_artifact() returned {type(ref).__name__}, expected ArtifactRef")
+    ctx.require((ref.name, ref.type) == ("weights", "model"), f"log_artifact() returned {ref!r}")
 
 
 @check("artifacts.names_kept", needs=("artifacts",))
 def names_kept(ctx: Context) -> None:
-    """Odd names of artifacts keep theirs apart.
+    """Artifacts with odd names stay separate.
 
     If this fails, encode names with `tracking_core.naming`, and decode them in the harness.
     """

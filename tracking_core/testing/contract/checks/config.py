@@ -1,4 +1,4 @@
-"""Config: what describes the run as a whole."""
+"""Config: values that describe the run as a whole."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _config() -> dict[str, Any]:
 def kept(ctx: Context) -> None:
     """The configuration comes back: nested values under their path, numbers as numbers, the rest at least as text.
 
-    It is given with the run, and again through `log_config`. If this fails, flatten what the backend cannot nest,
-    joined with "/" or ".", and write what it has no type for as text.
+    It is given with the run, and again through `log_config`. If this fails, flatten mappings that the backend cannot
+    nest, joined with "/" or ".", and write values without a type there as text.
     """
     run = ctx.new_run(config=_config())
     with ctx.tracker(run) as tracker:
@@ -37,7 +37,7 @@ def kept(ctx: Context) -> None:
 
 @check("config.changed_later", needs=("config",))
 def changed_later(ctx: Context) -> None:
-    """`log_config` adds to the configuration and changes it; what it does not name stays.
+    """`log_config` adds to the configuration and changes it; entries that it does not name stay.
 
     If this fails, allow the change where the backend asks for permission, and merge rather than replace.
     """
@@ -52,7 +52,7 @@ def changed_later(ctx: Context) -> None:
 
 @check("config.summary_kept", needs=("summary",))
 def summary_kept(ctx: Context) -> None:
-    """`log_summary` keeps one value a name, and the last one counts.
+    """`log_summary` keeps one value per name, and the last one counts.
 
     If this fails, compare how the backend computes a summary of its own from the history.
     """
@@ -67,7 +67,7 @@ def summary_kept(ctx: Context) -> None:
 def alerts_kept(ctx: Context) -> None:
     """An alert comes back with its title, text and level.
 
-    If this fails, map the levels "info", "warn" and "error" to what the backend has.
+    If this fails, map the levels "info", "warn" and "error" to those of the backend.
     """
     run = ctx.new_run()
     alerts = [("diverged", "the loss is NaN at step 3", "error"), ("slow", "", "warn"), ("done", "after 3 h", "info")]
@@ -76,4 +76,4 @@ def alerts_kept(ctx: Context) -> None:
             tracker.log_alert(title, text, level=level)
     stored = [tuple(alert) for alert in ctx.facts(run, "alerts")]
     for alert in alerts:
-        ctx.require(alert in stored, f"the alert {alert!r} is not there; the backend holds {stored!r:.400}")
+        ctx.require(alert in stored, f"the alert {alert!r} is missing; the backend holds {stored!r:.400}")

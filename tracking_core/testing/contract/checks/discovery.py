@@ -1,4 +1,4 @@
-"""Discovery: the adapter is found by name, says what it is, and imports nothing before it is opened."""
+"""Discovery: the adapter is found by name, describes itself, and imports nothing before it is opened."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ print(json.dumps({"requires": adapter.info.requires, "loaded": sorted(set(sys.mo
 
 @check("discovery.loads_by_name")
 def loads_by_name(ctx: Context) -> None:
-    """The adapter answers to the name its target uses, for this version of the adapter API.
+    """The adapter has the name that its target uses, and is for this version of the adapter API.
 
     Users name it in TRACKING_BACKEND. If this fails, compare the name of the entry point, `AdapterInfo.name` and
     the harness's target; and mark both hooks with `@tracking_core.hookimpl`.
     """
     name = parse_target(ctx.harness.target).name
     info: Any = ctx.info
-    ctx.require(isinstance(info, AdapterInfo), f"tracking_adapter() gave {type(info).__name__}, not AdapterInfo")
+    ctx.require(isinstance(info, AdapterInfo), f"tracking_adapter() returned {type(info).__name__}, not AdapterInfo")
     ctx.require(info.name == name, f"the target says {name!r}, the adapter calls itself {info.name!r}")
     ctx.require(info.api_version == API_VERSION, f"api_version is {info.api_version}, expected {API_VERSION}")
 
 
 @check("discovery.info_is_true")
 def info_is_true(ctx: Context) -> None:
-    """What `AdapterInfo` says is well-formed, and every capability it declares has its method.
+    """The fields of `AdapterInfo` are well-formed, and every declared capability has its method.
 
-    Core and users decide by it: a declared capability without a method would lose what is sent to it. If this
-    fails, correct the field that the message names, or add the method.
+    Core and users rely on it: a declared capability without a method would lose its records. If this fails, correct the
+    field that the message names, or add the method.
     """
     info: Any = ctx.info
     ctx.require(info.precision in {"float64", "float32"}, f"precision is {info.precision!r}")
-    ctx.require(isinstance(info.guarantee, str) and info.guarantee, "guarantee says nothing; describe it in words")
+    ctx.require(isinstance(info.guarantee, str) and info.guarantee, "guarantee is empty; describe it in words")
     for option, text in (info.options or {}).items():
         ctx.require(isinstance(text, str) and text, f"the option {option!r} has no line of help")
     for module in info.requires:
@@ -78,7 +78,7 @@ def info_is_true(ctx: Context) -> None:
 
 @check("discovery.imports_lazily")
 def imports_lazily(ctx: Context) -> None:
-    """Loading the adapter and asking what it is imports neither what it requires nor an array framework.
+    """Loading the adapter and reading its description imports neither its requirements nor an array framework.
 
     Every `tracking backends`, and every run on another backend, would pay for it. Checked in a fresh interpreter.
     If this fails, move the import into `open_tracker`, or into a module that is imported there.
@@ -86,7 +86,7 @@ def imports_lazily(ctx: Context) -> None:
     name, reference = parse_target(ctx.harness.target).name, ctx.harness.plugin_reference()
     ctx.require(
         reference is None or not reference.startswith("__main__"),
-        "the adapter is defined in __main__, where no other interpreter finds it; put it into a module",
+        "the adapter is defined in __main__, where no other interpreter finds it; move it into a module",
     )
     done = subprocess.run(
         [sys.executable, "-c", _LOAD, json.dumps(sys.path), name, reference or ""],
@@ -110,8 +110,8 @@ def imports_lazily(ctx: Context) -> None:
 def unknown_option_refused(ctx: Context) -> None:
     """An option that the adapter does not declare is refused before anything is opened; the harness's own is not.
 
-    A misspelt option that is silently ignored costs somebody a night. If this fails, list every option that
-    `open_tracker` reads in `AdapterInfo.options`.
+    A misspelt option that is silently ignored is hard to find. If this fails, list every option that `open_tracker`
+    reads in `AdapterInfo.options`.
     """
     if ctx.info.options is None:
         ctx.skip("the adapter declares no options, so any is passed on to it")
@@ -125,12 +125,12 @@ def unknown_option_refused(ctx: Context) -> None:
 
 @check("discovery.diagnose_answers")
 def diagnose_answers(ctx: Context) -> None:
-    """`diagnose`, where the adapter has it, gives findings and does not fail.
+    """`diagnose`, if the adapter has it, returns findings and does not fail.
 
-    `tracking doctor` shows them. If this fails, return a list of `Finding`, also for what cannot be reached.
+    `tracking doctor` shows them. If this fails, return a list of `Finding`, also for a backend that cannot be reached.
     """
     findings: list[Any] = ctx.adapter.diagnose(ctx.harness.target_for(ctx.directory))
     for finding in findings:
-        ctx.require(isinstance(finding, Finding), f"diagnose() gave {type(finding).__name__}, expected Finding")
+        ctx.require(isinstance(finding, Finding), f"diagnose() returned {type(finding).__name__}, expected Finding")
         ctx.require(finding.level in {"ok", "warning", "error"}, f"a finding has the level {finding.level!r}")
         ctx.require(not finding.message.startswith("the diagnosis of"), finding.message)

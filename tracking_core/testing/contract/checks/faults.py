@@ -1,4 +1,4 @@
-"""Faults: bad values are refused by name, calls return, and what comes after is stored."""
+"""Faults: bad values are refused by name, calls return, and later calls are stored."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _Hostile:
 
 @check("faults.bad_scalar_raises")
 def bad_scalar_raises(ctx: Context) -> None:
-    """What is no number raises `InvalidValueError` that names the key, and what comes after is stored.
+    """A value that is not a number raises `InvalidValueError` with the key, and later calls are stored.
 
-    Behind a run the value is dropped and counted; a guess would be stored as truth. If this fails, put what you are
-    given through `tracking_core.values.to_scalars`.
+    In a run the value is dropped and counted; a guess would be stored as a real value. If this fails, pass the values
+    through `tracking_core.values.to_scalars`.
     """
     run = ctx.new_run()
     bad: dict[str, Any] = {
@@ -61,9 +61,9 @@ def bad_scalar_raises(ctx: Context) -> None:
 
 @check("faults.bad_step_raises")
 def bad_step_raises(ctx: Context) -> None:
-    """What is no step raises `InvalidStepError`, and what comes after is stored.
+    """A value that is not a step raises `InvalidStepError`, and later calls are stored.
 
-    If this fails, put steps through `tracking_core.values.to_step`, and axes through `to_axis`.
+    If this fails, pass steps through `tracking_core.values.to_step`, and axes through `to_axis`.
     """
     run = ctx.new_run()
     bad: dict[str, Any] = {"None": None, "text": "3", "a fraction": 0.5, "NaN": float("nan"), "too large": 2**63}
@@ -77,9 +77,9 @@ def bad_step_raises(ctx: Context) -> None:
 
 @check("faults.bad_image_raises", needs=("images",))
 def bad_image_raises(ctx: Context) -> None:
-    """What is no image raises `InvalidValueError`, and what comes after is stored.
+    """A value that is not an image raises `InvalidValueError`, and later calls are stored.
 
-    If this fails, put what you are given through `tracking_core.values.to_image_mapping`.
+    If this fails, pass the values through `tracking_core.values.to_image_mapping`.
     """
     run = ctx.new_run()
     bad: dict[str, Any] = {
@@ -95,14 +95,14 @@ def bad_image_raises(ctx: Context) -> None:
         for name, value in bad.items():
             ctx.raises(InvalidValueError, f"an image that is {name}", tracker.log_images, {"bad": value}, step=1)
         tracker.log_images({"good": np.zeros((2, 2), np.uint8)}, step=2)
-    ctx.require(any(one.name == "good" for one in ctx.images(run)), "the image after the bad ones is not there")
+    ctx.require(any(one.name == "good" for one in ctx.images(run)), "the image after the bad ones is missing")
 
 
 @check("faults.bad_histogram_raises", needs=("histograms",))
 def bad_histogram_raises(ctx: Context) -> None:
-    """What are no numbers raises `InvalidValueError`, and what comes after is stored.
+    """Values that are not numbers raise `InvalidValueError`, and later calls are stored.
 
-    If this fails, put what you are given through `tracking_core.values.to_histogram`.
+    If this fails, pass the values through `tracking_core.values.to_histogram`.
     """
     run = ctx.new_run()
     bad: dict[str, Any] = {"text": "weights", "complex": np.zeros(3, complex), "None": None, "hostile": _Hostile()}
@@ -111,7 +111,7 @@ def bad_histogram_raises(ctx: Context) -> None:
             ctx.raises(InvalidValueError, f"values that are {name}", tracker.log_histogram, "bad", value, step=1)
         ctx.raises(InvalidValueError, "no bins", tracker.log_histogram, "bad", [1.0, 2.0], step=1, bins=0)
         tracker.log_histogram("good", [1.0, 2.0], step=2)
-    ctx.require(any(one.name == "good" for one in ctx.histograms(run)), "the histogram after the bad ones is not there")
+    ctx.require(any(one.name == "good" for one in ctx.histograms(run)), "the histogram after the bad ones is missing")
 
 
 @check("faults.bad_artifact_raises", needs=("artifacts",))
@@ -133,15 +133,15 @@ def bad_artifact_raises(ctx: Context) -> None:
         for name, value in bad.items():
             ctx.raises(InvalidValueError, f"an artifact that is {name}", tracker.log_artifact, value, name="bad")
         tracker.log_artifact({"file": b"1"}, name="good")
-    ctx.require(any(one.name == "good" for one in ctx.artifacts(run)), "the artifact after the bad ones is not there")
+    ctx.require(any(one.name == "good" for one in ctx.artifacts(run)), "the artifact after the bad ones is missing")
 
 
 @check("faults.returns_in_time")
 def returns_in_time(ctx: Context) -> None:
     """Every call returns within `AdapterHarness.call_limit` seconds, in a burst of 400 calls too.
 
-    A worker that waits for ever delivers nothing more. If this fails, give every wait on the backend a limit, and
-    raise `RetryLater` when it is over.
+    A worker that waits forever delivers nothing more. If this fails, give every wait on the backend a limit, and raise
+    `RetryLater` when it is over.
     """
     run = ctx.new_run()
     opened: list[Any] = []

@@ -1,4 +1,4 @@
-"""Histograms: counts over edges, from values or ready-made, whatever the values are."""
+"""Histograms: counts over edges, from any values or ready-made."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def _require(ctx: Context, stored: Histogram, expected: Histogram, what: str) ->
 def values_counted(ctx: Context) -> None:
     """Values are counted into equal bins from the smallest to the largest, and none is lost.
 
-    If this fails, store what `tracking_core.values.to_histogram` gives; a backend that wants an empty bin in front
-    gets one, and the harness takes it off again.
+    If this fails, store the result of `tracking_core.values.to_histogram`; a backend that wants an empty bin in front
+    gets one, and the harness removes it again.
     """
     run = ctx.new_run()
     values = np.random.default_rng(0).normal(size=(20, 50)).astype(np.float32)
@@ -56,9 +56,9 @@ def values_counted(ctx: Context) -> None:
 
 @check("histograms.ready_made_kept", needs=("histograms",))
 def ready_made_kept(ctx: Context) -> None:
-    """Ready-made counts and edges are kept as they are: as a `Histogram`, as a tuple, with unequal and empty bins.
+    """Ready-made counts and edges are kept unchanged: as a `Histogram`, as a tuple, with unequal and empty bins.
 
-    What was reduced on the device comes like that. If this fails, do not count again what is counted.
+    Values that were reduced on the device have this form. If this fails, do not count them again.
     """
     run = ctx.new_run()
     counts, edges = [0, 3, 0, 5, 1], [-2.0, -1.0, 0.0, 0.5, 4.0, 4.5]
@@ -117,7 +117,7 @@ def odd_values(ctx: Context) -> None:
 
 @check("histograms.axis_and_time", needs=("histograms",))
 def axis_and_time(ctx: Context) -> None:
-    """Histograms keep the axis of their step, and the moment where the adapter stores moments.
+    """Histograms keep the axis of their step, and their time if the adapter stores times.
 
     If this fails, treat histograms as scalars are treated.
     """

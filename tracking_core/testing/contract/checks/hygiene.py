@@ -77,7 +77,7 @@ def _same(left: Any, right: Any) -> bool:
 def inputs_not_mutated(ctx: Context) -> None:
     """Arrays, mappings and lists are the same after a call as before it.
 
-    The loop goes on with them. If this fails, look for `pop`, `sort`, `*=` and for keys that are added.
+    The loop continues to use them. If this fails, look for `pop`, `sort`, `*=` and for keys that are added.
     """
     inputs = _inputs()
     before = copy.deepcopy(inputs)
@@ -89,7 +89,7 @@ def inputs_not_mutated(ctx: Context) -> None:
 
 @check("hygiene.inputs_copied")
 def inputs_copied(ctx: Context) -> None:
-    """What changes after the call does not change what is stored.
+    """A change of the input after the call does not change the stored value.
 
     Buffers are reused for the next step. If this fails, copy (`to_image_mapping(…, copy=True)`) or encode before
     the call returns.
@@ -165,8 +165,8 @@ def _elsewhere(directory: Path) -> Generator[None]:
 def global_state_untouched(ctx: Context) -> None:
     """A run leaves the process as it found it: random states, directory, environment, handlers, filters, streams.
 
-    Training depends on them. A first run comes before the comparison, so that what a package does when it is
-    imported does not count. If this fails, undo in `finish` what `open_tracker` does, or do not do it.
+    Training depends on them. A first run comes before the comparison, so that side effects of imports do not count. If
+    this fails, undo in `finish` the changes of `open_tracker`, or do not make them.
     """
     with ctx.tracker(ctx.new_run()) as tracker:
         _use(ctx, tracker, _inputs())

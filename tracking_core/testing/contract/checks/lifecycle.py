@@ -48,7 +48,7 @@ def empty_run(ctx: Context) -> None:
     """A run in which nothing is logged can be opened, finished and read.
 
     Programs fail before their first step. If this fails, create whatever the reader needs when the run is opened, or
-    let the reader take its absence for an empty run.
+    let the reader treat its absence as an empty run.
     """
     run = ctx.new_run()
     with ctx.tracker(run):
@@ -59,7 +59,7 @@ def empty_run(ctx: Context) -> None:
 
 @check("lifecycle.empty_calls")
 def empty_calls(ctx: Context) -> None:
-    """Calls with nothing in them do nothing, and what follows is stored.
+    """Empty calls do nothing, and later calls are stored.
 
     Loops build their mappings conditionally. If this fails, return early when the mapping is empty.
     """
@@ -77,7 +77,7 @@ def empty_calls(ctx: Context) -> None:
 def finish_twice(ctx: Context) -> None:
     """A second `finish` does nothing, whatever its status.
 
-    Context managers, exit handlers and signal handlers meet. If this fails, remember that it is finished.
+    Context managers, exit handlers and signal handlers may all call it. If this fails, remember that it is finished.
     """
     run = ctx.new_run()
     tracker = ctx.open(run)
@@ -92,9 +92,9 @@ def finish_twice(ctx: Context) -> None:
 
 @check("lifecycle.every_status")
 def every_status(ctx: Context) -> None:
-    """`finish` takes each status of the protocol, and keeps what was logged; a failure does not look like success.
+    """`finish` accepts each status of the protocol, and keeps the logged values; a failure does not look like success.
 
-    If this fails, map the statuses to what the backend has: anything but "finished" is not a success.
+    If this fails, map the statuses to those of the backend: anything but "finished" is not a success.
     """
     for status in STATUSES:
         run = ctx.new_run()
@@ -109,9 +109,9 @@ def every_status(ctx: Context) -> None:
 
 @check("lifecycle.logging_after_finish")
 def logging_after_finish(ctx: Context) -> None:
-    """A call after `finish` raises or is ignored; it neither hangs nor damages what was logged before.
+    """A call after `finish` raises or is ignored; it neither hangs nor damages earlier records.
 
-    Threads and callbacks come late. If this fails, look at what the backend does when it is used closed.
+    Threads and callbacks come late. If this fails, look at what the backend does when it is used after closing.
     """
     run = ctx.new_run()
     tracker = ctx.open(run)
@@ -146,7 +146,7 @@ def runs_do_not_mix(ctx: Context) -> None:
 
 @check("lifecycle.run_details_accepted")
 def run_details_accepted(ctx: Context) -> None:
-    """Names, projects, tags, groups and notes are any text, and none keeps a run from being recorded.
+    """Names, projects, tags, groups and notes may be any text, and none prevents a run from being recorded.
 
     They come from users. If this fails, encode (`tracking_core.naming`) or shorten what the backend cannot hold.
     """
@@ -182,7 +182,7 @@ def flush_any_time(ctx: Context) -> None:
 
 @check("lifecycle.deliver_in_batches", needs=("deliver",))
 def deliver_in_batches(ctx: Context) -> None:
-    """`deliver` stores what the methods would have stored, and skips kinds of later versions.
+    """`deliver` stores the same as the methods, and skips kinds of later versions.
 
     A worker uses it instead of the methods. If this fails, expand a batch with `tracking_core.replay`.
     """

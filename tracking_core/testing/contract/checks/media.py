@@ -63,7 +63,7 @@ def image_shapes(ctx: Context) -> None:
 def float_images(ctx: Context) -> None:
     """Floats in [0, 1], and in a `value_range`, come back as the nearest of 256 levels.
 
-    If this fails, use `tracking_core.values.to_image_mapping`, and do not scale again what is uint8 already.
+    If this fails, use `tracking_core.values.to_image_mapping`, and do not scale uint8 values again.
     """
     run = ctx.new_run()
     unit = np.linspace(0.0, 1.0, 4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
@@ -77,9 +77,9 @@ def float_images(ctx: Context) -> None:
 
 @check("media.image_batches", needs=("images",))
 def image_batches(ctx: Context) -> None:
-    """A batch, and a sequence of images, come back as so many images under one name, in order.
+    """A batch, and a sequence of images, come back as separate images under one name, in order.
 
-    If this fails, store every image that `to_image_mapping` gives, not the first.
+    If this fails, store every image of `to_image_mapping`, not only the first.
     """
     run = ctx.new_run()
     batch, gray = _noise(4, 5, 7, 3), _noise(5, 6, 7, seed=1)
@@ -95,7 +95,7 @@ def image_batches(ctx: Context) -> None:
 def image_steps(ctx: Context) -> None:
     """Images under one name at several steps are kept apart, also where a step goes back or repeats.
 
-    If this fails, look for file names made of the name and the step alone.
+    If this fails, look for file names that use only the name and the step.
     """
     run = ctx.new_run()
     arrays = [_noise(4, 4, 3, seed=seed) for seed in range(4)]
@@ -109,7 +109,7 @@ def image_steps(ctx: Context) -> None:
 
 @check("media.image_sizes_may_differ", needs=("images",))
 def image_sizes_may_differ(ctx: Context) -> None:
-    """Images of different sizes and channels may be logged under one name; each is there, if need be with a margin.
+    """Images of different sizes and channels may be logged under one name; each is stored, with a margin if necessary.
 
     If this fails, pad at the right and the bottom (`tracking_core.values.image_grid` does), or store them apart.
     """
@@ -124,7 +124,7 @@ def image_sizes_may_differ(ctx: Context) -> None:
     for number, (stored, array) in enumerate(zip(found, arrays, strict=True)):
         height, width, depth = array.shape
         corner = stored[:height, :width, :depth]
-        ctx.require(same_pixels(corner, array), f"image {number} is not in what was stored at shape {stored.shape}")
+        ctx.require(same_pixels(corner, array), f"image {number} is missing in the stored pixels {stored.shape}")
 
 
 @check("media.image_names", needs=("images",))
@@ -154,12 +154,12 @@ def captions_kept(ctx: Context) -> None:
         tracker.log_images({"one": Image(batch[0], caption="ein Bild: größe"), "two": Image(batch, ["a", "b"])}, step=1)
     stored = [(one.name, one.caption) for one in ctx.images(run)]
     for expected in (("one", "ein Bild: größe"), ("two", "a"), ("two", "b")):
-        ctx.require(expected in stored, f"(name, caption) {expected!r} is not there; the backend holds {stored!r:.300}")
+        ctx.require(expected in stored, f"(name, caption) {expected!r} is missing; the backend holds {stored!r:.300}")
 
 
 @check("media.image_axis_and_time", needs=("images",))
 def image_axis_and_time(ctx: Context) -> None:
-    """Images keep the axis of their step, and the moment where the adapter stores moments.
+    """Images keep the axis of their step, and their time if the adapter stores times.
 
     If this fails, treat images as scalars are treated.
     """
@@ -207,7 +207,7 @@ def tables_kept(ctx: Context) -> None:
 
 @check("media.text_kept", needs=("text",))
 def text_kept(ctx: Context) -> None:
-    """Text comes back as it was, line ends and all.
+    """Text comes back unchanged, including line ends.
 
     If this fails, look for Markdown that is rendered, and for text that is trimmed.
     """
@@ -227,7 +227,7 @@ def text_kept(ctx: Context) -> None:
 def audio_kept(ctx: Context) -> None:
     """Sound comes back sample by sample, mono and stereo, as 16-bit numbers.
 
-    If this fails, write the WAV file that `Audio.wav` gives, rather than one of your own.
+    If this fails, write the WAV file of `Audio.wav`, not your own.
     """
     run = ctx.new_run()
     tone = np.sin(np.arange(800) / 20.0)
@@ -246,9 +246,9 @@ def audio_kept(ctx: Context) -> None:
 
 @check("media.video_kept", needs=("video",))
 def video_kept(ctx: Context) -> None:
-    """A video comes back with all its frames, in order, at its size; colours may suffer a little.
+    """A video comes back with all its frames, in order, at its size; colours may change slightly.
 
-    If this fails, use the GIF that `Video.gif` gives, where the backend has no encoder of its own.
+    If this fails, use the GIF of `Video.gif` if the backend has no encoder.
     """
     run = ctx.new_run()
     frames = np.zeros((4, 16, 24, 3), np.uint8)
@@ -268,7 +268,7 @@ def video_kept(ctx: Context) -> None:
 def figures_kept(ctx: Context) -> None:
     """The picture of a figure comes back to the pixel, as a figure or, where the backend knows no other, as an image.
 
-    If this fails, take the PNG that `Figure` holds, rather than drawing once more.
+    If this fails, use the PNG in `Figure`, and do not draw it again.
     """
     run = ctx.new_run()
     pixels = _noise(12, 16, 3)
@@ -284,9 +284,9 @@ def figures_kept(ctx: Context) -> None:
 
 @check("media.html_kept", needs=("html",))
 def html_kept(ctx: Context) -> None:
-    """HTML comes back as it was: tags, entities, scripts that nobody runs, and line ends.
+    """HTML comes back unchanged: tags, entities, scripts (which are never run), and line ends.
 
-    If this fails, look for HTML that is cleaned or completed on its way; whoever shows it puts it into a sandbox.
+    If this fails, look for code that cleans or completes HTML; it is shown in a sandbox.
     """
     run = ctx.new_run()
     pages = {

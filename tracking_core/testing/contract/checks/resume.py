@@ -1,7 +1,7 @@
-"""Resume: a run that was closed is opened again, and goes on.
+"""Resume: a run that was closed is opened again, and continues.
 
-Records are sent as a worker sends them: in batches where the adapter takes those, and from the start again where a
-tracker says in `confirmed` that its backend has less than was sent.
+Records are sent as a worker sends them: in batches if the adapter accepts them, and from the start again if `confirmed`
+of a tracker says that its backend has fewer records than were sent.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def _again(run: RunInfo) -> RunInfo:
 
 @check("resume.both_parts_kept", needs=("resume",))
 def both_parts_kept(ctx: Context) -> None:
-    """What was logged before and after a run was opened again is there, each row once; so after a second time.
+    """Records from before and after a run was opened again are stored, each row once; also after a second time.
 
-    Jobs are preempted. If this fails, look for files that are opened anew, and for steps that have to increase. An
-    adapter whose backend has to be given everything again says so in `confirmed`.
+    Jobs are preempted. If this fails, look for files that are truncated when they are opened, and for steps that must
+    increase. An adapter whose backend must receive everything again declares this with `confirmed`.
     """
     parts = _Parts(ctx)
     expected: list[Row] = []
@@ -94,7 +94,7 @@ def both_parts_kept(ctx: Context) -> None:
 def failed_run_goes_on(ctx: Context) -> None:
     """A run that ended in failure can be opened again, and then ends well.
 
-    If this fails, look at what the backend takes for final.
+    If this fails, look at which statuses the backend treats as final.
     """
     parts = _Parts(ctx)
     parts.scalars({"loss": 0.5}, 1)
@@ -108,14 +108,14 @@ def failed_run_goes_on(ctx: Context) -> None:
 
 @check("resume.recorded_anew", needs=("resume",))
 def recorded_anew(ctx: Context) -> None:
-    """A run that went back to an earlier step is recorded anew, and nothing of the earlier recording is left in it.
+    """A run that went back to an earlier step is recorded again, and nothing of the earlier recording is left in it.
 
-    It holds for adapters that say in `AdapterInfo.replaces` how they do that. When `RunInfo.generation` has grown, the
-    run is opened with an empty state and `resumed=False`, and given everything that counts. If this fails, look at what
-    is done then with what `RunInfo.replaced` tells of.
+    It applies to adapters that declare `AdapterInfo.replaces`. When `RunInfo.generation` has grown, the run is opened
+    with an empty state and `resumed=False`, and receives all records that count. If this fails, look at how the adapter
+    then handles the states in `RunInfo.replaced`.
     """
     if ctx.info.replaces is None:
-        ctx.skip("AdapterInfo.replaces is None: it keeps what it was given")
+        ctx.skip("AdapterInfo.replaces is None: it keeps superseded records")
     parts = _Parts(ctx)
     for step in range(6):
         parts.scalars({"loss": step + 0.25, "gone": 1.0}, step)
@@ -137,7 +137,7 @@ def recorded_anew(ctx: Context) -> None:
 
 @check("resume.state_is_json", needs=("resume",))
 def state_is_json(ctx: Context) -> None:
-    """What the adapter keeps in `RunInfo.state` is JSON, and comes back equal from it.
+    """The content of `RunInfo.state` is JSON, and stays equal when it is written and read.
 
     The state is kept in a file between the parts. If this fails, keep text, numbers, lists and mappings with text
     keys; no paths, no tuples.
@@ -157,7 +157,7 @@ def state_is_json(ctx: Context) -> None:
 def media_kept(ctx: Context) -> None:
     """Images of both parts are there, also at one step under one name.
 
-    If this fails, look for file names that begin at zero again.
+    If this fails, look for file names whose numbers start at zero again.
     """
     parts = _Parts(ctx)
     arrays = [np.full((3, 4, 3), 40 * number, np.uint8) for number in range(4)]
@@ -169,4 +169,4 @@ def media_kept(ctx: Context) -> None:
     logged = [("sample", 0, arrays[0]), ("sample", 1, arrays[2]), ("fixed", 7, arrays[1]), ("fixed", 7, arrays[3])]
     for name, step, array in logged:
         found = any(one.name == name and one.step == step and same_pixels(one.pixels, array) for one in stored)
-        ctx.require(found, f"the image {name!r} at step {step} is not there as it was logged")
+        ctx.require(found, f"the image {name!r} at step {step} is missing or differs")

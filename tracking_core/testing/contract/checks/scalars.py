@@ -100,7 +100,7 @@ def round_trip(ctx: Context) -> None:
 def nonfinite_kept(ctx: Context) -> None:
     """NaN and both infinities come back as such, and so do the numbers beside them.
 
-    A loss that became NaN is what somebody is looking for. If this fails, look at the format: JSON has no NaN.
+    Users look for a loss that became NaN. If this fails, look at the format: JSON has no NaN.
     """
     run = ctx.new_run()
     values = {"nan": math.nan, "up": math.inf, "down": -math.inf, "fine": 0.5}
@@ -112,7 +112,7 @@ def nonfinite_kept(ctx: Context) -> None:
 
 @check("scalars.integers_kept")
 def integers_kept(ctx: Context) -> None:
-    """Integers of any size that the precision holds come back.
+    """Integers that fit into the precision come back.
 
     Counts of tokens are large. If this fails, look for a conversion to int32, or to text.
     """
@@ -127,7 +127,7 @@ def integers_kept(ctx: Context) -> None:
 def booleans_kept(ctx: Context) -> None:
     """True comes back as 1, False as 0.
 
-    If this fails, convert what `to_scalars` gives with `float`.
+    If this fails, convert the result of `to_scalars` with `float`.
     """
     run = ctx.new_run()
     with ctx.tracker(run) as tracker:
@@ -137,9 +137,9 @@ def booleans_kept(ctx: Context) -> None:
 
 @check("scalars.arrays_of_size_one")
 def arrays_of_size_one(ctx: Context) -> None:
-    """Arrays of size 1, of every real dtype of numpy and whatever shape, are numbers.
+    """Arrays of size 1, of every real dtype of numpy and any shape, are numbers.
 
-    Metrics come out of array code. If this fails, put what you are given through `tracking_core.values.to_scalars`.
+    Metrics come out of array code. If this fails, pass the values through `tracking_core.values.to_scalars`.
     """
     run = ctx.new_run()
     values: dict[str, Any] = {
@@ -157,7 +157,7 @@ def arrays_of_size_one(ctx: Context) -> None:
 def small_floats(ctx: Context) -> None:
     """bfloat16, float8 and int4 numbers are kept exactly.
 
-    JAX models compute in them. If this fails, put what you are given through `tracking_core.values.to_scalars`.
+    JAX models compute in them. If this fails, pass the values through `tracking_core.values.to_scalars`.
     """
     try:
         import ml_dtypes
@@ -175,7 +175,7 @@ def small_floats(ctx: Context) -> None:
 def nested_names(ctx: Context) -> None:
     """Nested mappings are joined with "/".
 
-    If this fails, put what you are given through `tracking_core.values.to_scalars`.
+    If this fails, pass the values through `tracking_core.values.to_scalars`.
     """
     run = ctx.new_run()
     with ctx.tracker(run) as tracker:
@@ -187,7 +187,7 @@ def nested_names(ctx: Context) -> None:
 def many_names_at_once(ctx: Context) -> None:
     """Several hundred names in one call are all stored.
 
-    Statistics of every layer come like that. If this fails, look for a limit of the backend, and split the call.
+    Statistics of every layer have this form. If this fails, look for a limit of the backend, and split the call.
     """
     run = ctx.new_run()
     values = {f"layers/{number:03d}/norm": number / 8 for number in range(500)}
@@ -200,8 +200,8 @@ def many_names_at_once(ctx: Context) -> None:
 def nothing_dropped(ctx: Context) -> None:
     """A burst of 250 calls is stored to the last row.
 
-    Queues overflow, samplers thin out, the last buffer is forgotten. If this fails, look at what `finish` does with
-    what is still buffered, and for queues that drop.
+    Queues overflow, samplers thin out, the last buffer is forgotten. If this fails, look at how `finish` handles
+    buffered rows, and for queues that drop rows.
     """
     run = ctx.new_run()
     with ctx.tracker(run) as tracker:
@@ -213,9 +213,9 @@ def nothing_dropped(ctx: Context) -> None:
 
 @check("scalars.nothing_duplicated")
 def nothing_duplicated(ctx: Context) -> None:
-    """No row is there that was not logged, and none more often than it was.
+    """Every stored row was logged, and none is stored more often than it was logged.
 
-    If this fails, look for retries that repeat what had arrived, and for buffers that are written twice.
+    If this fails, look for retries that repeat rows that had arrived, and for buffers that are written twice.
     """
     run = ctx.new_run()
     expected = [_row("loss", step // 2, float(step)) for step in range(100)]
@@ -225,14 +225,14 @@ def nothing_duplicated(ctx: Context) -> None:
             if row.step % 25 == 24 and ctx.supports("flush"):
                 tracker.flush()
     extra = extra_rows(rows_of(ctx.scalars(run)), expected, ctx.info.precision)
-    ctx.require(not extra, f"{len(extra)} rows are there that were not logged, or too often: {listed(extra)}")
+    ctx.require(not extra, f"{len(extra)} rows were not logged, or are there too often: {listed(extra)}")
 
 
 @check("scalars.precision_as_declared")
 def precision_as_declared(ctx: Context) -> None:
     """Numbers come back exactly, or as rounded as `AdapterInfo.precision` says.
 
-    Whoever compares runs to the last digit has to know. If this fails, store 64 bits, or declare
+    Users who compare runs to the last digit must know it. If this fails, store 64 bits, or declare
     `precision="float32"`.
     """
     run = ctx.new_run()
@@ -252,7 +252,7 @@ def precision_as_declared(ctx: Context) -> None:
     stored = {row.name: row.value for row in rows_of(ctx.scalars(run))}
     for name, value in values.items():
         expected = rounded(value, ctx.info.precision)
-        ctx.require(name in stored, f"{name!r} is not there")
+        ctx.require(name in stored, f"{name!r} is missing")
         ctx.require(
             stored[name] == expected,
             f"the adapter declares {ctx.info.precision}, but {value!r} came back as {stored[name]!r}, "
@@ -262,7 +262,7 @@ def precision_as_declared(ctx: Context) -> None:
 
 @check("scalars.hostile_names")
 def hostile_names(ctx: Context) -> None:
-    """Any str is a name, no two names meet, and the original comes back.
+    """Any str is a name, no two names collide, and the original comes back.
 
     Names are made from user input, paths and layer names. If this fails, encode names with an `Encoding` of
     `tracking_core.naming` that fits the backend, and decode them in the harness.
@@ -280,10 +280,10 @@ def hostile_names(ctx: Context) -> None:
 
 @check("scalars.wall_time_kept")
 def wall_time_kept(ctx: Context) -> None:
-    """The moment that is passed as `wall_time` is the moment that is stored, in whatever order moments come.
+    """The time that is passed as `wall_time` is stored, in any order of times.
 
-    What is delivered late, or copied from another store, keeps its time. If this fails, hand `wall_time` to the
-    backend, or declare `stores_wall_time=False`.
+    Records that are delivered late, or copied from another store, keep their time. If this fails, pass `wall_time` to
+    the backend, or declare `stores_wall_time=False`.
     """
     if not ctx.info.stores_wall_time:
         ctx.skip("the adapter does not keep the time of a record (AdapterInfo.stores_wall_time)")
@@ -294,7 +294,7 @@ def wall_time_kept(ctx: Context) -> None:
             tracker.log_scalars({"loss": float(step)}, step=step, wall_time=moment)
     stored = {one.step: one.time for one in ctx.scalars(run) if one.name == "loss"}
     for step, moment in enumerate(moments):
-        ctx.require(step in stored, f"the row of step {step} is not there")
+        ctx.require(step in stored, f"the row of step {step} is missing")
         ctx.require(same_time(stored[step], moment), f"wall_time={moment!r} came back as {stored[step]!r}")
 
 

@@ -1,4 +1,4 @@
-"""Steps: they belong to metrics, on whatever axis, and in whatever order they come."""
+"""Steps: they belong to metrics, on any axis, and in any order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @check("steps.order_kept")
 def order_kept(ctx: Context) -> None:
-    """Under each name, rows stand in the order in which they were logged, also where steps repeat or go back.
+    """Under each name, rows are in the order in which they were logged, also where steps repeat or go back.
 
     Of two values at one step the later one counts. If this fails, do not sort by step, and write from one thread.
     """
@@ -54,7 +54,7 @@ def backward_kept(ctx: Context) -> None:
     """A step lower than those before is stored at that step.
 
     Late evaluations and restarts from a checkpoint go back. If this fails, the backend counts on one global clock:
-    give it the step as a value, or a clock a name.
+    pass the step as a value, or use a clock per name.
     """
     run = ctx.new_run()
     steps = [100, 50, 101, 0, 102]
@@ -82,7 +82,7 @@ def large_and_negative(ctx: Context) -> None:
 def array_as_step(ctx: Context) -> None:
     """A 0-d integer array, or a numpy integer, is a step.
 
-    Train states carry their step like that. If this fails, use `tracking_core.values.to_step`.
+    Train states have such a step. If this fails, use `tracking_core.values.to_step`.
     """
     run = ctx.new_run()
     with ctx.tracker(run) as tracker:
@@ -95,8 +95,8 @@ def array_as_step(ctx: Context) -> None:
 def axes_kept(ctx: Context) -> None:
     """Values keep their step and their axis: small epochs after large steps, one name on two axes, odd axis names.
 
-    The axis is half of what a step means. If this fails, store the axis beside the step, and let no clock of one
-    axis refuse values of another.
+    The axis is half of what a step means. If this fails, store the axis beside the step, and do not let the clock of
+    one axis refuse values of another.
     """
     run = ctx.new_run()
     expected: list[Row] = []
