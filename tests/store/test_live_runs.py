@@ -90,7 +90,6 @@ def steps(records):
 # ---------------------------------------------------------------- following
 
 
-@pytest.mark.parametrize(("word", "code", "status"), [("finish", 0, "finished"), ("kill", -signal.SIGKILL, "crashed")])
 def test_a_run_runs_from_its_first_file_on(tmp_path, monkeypatch):
     """Whoever lists runs while one is started must not take it for one that crashed."""
     directory = tmp_path / "runs" / "p" / "r"
@@ -114,6 +113,7 @@ def test_a_run_runs_from_its_first_file_on(tmp_path, monkeypatch):
     assert tracking.open_store(tmp_path / "runs").run("r").status == "crashed"
 
 
+@pytest.mark.parametrize(("word", "code", "status"), [("finish", 0, "finished"), ("kill", -signal.SIGKILL, "crashed")])
 def test_a_run_of_another_process_is_followed_to_its_end(tmp_path, train, word, code, status):
     training = train()
     for step in range(3):
@@ -316,6 +316,8 @@ def test_the_end_is_found_wherever_it_stands(busy, tmp_path):
 def test_a_record_that_is_kept_sees_what_is_added(tmp_path):
     directory = tmp_path / "p" / "r"
     create_run(directory, {"id": "r", "name": "n", "project": "p", "started": 1.0, "config": {"lr": 1}})
+    # One that is new is being started just now.
+    os.utime(directory / "run.json", (1, 1))
     record = tracking.open_store(tmp_path).run("r")
     assert (record.status, record.config, record.summary()) == ("crashed", {"lr": 1}, {})
     writer = JournalWriter(directory, "r")
