@@ -316,6 +316,8 @@ def test_the_end_is_found_wherever_it_stands(busy, tmp_path):
 def test_a_record_that_is_kept_sees_what_is_added(tmp_path):
     directory = tmp_path / "p" / "r"
     create_run(directory, {"id": "r", "name": "n", "project": "p", "started": 1.0, "config": {"lr": 1}})
+    # One that is new is being started just now.
+    os.utime(directory / "run.json", (1, 1))
     record = tracking.open_store(tmp_path).run("r")
     assert (record.status, record.config, record.summary()) == ("crashed", {"lr": 1}, {})
     writer = JournalWriter(directory, "r")
