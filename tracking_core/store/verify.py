@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.base.contents import content_key, digest_of, digest_of_files
 from tracking_core.base.regular import bounded_lines, open_regular
+from tracking_core.base.text import counted
 from tracking_core.compaction.parts import COLUMNS, KINDS, content_digest
 from tracking_core.errors import JournalError, MissingDependencyError, StoreError
 from tracking_core.journal import Event, Truncation, decode_line
@@ -285,7 +286,7 @@ class _Writer:
             self._found.events += calls
             said = (header["count"], header["records"], header["whole"])
             if (count + calls, records + calls, whole) != said:
-                reason = f"{count + calls} events where its header says {said[0]}"
+                reason = f"{counted(count + calls, 'event')} where its header says {said[0]}"
                 self._break(first, part.events, None, reason)
 
     def _check_scalars(self, part: PartFiles, number: int, expected: str) -> int | None:
