@@ -155,11 +155,9 @@ def test_following_gives_up_when_nothing_comes(tmp_path):
     with tracking.start_run("p", root=tmp_path, backends="local") as run:
         run.log_scalars({"x": 1.0}, step=0)
         record = tracking.open_store(tmp_path).run(run.id)
-        before = time.monotonic()
-        assert steps(record.follow(poll=60, timeout=0.05)) == [0]
+        # It waits for the timeout, not for the next look, for which the test would have to wait.
+        assert steps(record.follow(poll=3600, timeout=0.05)) == [0]
         assert steps(record.follow(timeout=0)) == [0]
-        # It waited for the timeout, not for the next look.
-        assert time.monotonic() - before < 50
         assert record.status == "running"
 
 
