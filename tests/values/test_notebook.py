@@ -87,7 +87,7 @@ def test_a_curve_is_broken_where_it_is_not_finite():
 @pytest.mark.parametrize("values", [[], [math.nan], [math.inf, -math.inf]])
 def test_a_series_without_anything_to_draw(values):
     tree = parse(curve(values)._repr_html_())
-    assert f"{len(values)} values over step" in text_of(tree)
+    assert f"{len(values)} value{'s' * (len(values) != 1)} over step" in text_of(tree)
     assert tree.find(f"{SVG}svg") is None
 
 
