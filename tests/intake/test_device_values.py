@@ -14,6 +14,7 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import journal_events, only_run, scalar_rows
 from tests.support.programs import run as run_program
+from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.resolver import resolver
 from tracking_core.on_device.packing import pack_scalars
 from tracking_core.on_device.programs import programs
@@ -255,6 +256,41 @@ def test_histogram_of_a_tree_counts_what_is_not_finite(troubles):
     assert sum(found["params/empty"]["counts"]) == 0
     assert sum(found["params/dense/bias"]["counts"]) == 3
     assert found["params/ints"]["counts"] == [3, 2, 3, 2] or sum(found["params/ints"]["counts"]) == 10
+
+
+@pytest.mark.parametrize("delivery", ["inline", "thread"])
+def test_bad_leaves_of_a_tree_cost_themselves(troubles, delivery):
+    deleted = jnp.zeros(3)
+    deleted.delete()
+    tree = {
+        "a": jnp.ones(3),
+        "b": np.array(["x"]),
+        "c": np.ones(3),
+        "d": deleted,
+        "e": jnp.ones(3) * 1j,
+        "f": jnp.ones(2),
+    }
+    with started(delivery=delivery) as run:
+        run.log_histogram("t", tree, step=0)
+        # A step that is none costs all of them, and is said once.
+        run.log_histogram("u", tree, step=0.5)
+        assert run.health.dropped == {"invalid": 4}
+    assert {e["name"] for e in journal_events(run.dir) if e["kind"] == "histogram"} == {"t/a", "t/c", "t/f"}
+
+
+@pytest.mark.parametrize("delivery", ["inline", "thread"])
+def test_values_that_were_deleted_are_named_alike(delivery):
+    run = tracking.start_run("p", backends="local", delivery=delivery, strict=True)
+    step, both = jnp.int32(3), jnp.zeros(2)
+    step.delete()
+    stacked = tracking.Stacked(["a", "b"], both)
+    both.delete()
+    for log in (lambda: run.log_scalars({"x": 1.0}, step=step), lambda: run.log_text("x", "y", step=step)):
+        with pytest.raises(InvalidStepError, match="'step': .* was deleted"):
+            log()
+    with pytest.raises(InvalidValueError, match="'a': .* was deleted"):
+        run.log_scalars(stacked, step=1)
+    run.finish()
 
 
 def test_device_histograms_equal_those_of_the_host():
