@@ -18,6 +18,7 @@ from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.resolver import resolver
 from tracking_core.on_device.packing import pack_scalars
 from tracking_core.on_device.programs import programs
+from tracking_core.values.kinds import MEDIA
 
 
 def started(**keywords):
@@ -380,6 +381,19 @@ def test_too_many_media_are_dropped_and_scalars_never(troubles, monkeypatch):
     assert 1 <= len([e for e in journal_events(run.dir) if e["kind"] == "images"]) <= 3
     assert [row[2] for row in scalar_rows(run.dir)] == list(range(10))
     assert run.health.dropped["media"] >= 7
+
+
+def test_too_many_pages_are_dropped(troubles, monkeypatch):
+    monkeypatch.setattr("tracking_core.intake.resolver.MEDIA_LIMIT", 100_000)
+    gate = threading.Event()
+    original = MEDIA["html"].hide
+    monkeypatch.setattr(type(MEDIA["html"]), "hide", lambda self, value: gate.wait(30) and original(value))
+    with started(delivery="thread") as run:
+        for step in range(10):
+            run.log_html("page", "x" * 40_000, step=step)
+        gate.set()
+    assert len([e for e in journal_events(run.dir) if e["kind"] == "html"]) == 2
+    assert run.health.dropped == {"media": 8}
 
 
 @pytest.mark.system
