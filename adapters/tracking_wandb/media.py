@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -132,7 +133,17 @@ def text(wandb: Any, value: str) -> Any:
 
 def html_page(wandb: Any, value: str) -> Any:
     """HTML as the client's type, without the style sheet of W&B; W&B shows it in a sandbox."""
-    return wandb.Html(clean(value), inject=False)
+    # A file to read: a str that is the path of one would be taken for that.
+    return wandb.Html(io.StringIO(clean(value)), inject=False)
+
+
+def text_of(page: str) -> str | None:
+    """The text that `text` made a page of; None for a page that was logged as such."""
+    if not (page.startswith(HTML_START) and page.endswith(HTML_END)):
+        return None
+    escaped = page[len(HTML_START) : -len(HTML_END)]
+    found = html.unescape(escaped)
+    return found if html.escape(found) == escaped else None
 
 
 def figure(wandb: Any, value: Figure, folder: Path) -> Any:

@@ -203,7 +203,8 @@ def _text(page: str) -> str | None:
     """The text that a page was made of; None for a page that was logged as such."""
     if not (page.startswith(_TEXT_START) and page.endswith("</pre>")):
         return None
-    return html.unescape(page[len(_TEXT_START) : -len("</pre>")])
+    escaped = page[len(_TEXT_START) : -len("</pre>")]
+    return html.unescape(escaped) if not {*escaped} & {*"<>\"'"} else None
 
 
 def _summary(run: OfflineRun, names: Mapping[str, str]) -> dict[str, Any]:

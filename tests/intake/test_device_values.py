@@ -14,9 +14,11 @@ import pytest
 import tracking_core as tracking
 from tests.support.programs import journal_events, only_run, scalar_rows
 from tests.support.programs import run as run_program
+from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.resolver import resolver
 from tracking_core.on_device.packing import pack_scalars
 from tracking_core.on_device.programs import programs
+from tracking_core.values.kinds import MEDIA
 
 
 def started(**keywords):
@@ -257,6 +259,41 @@ def test_histogram_of_a_tree_counts_what_is_not_finite(troubles):
     assert found["params/ints"]["counts"] == [3, 2, 3, 2] or sum(found["params/ints"]["counts"]) == 10
 
 
+@pytest.mark.parametrize("delivery", ["inline", "thread"])
+def test_bad_leaves_of_a_tree_cost_themselves(troubles, delivery):
+    deleted = jnp.zeros(3)
+    deleted.delete()
+    tree = {
+        "a": jnp.ones(3),
+        "b": np.array(["x"]),
+        "c": np.ones(3),
+        "d": deleted,
+        "e": jnp.ones(3) * 1j,
+        "f": jnp.ones(2),
+    }
+    with started(delivery=delivery) as run:
+        run.log_histogram("t", tree, step=0)
+        # A step that is none costs all of them, and is said once.
+        run.log_histogram("u", tree, step=0.5)
+        assert run.health.dropped == {"invalid": 4}
+    assert {e["name"] for e in journal_events(run.dir) if e["kind"] == "histogram"} == {"t/a", "t/c", "t/f"}
+
+
+@pytest.mark.parametrize("delivery", ["inline", "thread"])
+def test_values_that_were_deleted_are_named_alike(delivery):
+    run = tracking.start_run("p", backends="local", delivery=delivery, strict=True)
+    step, both = jnp.int32(3), jnp.zeros(2)
+    step.delete()
+    stacked = tracking.Stacked(["a", "b"], both)
+    both.delete()
+    for log in (lambda: run.log_scalars({"x": 1.0}, step=step), lambda: run.log_text("x", "y", step=step)):
+        with pytest.raises(InvalidStepError, match="'step': .* was deleted"):
+            log()
+    with pytest.raises(InvalidValueError, match="'a': .* was deleted"):
+        run.log_scalars(stacked, step=1)
+    run.finish()
+
+
 def test_device_histograms_equal_those_of_the_host():
     rng = np.random.default_rng(0)
     values = rng.normal(size=100_000).astype(np.float32)
@@ -344,6 +381,19 @@ def test_too_many_media_are_dropped_and_scalars_never(troubles, monkeypatch):
     assert 1 <= len([e for e in journal_events(run.dir) if e["kind"] == "images"]) <= 3
     assert [row[2] for row in scalar_rows(run.dir)] == list(range(10))
     assert run.health.dropped["media"] >= 7
+
+
+def test_too_many_pages_are_dropped(troubles, monkeypatch):
+    monkeypatch.setattr("tracking_core.intake.resolver.MEDIA_LIMIT", 100_000)
+    gate = threading.Event()
+    original = MEDIA["html"].hide
+    monkeypatch.setattr(type(MEDIA["html"]), "hide", lambda self, value: gate.wait(30) and original(value))
+    with started(delivery="thread") as run:
+        for step in range(10):
+            run.log_html("page", "x" * 40_000, step=step)
+        gate.set()
+    assert len([e for e in journal_events(run.dir) if e["kind"] == "html"]) == 2
+    assert run.health.dropped == {"media": 8}
 
 
 @pytest.mark.system

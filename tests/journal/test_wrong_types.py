@@ -375,7 +375,7 @@ def test_a_run_file_is_what_describes_a_run_or_is_not_read(root, tmp_path):
             found = {record.id: record for record in store.runs()}
             assert set(LOSSES) <= set(found)
             if directory in store.unreadable:
-                words = [f"see {field}", "cannot be read", "has format"]
+                words = [f"look at {field}", "cannot be read", "has format"]
                 assert any(word in store.unreadable[directory] for word in words)
                 refused.append(field)
             else:

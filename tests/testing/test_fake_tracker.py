@@ -73,6 +73,9 @@ def test_every_capability_is_there_and_recorded():
     assert fake.audio["s"] == [(1, Audio(np.zeros(4), 8000))]
     assert fake.videos["v"] == [(1, Video(np.zeros((2, 4, 4), np.uint8)))]
     assert fake.values("html")["p"] == [(1, Html("<b>bold</b>"))]
+    for kind in ("pages", "artifact", "alert"):
+        with pytest.raises(InvalidValueError, match="expected one of audio, figure, histogram, html"):
+            fake.values(kind)
     assert fake.values("table")["t"] == fake.tables["t"]
     assert fake.figures["f"][0][1].image.pixels.shape == (2, 3, 3)
     assert fake.config == {"lr": 0.2, "model": {"depth": 2}}

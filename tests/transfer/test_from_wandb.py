@@ -148,7 +148,7 @@ def test_media_come_with_their_content(rich):
     ((_, histogram),) = record.histograms("hist")
     assert (histogram.counts.tolist(), histogram.edges.tolist()) == ([1, 2, 3], [0.0, 1.0, 2.0, 4.0])
     assert record.tables("table") == [(9, tracking.Table(["a", "b"], [[1, "x"], [2, None]]))]
-    assert record.media("text", "page") == [(9, "<b>page</b>")]
+    assert record.media("html", "page") == [(9, "<b>page</b>")]
     ((_, sound),) = record.media("audio", "sound")
     assert (sound.samples[:, 0].tolist(), sound.sample_rate) == (list(range(64)), 8000)
     tones = record.media("audio", "tones")
@@ -247,6 +247,9 @@ def ours(tmp_path_factory):
         log_everything(run)
         run.log_scalars({"_hidden": 1.0, "n" * 1200: 2.0, "epoch": 3.0}, step=2, step_axis="epoch")
         run.log_images({"mixed": [pixels(), pixels(8, 8), pixels()]}, step=11)
+        run.log_html("like text", '<pre style="white-space: pre-wrap">\n<b>bold</b></pre>', step=11)
+        (place / "page.html").write_text("of somebody else")
+        run.log_html("like a path", str(place / "page.html"), step=11)
         run.log_artifact({"f.txt": b"x"}, name="data ü", metadata={"a": 1}, aliases=["good"])
         run.log_alert("title", "text", level="error")
         run.use_artifact("other:v3")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tracking_core.testing import FakeTracker
 from tracking_core.testing.contract.registry import all_checks
 from tracking_core.values import Audio, Figure, Html, Table, Text, Video, to_html
 from tracking_core.values.kinds import KINDS, MEDIA, NAMED, STEPPED, FileOf
+from tracking_core.values.notebook import LARGEST
 
 PIXELS = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
 #: One value of each medium, as it is logged; a row that is added must be named here.
@@ -138,9 +140,12 @@ def test_a_keyword_that_there_is_not_is_refused(name):
 
 def test_html_from_a_file_and_what_is_none(tmp_path):
     (tmp_path / "page.html").write_bytes(b"\xef\xbb\xbf<p>\xc3\xbc</p>\r\n")
-    assert to_html(tmp_path / "page.html") == "<p>ü</p>\n"
+    assert to_html(tmp_path / "page.html") == "<p>ü</p>\r\n"
     (tmp_path / "bad.html").write_bytes(b"\xff\xfe")
-    for value in (tmp_path / "missing.html", tmp_path / "bad.html", tmp_path, b"<p>", None, 3, ["<p>"]):
+    # Opening it would wait for somebody who writes to it.
+    os.mkfifo(tmp_path / "pipe.html")
+    odd = [tmp_path / f"{name}.html" for name in ("missing", "bad", "pipe")]
+    for value in (*odd, tmp_path, b"<p>", None, 3, ["<p>"]):
         with pytest.raises(InvalidValueError, match=r"HTML"):
             to_html(value)
 
@@ -150,6 +155,32 @@ def test_html_shows_itself_in_a_sandbox_alone():
     assert shown.startswith('<iframe sandbox="" srcdoc="')
     assert shown.count("<") == 2
     assert "allow" not in shown
+
+
+def test_pages_that_no_notebook_can_keep():
+    assert "�" not in Html("a\r\nb")._repr_html_()
+    Html("<b>\ud800")._repr_html_().encode()
+    assert Html("ü" * (LARGEST // 2 + 1))._repr_html_() is None
+
+
+def test_html_of_a_subclass_is_html_like_any_other():
+    class Report(Html):
+        def __new__(cls, title, body):
+            return super().__new__(cls, f"<h1>{title}</h1>{body}")
+
+        def __str__(self):
+            raise RuntimeError
+
+    page = Report("Errors", "<p>none")
+    assert type(to_html(page)) is Html
+    with tracking.start_run("p", backends="local", delivery="inline", strict=True) as run:
+        run.log_html("page", page, step=1)
+    assert tracking.open_store(run.dir.parent.parent).run(run.id).media("html", "page") == [
+        (1, "<h1>Errors</h1><p>none")
+    ]
+    fake = FakeTracker()
+    fake.log_html("page", page, step=1)
+    assert fake.values("html")["page"] == [(1, "<h1>Errors</h1><p>none")]
 
 
 def test_a_page_is_one_file_of_the_run(troubles):

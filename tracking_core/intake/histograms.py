@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tracking_core.errors import InvalidValueError
+from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.sink import Array, Sink
 from tracking_core.on_device.arrays import is_device_array, local_view, tracing
 from tracking_core.on_device.programs import histogram_words, read_histogram
@@ -62,8 +62,13 @@ class HistogramIntake(Sink):
             if self._is_counted_there(leaf):
                 names.append(full)
                 arrays.append(leaf)
-            else:
+                continue
+            try:
                 taken |= self.log_histogram(full, leaf, step=step, step_axis=step_axis, wall_time=wall_time, bins=bins)
+            except InvalidStepError:
+                raise
+            except InvalidValueError as error:
+                self._left_out(full, error)
         if names:
             taken |= self._reduce(names, arrays, step, step_axis, wall_time, bins)
         return taken

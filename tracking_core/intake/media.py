@@ -95,5 +95,5 @@ class MediaIntake(Sink):
             return kind.encode(kind.hide(medium), self._put)
 
         frames = getattr(medium, "frames", None)
-        nbytes = frames.nbytes if frames is not None else 0
+        nbytes = frames.nbytes if frames is not None else len(medium) if isinstance(medium, str) else 0
         return self._named(kind.name, name, fields, step, step_axis, wall_time, nbytes=nbytes)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.sink import STEP, Array, Sink, soon
-from tracking_core.on_device.arrays import DEVICE_TYPES, is_device_array, tracing
+from tracking_core.on_device.arrays import DEVICE_TYPES, is_device_array, local_view, tracing
 from tracking_core.on_device.packing import Pack, pack_scalars, pack_stacked
 from tracking_core.values import Stacked, to_axis, to_scalar, to_scalars, to_step
 
@@ -85,7 +85,7 @@ class ScalarIntake(Sink):
                 return to_scalars(dict(stacked), self.on_error)
             if self._waits_for((array,)):
                 return None
-            array = np.asarray(array)
+            array = np.asarray(local_view(array, stacked.names[0]) if stacked.names else array)
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
             return to_scalars(dict(zip(stacked.names, array, strict=True)), self.on_error)
         return dict(zip(stacked.names, array.tolist(), strict=False))

@@ -89,9 +89,11 @@ class Sink:
 
     def _left_out(self, name: str, error: InvalidValueError) -> None:
         """One of several values cannot be taken."""
+        if name == STEP:
+            name, error = "step", InvalidStepError(str(error).replace(repr(STEP), "'step'"))
         if self.on_error is None:
             raise error
-        self.on_error(name if name != STEP else "step", error)
+        self.on_error(name, error)
 
     # ------------------------------------------------------------------ when it has arrived
 

@@ -24,6 +24,8 @@ LARGEST = 20_000_000
 """In bytes: what is shown is kept in the notebook."""
 SMALLER = 2048
 """Pixels a side of an image that was larger."""
+PAGE_HEIGHT = 320
+"""Pixels of a page, which scrolls."""
 _INK = "#808080"
 _FILL = "#4c78a8"
 
@@ -81,6 +83,16 @@ def media_html(content: bytes, mime: str, caption: str = "") -> str | None:
         shown = f'<{kind} controls="controls" {source}></{kind}>'
     below = f"<figcaption>{_escape(caption)}</figcaption>" if caption else ""
     return f"<figure>{shown}{below}</figure>"
+
+
+def page_html(page: str) -> str | None:
+    """A page in a sandbox: with an origin of its own, and no scripts. None for one that is too large for a notebook."""
+    # Lone surrogates can be in no notebook.
+    content = page.encode("utf-8", "replace")
+    if len(content) > LARGEST:
+        return None
+    source = html.escape(content.decode())
+    return f'<iframe sandbox="" srcdoc="{source}" width="100%" height="{PAGE_HEIGHT}" style="border:0"></iframe>'
 
 
 def thinned(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

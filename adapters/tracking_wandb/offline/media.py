@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import math
@@ -14,7 +13,7 @@ import numpy as np
 
 from tracking_core import InvalidValueError
 from tracking_core.values import Audio, Figure, Histogram, Html, Image, Table, Text, Video, to_images
-from tracking_wandb.media import HISTOGRAM, HTML_END, HTML_START, ORDER
+from tracking_wandb.media import HISTOGRAM, ORDER, text_of
 from tracking_wandb.offline.bounds import LARGEST_JSON, check_file, load_json, read_bytes
 
 _LISTS = {"images": "image-file", "audio": "audio-file", "videos": "video-file"}
@@ -116,9 +115,8 @@ class Media:
 
     def _html(self, _: str, value: Mapping[str, Any]) -> tuple[str, Any]:
         page = self._bytes(value["path"]).decode("utf-8", "replace")
-        if page.startswith(HTML_START) and page.endswith(HTML_END):
-            return "text", Text(html.unescape(page[len(HTML_START) : -len(HTML_END)]))
-        return "html", Html(page)
+        text = text_of(page)
+        return ("html", Html(page)) if text is None else ("text", Text(text))
 
     def _audio(self, _: str, value: Mapping[str, Any]) -> tuple[str, Any]:
         return "audio", Audio.from_wav(self._bytes(value["path"]), value.get("caption") or None)

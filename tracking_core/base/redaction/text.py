@@ -45,6 +45,8 @@ _INTRODUCED = re.compile(
     """,
     re.VERBOSE,
 )
+# One for each: in a page of megabytes these are looked for in a fraction of the time, in which no other thread runs.
+_INTRODUCING = ("hooks.slack.com/", "wandb", "password", "earer")
 # `curl -u user:password`, as a line or as a list of words; `-u key:` has the secret before the colon.
 _CURL = re.compile(
     r"""
@@ -164,7 +166,8 @@ def redact_values(text: str, environment: tuple[str, ...] | None) -> str:
         return text
     text = redact_exact(text, environment)
     text = _KNOWN_FORM.sub(REDACTED, text)
-    text = _INTRODUCED.sub(lambda match: match[match.lastindex or 0] + REDACTED, text)
+    if any(word in text for word in _INTRODUCING):
+        text = _INTRODUCED.sub(lambda match: match[match.lastindex or 0] + REDACTED, text)
     if "curl" in text:
         text = _CURL.sub(lambda match: match[1] + REDACTED, text)
     if "://" in text:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tracking_core.errors import BatchInterrupted, SettingsError, TrackingError
+from tracking_core.errors import BatchInterrupted, InvalidValueError, SettingsError, TrackingError
 from tracking_core.fallbacks import replay
 from tracking_core.protocol import STATUSES
 from tracking_core.testing.fake.difference import difference
@@ -45,7 +45,7 @@ from tracking_core.values import (
     to_scalars,
     to_step,
 )
-from tracking_core.values.kinds import KINDS, MediaMethods, Medium, with_media
+from tracking_core.values.kinds import KINDS, STEPPED, MediaMethods, Medium, with_media
 
 
 @with_media
@@ -276,7 +276,13 @@ class FakeTracker(MediaMethods):
         return self._view("figure")
 
     def values(self, kind: str) -> Names[list[tuple[int, Any]]]:
-        """Names to `[(step, value), …]` of any kind of value, such as "html"."""
+        """Names to `[(step, value), …]` of any kind of value, such as "html".
+
+        Raises:
+            InvalidValueError: There is no such kind, or it has no steps.
+        """
+        if kind not in STEPPED:
+            raise InvalidValueError(f"values: expected one of {', '.join(sorted(STEPPED))}, got {kind!r:.80}")
         return self._view(KINDS[kind].singular)
 
     @property
