@@ -17,7 +17,7 @@ VIEWER := $(if $(findstring tensorboard,$(TRACKING_BACKEND)),"tensorboard>=2.18"
 export JAX_PLATFORMS ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick stress lint types docs wheel bench format clean
+.PHONY: help demo test quick busy stress lint types docs wheel bench format clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ test: $(VENV)/.dev  ## run the tests
 
 quick: $(VENV)/.dev  ## run the tests that start no trainings, deliverers or servers
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not system and not stress and not wheel"
+
+busy: $(VENV)/.dev  ## run the tests that depend most on time beside twelve busy loops
+	$(BIN)/python -m tests.support.busy 12 -- $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m busy
 
 stress: $(VENV)/.dev  ## run the long fault and kill campaigns
 	$(BIN)/python -m pytest -m stress

@@ -746,7 +746,7 @@ def test_what_has_not_reached_a_target_is_counted(tmp_path, undelivered):
     assert "values were not recorded: 5 invalid" in warnings
     seen, _ = advice(found, "metrics are missing")
     assert "run one: 3 records not delivered to stubborn" in seen
-    assert "run one: 5 values were dropped" in seen
+    assert "run one: 5 values dropped" in seen
 
 
 def test_the_remedy_for_pending_records_helps(tmp_path, undelivered):

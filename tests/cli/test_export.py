@@ -273,7 +273,7 @@ def test_progress_is_shown_at_a_terminal_alone(place, tmp_path):
     assert "exporting" in seen
     assert "wrote 52 rows" in seen
     _, err = tracking("export", "r0", "--to", str(tmp_path / "b.csv"), cwd=place)
-    assert err == f"wrote 26 rows of 1 runs to {tmp_path}/b.csv\n"
+    assert err == f"wrote 26 rows of 1 run to {tmp_path}/b.csv\n"
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

@@ -280,7 +280,7 @@ def test_show_tells_all_of_a_run(place):
         "status     finished",
         "model.width",
         "vae:v0",
-        "1 files, 2 B (prod)",
+        "1 file, 2 B (prod)",
         "weights",
         "  notes      first\n             second\n",
     ):

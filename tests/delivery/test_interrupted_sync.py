@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -84,12 +85,20 @@ def test_ctrl_c_in_the_middle(tmp_path):
     assert sorted(row[3] for row in found.rows.elements()) == [row[2] for row in scalar_rows(run_dir)]
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A store with a run that was killed, and the one that it uses."""
+    place = tmp_path_factory.mktemp("killed")
+    run_program(OTHER, place)
+    killed_training(place, "r", random.Random(3), 15, 20)
+    return place / "runs"
+
+
 @pytest.fixture
-def online(tmp_path):
-    """A store with a run that was killed, and a server of W&B; all that is started has a mark, and ends with the test."""
-    run_program(OTHER, tmp_path)
+def online(killed, tmp_path):
+    """A copy of the store, and a server of W&B; all that is started has a mark, and ends with the test."""
     run_dir = tmp_path / "runs" / "p" / "r"
-    killed_training(tmp_path, "r", random.Random(3), 15, 20)
+    shutil.copytree(killed, tmp_path / "runs")
     with WandbServer("team") as server:
         env = {**server.env(tmp_path / "client"), MARK: tmp_path.name}
         yield server, env, run_dir

@@ -347,8 +347,8 @@ def test_a_small_disk_fills_up_and_is_emptied(small_disk, troubles, caplog):
     run._delivery.flush(1.0)
     for step in range(3000):
         run.log_scalars({"x": float(step)}, step=step)
-    full = run.health.unwritten
-    assert full > 0
+    # On a busy machine lines wait in memory by now, and whether they are lost shows later.
+    assert run.health.unwritten > 0
     ballast.unlink()
     for step in range(3000, 3100):
         run.log_scalars({"x": float(step)}, step=step)
@@ -356,7 +356,7 @@ def test_a_small_disk_fills_up_and_is_emptied(small_disk, troubles, caplog):
     steps = [row[2] for row in scalar_rows_with_damage(run.dir)]
     assert run.health.unwritten == report["local"].failed
     # The surroundings of the run are recorded as well, by another thread, and may be among what was lost.
-    assert abs(3100 - len(steps) - full) <= 3
+    assert abs(3100 - len(steps) - run.health.unwritten) <= 3
     assert steps[-100:] == list(range(3000, 3100))
     assert tracking.open_store(small_disk / "runs").run(run.id).status == "finished"
     assert len(said(caplog)) == 1

@@ -130,6 +130,7 @@ def test_waiting_is_counted_by_the_kernel_and_computing_is_not():
     assert deferral.switches() > before
 
 
+@pytest.mark.busy
 def test_what_does_not_fit_into_the_queue_is_counted_and_said_once(disk, monkeypatch, troubles, caplog):
     monkeypatch.setattr(deferral, "LIMIT", 10_000)
     run = tracking.start_run("p", root="runs")

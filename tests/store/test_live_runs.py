@@ -16,6 +16,7 @@ from tests.support.programs import run as run_program
 from tests.support.programs import start as start_program
 from tracking_core.errors import InvalidValueError, JournalError
 from tracking_core.journal import JournalWriter, decode_line, encode_line, read_events
+from tracking_core.journal import writer as writing
 from tracking_core.journal.finding import TAIL, EventFinder
 from tracking_core.journal.liveness import is_alive
 from tracking_core.layout.runs import create_run
@@ -87,6 +88,29 @@ def steps(records):
 
 
 # ---------------------------------------------------------------- following
+
+
+def test_a_run_runs_from_its_first_file_on(tmp_path, monkeypatch):
+    """Whoever lists runs while one is started must not take it for one that crashed."""
+    directory = tmp_path / "runs" / "p" / "r"
+    create_run(directory, {"id": "r", "name": "r", "project": "p", "config": {}, "tags": [], "started": time.time()})
+    (record,) = tracking.open_store(tmp_path / "runs").runs()
+    assert (record.status, record.has_ended) == ("running", False)
+
+    def create(path):
+        assert (record.status, record.has_ended) == ("running", False)
+        assert list(path.parent.glob("*.alive"))
+        return original(path)
+
+    original = writing._create
+    monkeypatch.setattr(writing, "_create", create)
+    journal = JournalWriter(directory, "r")
+    assert tracking.open_store(tmp_path / "runs").run("r").status == "running"
+    journal.close()
+    for path in (directory / "journal").iterdir():
+        path.unlink()
+    os.utime(directory / "run.json", (0, 0))
+    assert tracking.open_store(tmp_path / "runs").run("r").status == "crashed"
 
 
 @pytest.mark.parametrize(("word", "code", "status"), [("finish", 0, "finished"), ("kill", -signal.SIGKILL, "crashed")])

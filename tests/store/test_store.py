@@ -341,6 +341,8 @@ def test_a_forked_child_is_no_session(tmp_path, root):
 
 def test_a_run_without_a_journal(root):
     create_run(root / "p" / "r", {"id": "r", "name": "n", "project": "p", "started": 1.0})
+    # One that is new is being started just now.
+    os.utime(root / "p" / "r" / "run.json", (1, 1))
     record = only(root)
     assert (record.status, record.scalar_names(), record.config, record.records()) == ("crashed", [], {}, [])
     assert (record.tags, record.group, record.notes, record.environment) == ((), None, None, {})

@@ -30,6 +30,7 @@ def log(run, first, last):
         run.log_scalars({"x": float(step)}, step=step)
 
 
+@pytest.mark.busy
 def test_a_deliverer_that_is_stopped_holds_nobody_up(tmp_path, monkeypatch, troubles):
     monkeypatch.setattr(deliverer, "PATIENCE", 0.5)
     monkeypatch.setattr(deliverer, "GLANCE", 0.2)

@@ -50,7 +50,7 @@ def journal(killed):
 def test_compaction_keeps_it_and_it_is_compared(killed, journal):
     place, _ = killed
     kinds = {row[0] for row in journal.rows}
-    assert kinds == {"scalars", "images", "histogram", "table", "text", "audio", "video", "figure"}
+    assert kinds == {"scalars", "images", "histogram", "table", "text", "audio", "video", "figure", "html"}
     assert journal.alerts and journal.artifacts and journal.used and journal.summary
     assert max(Counter(row[1:4] for row in journal.rows if row[0] == "scalars").values()) > 1, "no step came twice"
     assert not list((place / "runs" / "p" / "r" / "journal").glob("*.jsonl")), "the segments are still there"

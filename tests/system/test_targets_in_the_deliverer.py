@@ -139,6 +139,7 @@ def test_one_that_raises(tmp_path, place, train, sync, mode):
     assert tensorboard(tmp_path) == journal(tmp_path)
 
 
+@pytest.mark.busy
 def test_one_that_is_slow(tmp_path, place, train):
     report = train("slow")
     check_the_other_target(tmp_path, report)
@@ -146,6 +147,7 @@ def test_one_that_is_slow(tmp_path, place, train):
     assert taken(place) == journal(tmp_path)
 
 
+@pytest.mark.busy
 def test_one_that_kills_the_deliverer_once(tmp_path, place, train):
     """Another deliverer goes on; a backend that keeps no state may get again what was not confirmed."""
     report = train("dies_once")
@@ -169,6 +171,7 @@ def test_one_that_kills_every_deliverer(tmp_path, place, train, sync, mode):
     assert tensorboard(tmp_path) == journal(tmp_path)
 
 
+@pytest.mark.busy
 def test_one_that_asks_to_retry_later(tmp_path, place, train):
     """Asked again after longer and longer waits, and given every row once."""
     report = train("retry")
@@ -194,6 +197,7 @@ def test_one_that_always_asks_to_retry_later(tmp_path, place, train, sync):
     assert (sync()["faulty"]["delivered"], taken(place)) == (ROWS, journal(tmp_path))
 
 
+@pytest.mark.busy
 def test_one_that_refuses_some(tmp_path, place, train, sync):
     """What is refused for good is asked for once, and never again; many in a row are no reason to leave it alone."""
     report = train("reject")

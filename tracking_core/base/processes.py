@@ -61,9 +61,9 @@ def owner_of(path: Path) -> int | None:
         return None
     except (OSError, ValueError, KeyError):
         # Being written in place just now.
-        return 0 if _fresh(path) else None
+        return 0 if is_fresh(path) else None
     if host != socket.gethostname():
-        return pid if _fresh(path) else None
+        return pid if is_fresh(path) else None
     if facts.get("boot") is not None and facts["boot"] != boot_id():
         return None
     if facts.get("started") is not None:
@@ -93,7 +93,8 @@ def read_facts(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", facts)
 
 
-def _fresh(path: Path) -> bool:
+def is_fresh(path: Path) -> bool:
+    """Whether a file was changed within the last `STALE` seconds, as far as clocks tell."""
     try:
         changed = path.stat().st_mtime
     except OSError:

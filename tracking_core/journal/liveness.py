@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tracking_core.base.processes import owner_of, read_facts
+from tracking_core.base.processes import is_fresh, owner_of, read_facts
 
 
 def is_alive(directory: Path, writer: str) -> bool:
@@ -19,6 +19,15 @@ def is_alive(directory: Path, writer: str) -> bool:
         writer: Name of the writer.
     """
     return owner_of(directory / "journal" / f"{writer}.alive") is not None
+
+
+def is_starting(directory: Path) -> bool:
+    """Whether a run without a journal is being started just now: its `run.json` is written before the journal begins.
+
+    Args:
+        directory: The run directory.
+    """
+    return is_fresh(directory / "run.json")
 
 
 def lives_here(directory: Path, writer: str) -> bool:

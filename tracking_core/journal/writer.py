@@ -70,11 +70,12 @@ class JournalWriter:
         self._parent = parent
         self._turning = Turning()
         self.path = segment_path(folder, self.id, 1)
+        self._alive = folder / f"{self.id}.alive"
+        # First: whoever sees a journal without a heartbeat takes the run for one that crashed.
+        self._say_alive()
         self._fd: int = _create(self.path)
         line = self._header(1)
         self._torn = os.write(self._fd, line) != len(line)
-        self._alive = folder / f"{self.id}.alive"
-        self.beat()
         if on_network(folder):
             self.defer(for_good=True)
 
@@ -451,8 +452,10 @@ class JournalWriter:
 
     def beat(self) -> None:
         """Say that this writer lives: who it is, and a counter that observers elsewhere can watch."""
-        if self._fd < 0:
-            return
+        if self._fd >= 0:
+            self._say_alive()
+
+    def _say_alive(self) -> None:
         content = {**process_facts(), "beat": round(time.time(), 3)}
         try:
             self._alive.write_text(json.dumps(content), encoding="utf-8")

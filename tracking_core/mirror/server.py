@@ -136,16 +136,20 @@ class Server:
             self._wake.clear()
             for key, run in list(self._runs.items()):
                 if run.due <= time.monotonic() and not self._ended.is_set():
-                    began = time.monotonic()
-                    done = self._round(run)
-                    run.failures = 0 if done else run.failures + 1
-                    # What failed is tried again sooner, and ever more rarely.
-                    again = self._mirroring.interval
-                    if not done:
-                        again = min(2.0 ** min(run.failures, 10), max(again, LONGEST))
-                    run.due = began + again
-                    if run.over is not None and began - run.over > AFTER:
-                        self._runs.pop(key, None)
+                    self._round_in_turn(key, run)
+
+    def _round_in_turn(self, key: str, run: _Run) -> None:
+        """Upload what is new of a run, and say when that is done again: an interval after this began."""
+        began = time.monotonic()
+        done = self._round(run)
+        run.failures = 0 if done else run.failures + 1
+        again = self._mirroring.interval
+        if not done:
+            # A failed round is repeated sooner, and ever more rarely.
+            again = min(2.0 ** min(run.failures, 10), max(again, LONGEST))
+        run.due = began + again
+        if run.over is not None and began - run.over > AFTER:
+            self._runs.pop(key, None)
 
     def _beat(self) -> None:
         """Keep heartbeats going while a round takes long."""

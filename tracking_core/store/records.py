@@ -16,7 +16,7 @@ from tracking_core.errors import InvalidValueError, NameNotFoundError
 from tracking_core.journal import Damage, Event, JournalReader, Superseded, read_events, unpack
 from tracking_core.journal.events import RECORD_KINDS, blobs_of, to_record
 from tracking_core.journal.finding import EventFinder
-from tracking_core.journal.liveness import is_alive
+from tracking_core.journal.liveness import is_alive, is_starting
 from tracking_core.layout.runs import read_run
 from tracking_core.store.columns import ScalarColumns
 from tracking_core.store.following import follow
@@ -145,7 +145,8 @@ class RunRecord:
         newest, end = self._newest_end()
         if end is not None:
             return end.fields["status"]
-        return "running" if newest is not None and is_alive(self.dir, newest) else "crashed"
+        lives = is_starting(self.dir) if newest is None else is_alive(self.dir, newest)
+        return "running" if lives else "crashed"
 
     @property
     def error(self) -> str | None:

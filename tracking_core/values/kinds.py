@@ -122,7 +122,7 @@ class _Images(Kind):
         from tracking_core.values.images import Image
 
         return {
-            name: [Image.from_png(_read(file(entry["file"])), entry.get("caption")) for entry in entries]
+            name: [Image.from_png(file(entry["file"]), entry.get("caption")) for entry in entries]
             for name, entries in fields["images"].items()
         }
 

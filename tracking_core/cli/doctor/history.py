@@ -20,7 +20,7 @@ from tracking_core.delivery.places import cursor_path
 from tracking_core.delivery.progress import about_waiting
 from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.journal import Event, decode_line
-from tracking_core.journal.liveness import is_alive
+from tracking_core.journal.liveness import is_alive, is_starting
 from tracking_core.journal.segments import WriterFiles, by_start, find_files
 from tracking_core.layout.runs import RUN_FILE, read_run, run_places
 from tracking_core.naming import printable
@@ -160,7 +160,7 @@ def _status(directory: Path, ends: Mapping[str, _Ends]) -> tuple[str, dict[str, 
     """Status of a run as `RunRecord.status` has it, and what its end says was dropped."""
     sessions = [writer for writer, end in ends.items() if not end.is_fork]
     if not sessions:
-        return "crashed", {}
+        return ("running" if is_starting(directory) else "crashed"), {}
     newest = max(sessions, key=by_start)
     for event in reversed(ends[newest].last):
         if event.kind == "finish":
