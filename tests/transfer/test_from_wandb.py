@@ -440,8 +440,8 @@ def test_artifacts_that_make_no_sense(tmp_path):
     done, record = single(written(tmp_path, "r", about("r"), device, listed, row(0, a="1"), end()))
     assert record.artifacts() == []
     assert done.problems == (
-        "device: 1 of 1 files of this artifact are not on this machine (any more)",
-        "listed: the list of the files of this artifact is not there (any more)",
+        "device: 1 of 1 files of this artifact are not on this machine",
+        "listed: the list of the files of this artifact is missing",
     )
 
 
