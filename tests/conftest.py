@@ -61,6 +61,15 @@ def _nothing_swallowed(request):
         assert not unexpected, "swallowed during the test:\n" + "\n".join(unexpected)
 
 
+@pytest.fixture(autouse=True)
+def _no_run_left_open():
+    """End the runs that a test leaves open: `current_run` of a later test must not be one of them."""
+    yield
+    exit_module = sys.modules.get("tracking_core.runs.exit")
+    for run in list(exit_module.open_runs) if exit_module is not None else ():
+        run.finish("failed", timeout=1.0)
+
+
 def pytest_make_parametrize_id(config, val, argname):
     """Name a parameter without its address, so that all processes of a run agree on the names of the tests."""
     try:

@@ -8,7 +8,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -443,11 +442,9 @@ def test_finishing_has_an_end(server, start):
     tracker = start("fault-endless", "finish_timeout=1")
     server.stall(on="file_stream")
     tracker.log_scalars({"x": 1}, step=0)
-    started = time.monotonic()
     for _ in range(2):
         with pytest.raises(tracking.RetryLater, match="within 1 s"):
             tracker.finish()
-    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize("fault", [500, 429, 503, "files"])

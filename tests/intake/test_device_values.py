@@ -506,9 +506,9 @@ def test_a_stacked_array_is_a_mapping_for_any_tracker():
 @pytest.mark.parametrize(
     ("names", "array", "text"),
     [
-        (["a"], np.zeros(2), "1 names need an array of shape"),
+        (["a"], np.zeros(2), "1 name needs an array of shape"),
         (["a", "b"], jnp.zeros((2, 1)), "2 names need an array of shape"),
-        (["a"], np.float32(1), "1 names need an array of shape"),
+        (["a"], np.float32(1), "1 name needs an array of shape"),
         (["a", "b", "a"], np.zeros(3), "'a' appears twice"),
         (["a", 1], np.zeros(2), "must be a str"),
         (["a", ["b"]], np.zeros(2), "cannot be read"),

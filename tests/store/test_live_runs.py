@@ -155,11 +155,9 @@ def test_following_gives_up_when_nothing_comes(tmp_path):
     with tracking.start_run("p", root=tmp_path, backends="local") as run:
         run.log_scalars({"x": 1.0}, step=0)
         record = tracking.open_store(tmp_path).run(run.id)
-        before = time.monotonic()
-        assert steps(record.follow(poll=60, timeout=0.05)) == [0]
+        # It waits for the timeout, not for the next look, for which the test would have to wait.
+        assert steps(record.follow(poll=3600, timeout=0.05)) == [0]
         assert steps(record.follow(timeout=0)) == [0]
-        # It waited for the timeout, not for the next look.
-        assert time.monotonic() - before < 50
         assert record.status == "running"
 
 
@@ -316,6 +314,8 @@ def test_the_end_is_found_wherever_it_stands(busy, tmp_path):
 def test_a_record_that_is_kept_sees_what_is_added(tmp_path):
     directory = tmp_path / "p" / "r"
     create_run(directory, {"id": "r", "name": "n", "project": "p", "started": 1.0, "config": {"lr": 1}})
+    # One that is new is being started just now.
+    os.utime(directory / "run.json", (1, 1))
     record = tracking.open_store(tmp_path).run("r")
     assert (record.status, record.config, record.summary()) == ("crashed", {"lr": 1}, {})
     writer = JournalWriter(directory, "r")

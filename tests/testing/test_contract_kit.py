@@ -277,7 +277,7 @@ def test_the_report_reads_well():
     report = check_adapter(harness=faults.harness(faults.Drops), checks=["scalars", "lifecycle.flush_any_time"])
     text = str(report)
     assert text.startswith("adapter 'drops': 12 passed, 1 failed, 1 skipped\n  FAILED   scalars.nothing_dropped\n")
-    assert "2 of 500 rows are missing: ['loss' at step 199: 49.75]" in text
+    assert "missing: 2 of 500 rows: ['loss' at step 199: 49.75]" in text
     assert "look at how `finish` handles" in text
     assert "skipped  lifecycle.flush_any_time: the adapter does not declare the capability 'flush'" in text
     names = [result.name for result in report.results]

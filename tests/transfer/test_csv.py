@@ -135,7 +135,7 @@ def test_rows_and_columns_that_do_not_fit_are_said(tmp_path):
     done, record = one("log.csv")
     assert values(record) == {"a": [(1, 1.0), (3, 3.0)]}
     assert done.problems == (
-        "1 columns without a name were left out",
+        "left out: 1 column without a name",
         "1 row with more cells than there are columns; the cells were left out",
     )
 

@@ -244,8 +244,8 @@ def test_a_caption_for_one_and_for_each_of_a_batch():
     assert [i.caption for i in to_images("x", Image(noise(2, 4, 5), ["a", None]))] == ["a", None]
     assert [i.caption for i in to_images("x", Image(noise(2, 4, 5), "both"))] == ["both", "both"]
     assert to_images("x", Image(noise(4, 4), 7))[0].caption == "7"
-    refused(Image(noise(2, 4, 5), ["a"]), "1 captions for 2 images")
-    refused(Image(noise(4, 4), ["a", "b"]), "2 captions for 1 images")
+    refused(Image(noise(2, 4, 5), ["a"]), "1 caption for 2 images")
+    refused(Image(noise(4, 4), ["a", "b"]), "2 captions for 1 image")
 
 
 def test_sequences_of_anything_image_like():

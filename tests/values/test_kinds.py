@@ -123,6 +123,16 @@ def test_the_first_row_that_fits_is_what_log_takes():
         assert fallbacks.kind_of(value) == kind
 
 
+@pytest.mark.parametrize("name", VALUES)
+def test_a_keyword_that_there_is_not_is_refused(name):
+    method, value = MEDIA[name].method, VALUES[name]
+    for tracker in (FakeTracker(), tracking.multi(FakeTracker()), tracking.scope(FakeTracker(), "s")):
+        with pytest.raises(TypeError, match=rf"{method}\(\) got an unexpected keyword argument 'setp'"):
+            getattr(tracker, method)("x", value, step=1, setp=2)
+        with pytest.raises(TypeError, match="step"):
+            getattr(tracker, method)("x", value)
+
+
 # ---------------------------------------------------------------- HTML
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracking_core.backends.destinations import ARGUMENT, absolute_target, refuse_secrets
-from tracking_core.backends.plugins import Adapter, find_adapter
+from tracking_core.backends.plugins import Adapter, find_adapter, refuse_joined
 from tracking_core.backends.targets import Target, refuse_control_characters
 from tracking_core.errors import SettingsError
 from tracking_core.protocol import Tracker
-
-if TYPE_CHECKING:
-    from tracking_core.delivery.destinations import Destination
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,6 @@ def destinations(
         SettingsError: A backend or option is unknown, or a package is missing; or one place has two sets of filters.
         BrokenAdapterError: An adapter failed to say which place a target leads to.
     """
-    from tracking_core.backends.plugins import find_adapter, refuse_joined
-    from tracking_core.delivery.destinations import Destination
     from tracking_core.delivery.places import expected_key
 
     named = [target.name for target in requested if isinstance(target, Target)]

@@ -206,6 +206,11 @@ class Recording:
 
         Returns:
             The version, as far as the local store knows it.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     ref = run.use_artifact("mnist:latest")
         """
         from tracking_core.values import ArtifactRef
 
@@ -254,6 +259,13 @@ class Recording:
             wall_time: Seconds since the epoch; None means now.
             fps: Frames a second, for frames in an array.
             value_range: `(low, high)` that float frames are scaled from; None means `[0, 1]`.
+
+        Example:
+            >>> import numpy as np
+            >>> from tracking_core import start_run
+            >>> frames = np.zeros((16, 64, 64, 3), dtype=np.uint8)
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_video("rollout", frames, step=0, fps=4.0)
         """
         keywords = {"wall_time": wall_time, "fps": fps, "value_range": value_range}
         self._record("log_video", (name, value), keywords, step, step_axis)
@@ -277,6 +289,13 @@ class Recording:
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
             sample_rate: Samples a second, for samples in an array.
+
+        Example:
+            >>> import numpy as np
+            >>> from tracking_core import start_run
+            >>> tone = np.sin(np.linspace(0.0, 2764.6, 16000))
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_audio("tone", tone, step=0, sample_rate=16000)
         """
         self._record("log_audio", (name, value), {"wall_time": wall_time, "sample_rate": sample_rate}, step, step_axis)
 
@@ -291,6 +310,11 @@ class Recording:
             step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_text("sample", "a *seven* that looks like a one", step=0)
         """
         self._record("log_text", (name, value), {"wall_time": wall_time}, step, step_axis)
 
@@ -305,6 +329,11 @@ class Recording:
             step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
+
+        Example:
+            >>> from tracking_core import Figure, start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_figure("loss", Figure.from_plotly('{"data": []}'), step=0)
         """
         self._record("log_figure", (name, value), {"wall_time": wall_time}, step, step_axis)
 
@@ -332,6 +361,13 @@ class Recording:
 
         Args:
             config: Anything that `start_run` accepts as config.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_config({"model": {"width": 128}})
+            >>> run.config["model"]["width"]
+            128
         """
         from tracking_core.values.config import merge, to_plain
 
@@ -347,6 +383,11 @@ class Recording:
 
         Args:
             summary: Names to JSON-like values; a name that was set before is replaced.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_summary({"best/accuracy": 0.98})
         """
         self._guarded("log_summary", (summary,), {})
 
@@ -358,6 +399,11 @@ class Recording:
             text: More about it.
             level: "info", "warn" or "error".
             wall_time: Seconds since the epoch; None means now.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log_alert("the loss is not finite", "at step 120", level="warn")
         """
         self._guarded("log_alert", (title, text), {"level": level, "wall_time": wall_time})
 
@@ -368,6 +414,11 @@ class Recording:
             values: Names to numbers, images, histograms, tables and so on; see `log_mixed`.
             step: Position on the axis; None uses the next one.
             step_axis: Which axis `step` counts on.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.log({"loss": 0.5, "note": "after warm-up"}, step=0)
         """
         from tracking_core.fallbacks import log_mixed
 
@@ -381,11 +432,29 @@ class Recording:
         self._guarded(mixed, (), {})
 
     def scope(self, prefix: str) -> ScopedTracker:
-        """A tracker that puts `prefix/` before every name."""
+        """A tracker that puts `prefix/` before every name.
+
+        Args:
+            prefix: What comes before the slash.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.scope("train").log_scalars({"loss": 0.5}, step=0)
+        """
         return ScopedTracker(self, prefix)  # pyright: ignore[reportArgumentType] - step=None on top of the protocol
 
     def every(self, steps: int) -> EveryTracker:
-        """A tracker that passes on only steps that are a multiple of `steps`."""
+        """A tracker that passes on only steps that are a multiple of `steps`.
+
+        Args:
+            steps: A positive int.
+
+        Example:
+            >>> from tracking_core import start_run
+            >>> with start_run("digits", backends="none") as run:
+            ...     run.every(100).log_text("sample", "a seven", step=200)
+        """
         return EveryTracker(self, steps)  # pyright: ignore[reportArgumentType] - as above
 
     def _record(self, method: str, args: tuple[Any, ...], keywords: dict[str, Any], step: Any, step_axis: str) -> None:

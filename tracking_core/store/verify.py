@@ -286,7 +286,7 @@ class _Writer:
             self._found.events += calls
             said = (header["count"], header["records"], header["whole"])
             if (count + calls, records + calls, whole) != said:
-                reason = f"{count + calls} events, but its header says {said[0]}"
+                reason = f"{counted(count + calls, 'event')}, but its header says {said[0]}"
                 self._break(first, part.events, None, reason)
 
     def _check_scalars(self, part: PartFiles, number: int, expected: str) -> int | None:

@@ -247,7 +247,7 @@ class _CsvRun:
             elif numbers[at]:
                 found.append((at, name))
         if nameless:
-            self._problems.append(f"{nameless} columns without a name were left out")
+            self._problems.append(f"left out: {counted(nameless, 'column')} without a name")
         if left_out:
             self._problems.append(f"columns that are not numeric were left out: {', '.join(map(repr, left_out))}"[:500])
         if not found:

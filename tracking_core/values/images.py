@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tracking_core.base.text import counted
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import bounded, describe, is_integral, to_host
 from tracking_core.values.scalars import entries, to_name
@@ -253,7 +254,7 @@ def _from_image(key: str, value: Image, value_range: tuple[float, float] | None,
         list(bounded(caption, f"{key!r}: captions")) if isinstance(caption, (list, tuple)) else [caption] * len(images)
     )
     if len(captions) != len(images):
-        raise InvalidValueError(f"{key!r}: {len(captions)} captions for {len(images)} images")
+        raise InvalidValueError(f"{key!r}: {counted(len(captions), 'caption')} for {counted(len(images), 'image')}")
     return [image if text is None else image.captioned(str(text)) for image, text in zip(images, captions, strict=True)]
 
 

@@ -73,9 +73,20 @@ class Named(Kind):
     def normal(self, value: Any, **options: Any) -> Any:
         """The value in its normal form; one that is in that form stays as it is.
 
+        Args:
+            value: The value.
+            **options: Those of `options` that were given.
+
         Raises:
             InvalidValueError: It is no value of this kind.
+            TypeError: There is no such option.
         """
+        for name in options.keys() - set(self.options):
+            raise TypeError(f"{self.method}() got an unexpected keyword argument {name!r}")
+        return self._normal(value, **options)
+
+    def _normal(self, value: Any, **options: Any) -> Any:
+        """As `normal`, with options that there are."""
         raise NotImplementedError
 
     def encode(self, value: Any, put: Put) -> dict[str, Any]:
@@ -131,7 +142,7 @@ class _Histogram(Named):
     name, method, capability, singular, plural = "histogram", "log_histogram", "histograms", "histogram", "histograms"
     options = ("bins",)
 
-    def normal(self, value: Any, **options: Any) -> Any:
+    def _normal(self, value: Any, **options: Any) -> Any:
         from tracking_core.values.histograms import to_histogram
 
         return to_histogram(value, **options)
@@ -156,7 +167,7 @@ class _Histogram(Named):
 class _Html(Medium):
     name, method, capability, singular, plural = "html", "log_html", "html", "html", "html"
 
-    def normal(self, value: Any, **options: Any) -> Any:
+    def _normal(self, value: Any, **options: Any) -> Any:
         from tracking_core.values.html import to_html
 
         return to_html(value)
@@ -189,7 +200,7 @@ class _Html(Medium):
 class _Table(Medium):
     name, method, capability, singular, plural = "table", "log_table", "tables", "table", "tables"
 
-    def normal(self, value: Any, **options: Any) -> Any:
+    def _normal(self, value: Any, **options: Any) -> Any:
         from tracking_core.values.tables import to_table
 
         return to_table(value)
@@ -235,7 +246,7 @@ class _Video(Medium):
     name, method, capability, singular, plural = "video", "log_video", "video", "video", "videos"
     options = ("fps", "value_range")
 
-    def normal(self, value: Any, **options: Any) -> Any:
+    def _normal(self, value: Any, **options: Any) -> Any:
         from tracking_core.values.media import to_video
 
         return to_video(value, **options)
@@ -270,7 +281,7 @@ class _Audio(Medium):
     name, method, capability, singular, plural = "audio", "log_audio", "audio", "audio", "audio"
     options = ("sample_rate",)
 
-    def normal(self, value: Any, **options: Any) -> Any:
+    def _normal(self, value: Any, **options: Any) -> Any:
         from tracking_core.values.media import to_audio
 
         return to_audio(value, **options)
@@ -300,7 +311,7 @@ class _Audio(Medium):
 class _Text(Medium):
     name, method, capability, singular, plural = "text", "log_text", "text", "text", "texts"
 
-    def normal(self, value: Any, **options: Any) -> Any:
+    def _normal(self, value: Any, **options: Any) -> Any:
         from tracking_core.values.media import to_text
 
         return to_text(value)
@@ -328,7 +339,7 @@ class _Text(Medium):
 class _Figure(Medium):
     name, method, capability, singular, plural = "figure", "log_figure", "figures", "figure", "figures"
 
-    def normal(self, value: Any, **options: Any) -> Any:
+    def _normal(self, value: Any, **options: Any) -> Any:
         from tracking_core.values.media import to_figure
 
         return to_figure(value)

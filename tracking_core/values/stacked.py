@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
+from tracking_core.base.text import counted
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import bounded, describe, to_host
 
@@ -50,7 +51,8 @@ class Stacked(Mapping[str, Any]):
             shape = array.shape
         if shape != (len(names),):
             raise InvalidValueError(
-                f"Stacked: {len(names)} names need an array of shape ({len(names)},), got {describe(array)}"
+                f"Stacked: {counted(len(names), 'name needs', 'names need')} an array of shape ({len(names)},), "
+                f"got {describe(array)}"
             )
         self.names = names
         self.array = array
@@ -65,7 +67,7 @@ class Stacked(Mapping[str, Any]):
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"Stacked({len(self.names)} names, {describe(self.array)})"
+        return f"Stacked({counted(len(self.names), 'name')}, {describe(self.array)})"
 
 
 def _to_tuple(names: Any) -> tuple[str, ...]:

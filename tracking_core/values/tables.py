@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tracking_core.base.text import counted
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import bounded, describe, to_host
 from tracking_core.values.scalars import entries, to_scalar
@@ -43,7 +44,9 @@ class Table:
             if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__len__"):
                 raise InvalidValueError(f"row {number} of a table: expected a sequence of cells, got {describe(row)}")
             if len(row) != len(names):
-                raise InvalidValueError(f"row {number} of a table has {len(row)} cells for {len(names)} columns")
+                raise InvalidValueError(
+                    f"row {number} of a table has {counted(len(row), 'cell')} for {counted(len(names), 'column')}"
+                )
             plain.append(tuple(_cell(cell, number, name) for name, cell in zip(names, row, strict=True)))
         object.__setattr__(self, "columns", names)
         object.__setattr__(self, "rows", tuple(plain))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from tracking_core.base.text import counted, of_all
 from tracking_core.naming import printable
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def require_rows(ctx: Context, run: RunInfo, expected: Sequence[Row], *, axes: b
         names = {row.name for row in lost}
         near = [row for row in stored if row.name in names] or stored
         ctx.fail(
-            f"{len(lost)} of {len(expected)} rows are missing: {listed(lost)}; "
-            f"the backend holds {len(stored)} rows, such as {listed(near)}"
+            f"missing: {of_all(len(lost), len(expected), 'rows')}: {listed(lost)}; "
+            f"the backend holds {counted(len(stored), 'row')}, such as {listed(near)}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tracking_core.base.text import counted
 from tracking_core.testing.contract.registry import check
 from tracking_core.values import ArtifactRef
 
@@ -21,7 +22,7 @@ def _versions(ctx: Context, run: RunInfo, name: str, count: int) -> list[StoredA
     found = [one for one in every if one.name == name]
     ctx.require(
         len(found) == count,
-        f"{len(found)} versions of {name!r}, expected {count}; the backend holds "
+        f"{counted(len(found), 'version')} of {name!r}, expected {count}; the backend holds "
         f"{[(one.type, one.name) for one in every][:20]}",
     )
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracking_core.base.text import counted
 from tracking_core.testing.contract.comparing import pixels_of, same_pixels, same_time
 from tracking_core.testing.contract.registry import check
 from tracking_core.values import Audio, Figure, Html, Image, Table, to_images
@@ -27,7 +28,7 @@ def _require_images(ctx: Context, run: RunInfo, name: str, step: int, expected: 
     found = [one for one in every if one.name == name and one.step == step]
     ctx.require(
         len(found) == len(expected),
-        f"{len(expected)} images were logged under {name!r} at step {step}, {len(found)} are there; the backend "
+        f"under {name!r} at step {step}, {counted(len(expected), 'image')} logged, {len(found)} there; the backend "
         f"holds {[(one.name, one.step) for one in every][:20]}",
     )
     for number, (one, image) in enumerate(zip(found, expected, strict=True)):

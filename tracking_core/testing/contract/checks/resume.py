@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tracking_core.base.text import counted
 from tracking_core.fallbacks import replay
 from tracking_core.testing.contract.comparing import Row, extra_rows, listed, require_rows, rows_of, same_pixels
 from tracking_core.testing.contract.registry import check
@@ -87,7 +88,7 @@ def both_parts_kept(ctx: Context) -> None:
         parts.send()
     require_rows(ctx, parts.run, expected)
     extra = extra_rows(rows_of(ctx.scalars(parts.run)), expected, ctx.info.precision)
-    ctx.require(not extra, f"{len(extra)} rows are there twice, or were not logged: {listed(extra)}")
+    ctx.require(not extra, f"{counted(len(extra), 'row')} there twice, or not logged: {listed(extra)}")
 
 
 @check("resume.failed_run_goes_on", needs=("resume",))
@@ -132,7 +133,7 @@ def recorded_anew(ctx: Context) -> None:
         anew.run = dataclasses.replace(anew.run, replaced=())
     require_rows(ctx, anew.run, expected)
     extra = extra_rows(rows_of(ctx.scalars(anew.run)), expected, ctx.info.precision)
-    ctx.require(not extra, f"{len(extra)} rows of the earlier recording are still there: {listed(extra)}")
+    ctx.require(not extra, f"{counted(len(extra), 'row')} of the earlier recording still there: {listed(extra)}")
 
 
 @check("resume.state_is_json", needs=("resume",))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracking_core.base.text import counted
 from tracking_core.testing.contract.comparing import (
     Row,
     extra_rows,
@@ -225,7 +226,7 @@ def nothing_duplicated(ctx: Context) -> None:
             if row.step % 25 == 24 and ctx.supports("flush"):
                 tracker.flush()
     extra = extra_rows(rows_of(ctx.scalars(run)), expected, ctx.info.precision)
-    ctx.require(not extra, f"{len(extra)} rows were not logged, or are there too often: {listed(extra)}")
+    ctx.require(not extra, f"{counted(len(extra), 'row')} not logged, or there too often: {listed(extra)}")
 
 
 @check("scalars.precision_as_declared")
