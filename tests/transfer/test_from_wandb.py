@@ -148,7 +148,7 @@ def test_media_come_with_their_content(rich):
     ((_, histogram),) = record.histograms("hist")
     assert (histogram.counts.tolist(), histogram.edges.tolist()) == ([1, 2, 3], [0.0, 1.0, 2.0, 4.0])
     assert record.tables("table") == [(9, tracking.Table(["a", "b"], [[1, "x"], [2, None]]))]
-    assert record.media("text", "page") == [(9, "<b>page</b>")]
+    assert record.media("html", "page") == [(9, "<b>page</b>")]
     ((_, sound),) = record.media("audio", "sound")
     assert (sound.samples[:, 0].tolist(), sound.sample_rate) == (list(range(64)), 8000)
     tones = record.media("audio", "tones")
@@ -213,7 +213,7 @@ def test_a_link_out_of_the_directory_is_not_followed(recorded, tmp_path):
     page.symlink_to(secret)
     done, records = imported(tmp_path / "w")
     assert any("is a link to another place" in problem for problem in done[0].problems)
-    assert "page" not in records[done[0].run].names("text")
+    assert "page" not in records[done[0].run].names("html")
 
 
 def test_a_file_that_is_not_the_artifacts_is_not_taken(recorded, tmp_path):
