@@ -125,7 +125,7 @@ def test_another_version_of_the_api_is_an_error_with_both_versions_and_who_must_
 def test_an_unknown_name_is_an_error_with_what_was_meant_and_what_there_is(broken):
     kind, message = broken["found"]["gooood"]
     assert kind == "UnknownAdapterError"
-    assert message.startswith("HERE: no backend 'gooood' is installed: did you mean 'good'?; installed are ")
+    assert message.startswith("HERE: no backend 'gooood' is installed: did you mean 'good'?; the installed ones are ")
     assert all(name in message for name in ("good", "local", "none", "tensorboard", "wandb"))
 
 

@@ -269,7 +269,7 @@ def test_a_hook_that_fails_concerns_its_target_alone(tmp_path, monkeypatch, trou
     report = run.finish()
     assert (report["tensorboard"].ok, report["rec"].pending) == (True, 1)
     assert "failed to name the place of a run: ZeroDivisionError" in report["rec"].last_error
-    with pytest.raises(tracking.BrokenAdapterError, match="failed to say where"):
+    with pytest.raises(tracking.BrokenAdapterError, match="failed to name the place of a run"):
         tracking.start_run("p", root="runs", backends=f"{SHORT},{LONG}")
 
 

@@ -215,7 +215,7 @@ def test_a_process_that_mirrors_and_dies_is_replaced(bucket, tmp_path, troubles)
         until(lambda: troubles, "the news of its end")
         one.log_scalars({"x": 2.0}, step=2)
     assert steps(scalar_rows(downloaded(bucket, tmp_path))) == [1, 2]
-    assert [(reason, "another is started" in message) for reason, message, _ in troubles] == [("mirror", True)]
+    assert [(reason, "a new one is started" in message) for reason, message, _ in troubles] == [("mirror", True)]
     assert one.finish().ok
 
 
@@ -814,7 +814,7 @@ def test_the_command_line_reads_a_mirror(bucket, server, tmp_path):
     command("sync", "a", "--to", "tensorboard:./tb", "--root", where, cwd=tmp_path, **env)
     assert list((tmp_path / "tb").rglob("*tfevents*"))
     for verb in (["rm", "a", "-y"], ["compact", "--all"], ["prune", "--keep", "delivered:1d"], ["import", "a.csv"]):
-        assert "a mirror is only read" in "".join(command(*verb, "--root", where, cwd=tmp_path, code=1, **env))
+        assert "mirrors are read-only" in "".join(command(*verb, "--root", where, cwd=tmp_path, code=1, **env))
 
 
 # ---------------------------------------------------------------- settings
@@ -823,8 +823,8 @@ def test_the_command_line_reads_a_mirror(bucket, server, tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("runs", "is no address of a mirror"),
-        ("ftp://host/runs", "there are no mirrors on ftp://"),
+        ("runs", "is not the address of a mirror"),
+        ("ftp://host/runs", "mirrors on ftp:// are not supported"),
         ("s3://", "expected s3://BUCKET"),
         ("s3://bucket/../x", "expected s3://BUCKET"),
         ("s3://key:secret@bucket/x", "holds a user, password or key"),
@@ -865,7 +865,7 @@ def test_a_run_is_not_recorded_in_a_mirror(monkeypatch):
     with pytest.raises(tracking.SettingsError, match="TRACKING_MIRROR to this address"):
         tracking.start_run("p", backends="local", root="s3://bucket/runs")
     monkeypatch.setenv("TRACKING_DIR", "gs://bucket/runs")
-    with pytest.raises(tracking.SettingsError, match="TRACKING_DIR.*a mirror is only read"):
+    with pytest.raises(tracking.SettingsError, match="TRACKING_DIR.*mirrors are read-only"):
         tracking.start_run("p", backends="local")
 
 

@@ -85,7 +85,7 @@ def test_staging_is_no_link_that_is_followed(tmp_path, there):
 def test_a_file_in_place_of_staging_is_left_alone(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / FOLDER).write_text("mine")
-    with pytest.raises(tracking.StoreError, match="no directory"), staging(tmp_path / "store"):
+    with pytest.raises(tracking.StoreError, match="not a directory"), staging(tmp_path / "store"):
         pass
     assert (tmp_path / "store" / FOLDER).read_text() == "mine"
 
@@ -235,7 +235,7 @@ def test_media_are_not_read_through_links(tmp_path):
     fields = {"name": "v", "file": name, "fps": 8.0, "step": 1, "axis": "step"}
     append(run, "video", **fields)
     (event,) = [event for event in read_events(run.dir) if event.kind == "video"]
-    with pytest.raises(tracking.TrackingError, match="no plain file"):
+    with pytest.raises(tracking.TrackingError, match="is not a regular file"):
         to_record(event, run.dir)
     packed = pack_run(run.id, "a.zip", root="runs")
     with zipfile.ZipFile(packed.file) as archive:
@@ -295,7 +295,7 @@ def test_contents_are_taken_only_where_they_are_what_was_recorded(tmp_path):
     own.symlink_to(place)
     shutil.rmtree(tmp_path / "shared")
     event = Event(1, 2, "artifact", 2.0, artifact("c" * 64, "nowhere"), "w")
-    with pytest.raises(tracking.TrackingError, match="no plain file"):
+    with pytest.raises(tracking.TrackingError, match="is not a regular file"):
         to_record(event, run.dir)
     append(run, "artifact", **artifact("c" * 64, "nowhere"))
     (version,) = tracking.open_store("runs").run(run.id).artifacts()

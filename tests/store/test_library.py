@@ -217,9 +217,9 @@ def test_in_a_mirror_nothing_is_removed(root, tmp_path):
     mirror = tracking.open_store(f"file://{tmp_path}/mirror")
     assert mirror.run("a").deliveries() == []
     before = sorted((tmp_path / "mirror").rglob("*"))
-    with pytest.raises(SettingsError, match="a mirror is only read"):
+    with pytest.raises(SettingsError, match="mirrors are read-only"):
         mirror.remove("a", force=True)
-    with pytest.raises(SettingsError, match="a mirror is only read"):
+    with pytest.raises(SettingsError, match="mirrors are read-only"):
         mirror.prune("delivered:0s")
     assert sorted((tmp_path / "mirror").rglob("*")) == before
     assert mirror.export("a", tmp_path / "a.csv").rows == 1

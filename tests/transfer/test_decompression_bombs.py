@@ -198,7 +198,7 @@ def test_a_list_of_an_artifacts_files(log, tmp_path, pattern, megabytes):
     manifest = repeated(pattern, megabytes)
     assert len(manifest) < 4 * MB
     for said in cli_and_api(log(manifest=manifest), tmp_path):
-        assert "a: the list of the files of this artifact is not there" in said
+        assert "a: the list of the files of this artifact is missing" in said
     (record,) = tracking.open_store("store").runs()
     assert record.scalars("loss").value.tolist() == [0.5]
 
@@ -364,7 +364,7 @@ def with_entry(file, name, megabytes, *, listed=True, lie=None):
         ("run/run.json", BIG, "is refused"),
         ("run/run.json", 60, "holds no run"),
         ("tracking-pack.json", BIG, "not a pack of a run"),
-        ("tracking-pack.json", 60, "not what it should be"),
+        ("tracking-pack.json", 60, "is not valid"),
     ],
 )
 def test_files_of_a_pack(packed, tmp_path, name, megabytes, words):
@@ -399,7 +399,7 @@ def test_a_manifest_of_many_values(packed, tmp_path):
         for one, content in entries.items():
             archive.writestr(one, content)
     for said in cli_and_api(packed, tmp_path, expected=1):
-        assert "not what it should be" in said
+        assert "is not valid" in said
 
 
 # ---------------------------------------------------------------- readers, and what is logged

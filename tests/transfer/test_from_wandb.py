@@ -213,7 +213,7 @@ def test_a_link_out_of_the_directory_is_not_followed(recorded, tmp_path):
     page.symlink_to(secret)
     done, records = imported(tmp_path / "w")
     assert any("is a link to another place" in problem for problem in done[0].problems)
-    assert "page" not in records[done[0].run].names("text")
+    assert "page" not in records[done[0].run].names("html")
 
 
 def test_a_file_that_is_not_the_artifacts_is_not_taken(recorded, tmp_path):
@@ -443,8 +443,8 @@ def test_artifacts_that_make_no_sense(tmp_path):
     done, record = single(written(tmp_path, "r", about("r"), device, listed, row(0, a="1"), end()))
     assert record.artifacts() == []
     assert done.problems == (
-        "device: 1 of 1 files of this artifact are not on this machine (any more)",
-        "listed: the list of the files of this artifact is not there (any more)",
+        "device: 1 of 1 files of this artifact are not on this machine",
+        "listed: the list of the files of this artifact is missing",
     )
 
 

@@ -173,7 +173,7 @@ def test_a_root_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "a.csv").write_text("step,x\n1,2\n")
     (tmp_path / "store").write_text("a file")
     code, result = command("a.csv")
-    assert (code, "no run can be put together in store" in result["failures"][0]["error"]) == (1, True)
+    assert (code, "no run can be assembled in store" in result["failures"][0]["error"]) == (1, True)
 
 
 BROKEN = """

@@ -148,7 +148,7 @@ def test_what_is_missing_in_a_pack_is_said(run, tmp_path):
 def test_nothing_is_overwritten_or_left_behind(run, tmp_path):
     (tmp_path / "there.zip").write_bytes(b"mine")
     result = CliRunner().invoke(app, ["pack", run.id, "-o", "there.zip", "--root", "runs"])
-    assert (result.exit_code, "is there already" in result.output) == (1, True)
+    assert (result.exit_code, "already exists" in result.output) == (1, True)
     assert (tmp_path / "there.zip").read_bytes() == b"mine"
     result = CliRunner().invoke(app, ["pack", run.id, "-o", "no/such/place.zip", "--root", "runs"])
     assert (result.exit_code, "cannot be packed" in result.output) == (1, True)
@@ -226,7 +226,7 @@ def test_an_id_that_leads_elsewhere_is_refused(run):
         return listed(files, "run/run.json", json.dumps({**text, "id": "../../x"}).encode())
 
     rewritten(file, change)
-    refused(file, "see id in it")
+    refused(file, "look at id in it")
 
 
 def test_content_that_is_not_what_was_packed_is_refused(run):
@@ -422,7 +422,7 @@ def test_aliases_that_are_none_are_refused(run, aliases):
         return [*files, (name, json.dumps({**json.loads(text), "aliases": {"x": aliases}}).encode(), mode)]
 
     rewritten(file, change)
-    refused(file, "format|not what it should be")
+    refused(file, "format|is not valid")
 
 
 def test_latest_is_no_alias_that_a_pack_can_set(run):
