@@ -48,7 +48,7 @@ def test_the_column_of_steps_can_be_named(tmp_path):
     (tmp_path / "log.csv").write_text("epoch;val\n1;0.5\nx;1\n2;0.25\n1.5;7\n")
     done, record = one("log.csv", step="epoch")
     assert rows(record, "val", "epoch") == [(1, 0.5), (2, 0.25)]
-    assert done.problems == ("2 rows left out: no whole number in 'epoch'",)
+    assert done.problems == ("2 rows left out: 'epoch' is not a whole number",)
 
 
 def test_times_are_kept(tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_what_only_python_takes_for_a_number_is_none(tmp_path):
     assert values(record) == {"a": [(1, 1.0), (3, 3.0)]}
     assert done.problems == (
         "columns that are not numeric were left out: 'commit'",
-        "1 row left out: no whole number in 'step'",
+        "1 row left out: 'step' is not a whole number",
     )
 
 

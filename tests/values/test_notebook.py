@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from tracking_core import Audio, Figure, Histogram, Image, Series, Table, Text, Video
+from tracking_core.base.text import counted
 from tracking_core.values.notebook import LARGEST, MOST_BARS, SHOWN_COLUMNS, SHOWN_ROWS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -87,7 +88,7 @@ def test_a_curve_is_broken_where_it_is_not_finite():
 @pytest.mark.parametrize("values", [[], [math.nan], [math.inf, -math.inf]])
 def test_a_series_without_anything_to_draw(values):
     tree = parse(curve(values)._repr_html_())
-    assert f"{len(values)} values over step" in text_of(tree)
+    assert f"{counted(len(values), 'value')} over step" in text_of(tree)
     assert tree.find(f"{SVG}svg") is None
 
 
