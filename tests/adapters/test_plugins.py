@@ -14,7 +14,9 @@ import tracking_core as tracking
 from tests.support.distributions import good, install
 from tests.support.programs import run
 from tracking_core import AdapterInfo, BrokenAdapterError, Finding, SettingsError, Target, UnknownAdapterError
+from tracking_core.backends.hooks import hookspec
 from tracking_core.backends.plugins import Adapter, candidates, find_adapter
+from tracking_core.base.registry import Registry
 
 ASK = """
 import json
@@ -341,3 +343,33 @@ def test_a_key_that_was_pasted_where_a_name_belongs_is_not_shown():
     with pytest.raises(UnknownAdapterError) as caught:
         tracking.start_run(backends="hf_abcdefghijklmnop1234")
     assert "abcdefghijklmnop" not in str(caught.value)
+
+
+class EngineSpec:
+    @hookspec(firstresult=True)
+    def make(self, seed):
+        """Make one."""
+
+
+def test_plugins_of_another_group_are_found_the_same_way(tmp_path, monkeypatch):
+    code = "import tracking_core as tracking\n\n@tracking.hookimpl\ndef make(seed):\n    return seed + 1\n"
+    entries = "[demo.engines]\nrandom = demo_engine\nempty = demo_empty\n"
+    site = install(tmp_path / "site", "demo-engines", "2.0", entries, {"demo_engine": code, "demo_empty": ""})
+    monkeypatch.syspath_prepend(site)
+    engines = Registry(
+        "demo.engines",
+        EngineSpec,
+        lambda plugin, name, candidate: engines.manager(plugin, name, candidate, ("make",)),
+        kind="engine",
+        asked="engine",
+    )
+    assert engines.candidates().keys() == {"random", "empty"}
+    assert engines.find("random", origin="test").hook.make(seed=1) == 2
+    assert engines.find("random", origin="test") is engines.find("random", origin="test")
+    with pytest.raises(BrokenAdapterError, match=r"the engine 'empty' of demo-engines 2.0 has no hook 'make'"):
+        engines.find("empty", origin="test")
+    with pytest.raises(UnknownAdapterError, match=r"no engine 'randon' is installed: did you mean 'random'\?"):
+        engines.find("randon", origin="test")
+    none = Registry("demo.nothing", EngineSpec, lambda plugin, *_: plugin, kind="engine", asked="engine")
+    with pytest.raises(UnknownAdapterError, match="installed ones are none$"):
+        none.find("random", origin="test")

@@ -163,7 +163,7 @@ class Registry(Generic[T]):
         text = f"{origin}: no {self._asked} {redact_text(name)!r} is installed"
         text += did_you_mean(name, [*installed, *self._own])
         text += f"; the installed ones are {', '.join(sorted(installed)) or 'none'}"
-        if name in self._own or not installed:
+        if name in self._own or (self._own and not installed):
             text += ". The entry points of tracking-core itself are missing: reinstall it (pip install tracking-core)"
         return text
 
