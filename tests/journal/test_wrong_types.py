@@ -389,11 +389,11 @@ def test_a_run_file_is_what_describes_a_run_or_is_not_read(root, tmp_path):
     assert [line.split()[:3] for line in listed.stdout.splitlines() if "unreadable" in line] == [
         ["bad", "p", "unreadable"]
     ]
-    assert "see tags in it" in listed.output
+    assert "look at tags in it" in listed.output
     assert json.loads(said("runs", "--json", root=root, code=1).stdout)["unreadable"][0]["id"] == "bad"
-    assert "see tags in it" in said("verify", "--all", root=root, code=1).output
-    assert "see tags in it" in said("compact", "--all", root=root, code=1).output
-    assert "see tags in it" in said("sync", "--all", root=root, code=1).output
+    assert "look at tags in it" in said("verify", "--all", root=root, code=1).output
+    assert "look at tags in it" in said("compact", "--all", root=root, code=1).output
+    assert "look at tags in it" in said("sync", "--all", root=root, code=1).output
     assert "cannot be read" in said("prune", "--keep", "delivered:0s", root=root, code=0).output
 
 

@@ -230,7 +230,7 @@ def test_a_file_that_is_not_the_artifacts_is_not_taken(recorded, tmp_path):
     reader = importing._WandbRun.__new__(importing._WandbRun)
     reader._names, reader._problems, reader._ended = None, [], 0.0
     assert list(reader._artifact(artifact)) == []
-    assert "1 of 1 files" in reader._problems[0]
+    assert "not on this machine: 1 of 1" in reader._problems[0]
 
 
 # ---------------------------------------------------------------- our own runs there and back
@@ -443,7 +443,7 @@ def test_artifacts_that_make_no_sense(tmp_path):
     done, record = single(written(tmp_path, "r", about("r"), device, listed, row(0, a="1"), end()))
     assert record.artifacts() == []
     assert done.problems == (
-        "device: 1 of 1 files of this artifact are not on this machine",
+        "device: files of this artifact that are not on this machine: 1 of 1",
         "listed: the list of the files of this artifact is missing",
     )
 

@@ -175,7 +175,7 @@ class _WandbRun:
             self._problems.append(f"{name}: the list of the files of this artifact is missing")
         if lost:
             self._problems.append(
-                f"{name}: {lost} of {len(artifact.entries)} files of this artifact are not on this machine"
+                f"{name}: files of this artifact that are not on this machine: {lost} of {len(artifact.entries)}"
             )
         if files:
             aliases = own.get("aliases", [alias for alias in artifact.aliases if alias != "latest"])
