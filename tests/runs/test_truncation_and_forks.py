@@ -173,12 +173,12 @@ def test_another_axis(tmp_path):
     [
         ({"resume_step": 3}, "pass its run_id"),
         ({"resume_step": 3, "run_id": "r"}, "resume='must'"),
-        ({"resume_step": "3", "run_id": "r", "resume": "must"}, "whole number"),
-        ({"resume_step": 3.5, "run_id": "r", "resume": "must"}, "whole number"),
-        ({"resume_step": True, "run_id": "r", "resume": "must"}, "whole number"),
-        ({"resume_step": ("epoch",), "run_id": "r", "resume": "must"}, "whole number"),
+        ({"resume_step": "3", "run_id": "r", "resume": "must"}, "64-bit integer"),
+        ({"resume_step": 3.5, "run_id": "r", "resume": "must"}, "64-bit integer"),
+        ({"resume_step": True, "run_id": "r", "resume": "must"}, "64-bit integer"),
+        ({"resume_step": ("epoch",), "run_id": "r", "resume": "must"}, "64-bit integer"),
         ({"fork_from": "r"}, "(run id, step)"),
-        ({"fork_from": ("r", None)}, "whole number"),
+        ({"fork_from": ("r", None)}, "64-bit integer"),
         ({"fork_from": ("r", 3), "run_id": "r"}, "from itself"),
     ],
 )
@@ -213,7 +213,7 @@ def test_an_axis_that_is_not_there_is_said(tmp_path, troubles):
         pass
     ((reason, message, _),) = troubles
     assert reason == "resume_step"
-    assert "'epochs', but on 'epoch', 'step'" in message
+    assert "'epochs', only on 'epoch', 'step'" in message
     assert len(tracking.open_store(root).run("r").scalars("loss")) == 20
 
 

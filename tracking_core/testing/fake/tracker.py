@@ -17,7 +17,7 @@ import copy
 import hashlib
 import threading
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,7 +45,12 @@ from tracking_core.values import (
     to_scalars,
     to_step,
 )
-from tracking_core.values.kinds import KINDS, STEPPED, MediaMethods, Medium, with_media
+from tracking_core.values.kinds import KINDS, STEPPED, Medium, with_media
+
+if TYPE_CHECKING:
+    from tracking_core.testing.fake.media_methods import MediaMethods
+else:
+    MediaMethods = object
 
 
 @with_media
