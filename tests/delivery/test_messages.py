@@ -50,6 +50,8 @@ def site(tmp_path):
 PROGRAM = """
 import sys
 import tracking_core as tracking
+from tracking_core.delivery.closing import closing_words
+from tracking_core.delivery.report import TargetReport
 try:
     with tracking.start_run("p", run_id="r", backends={backends!r}, delivery={delivery!r}, strict={strict}) as run:
         for step in range({steps}):
@@ -122,3 +124,17 @@ def test_a_traceback_says_a_fault_once(tmp_path):
     _, err = run(code, tmp_path, code_expected=1, PYTHONPATH=site(tmp_path))
     assert err.count(FAULT) == 1
     assert "the argument backends: 'check:" in err
+
+
+def test_a_cause_that_was_said_is_not_said_again_where_a_count_has_grown(tmp_path):
+    said = ["paused for 0.5 s after 10 consecutive failures: RuntimeError: the disk of the server is full"]
+    reports = [
+        TargetReport("rec", pending=1, last_error=reason)
+        for reason in (
+            "paused for 1 s after 11 consecutive failures: RuntimeError: the disk of the server is full",
+            "paused for 1 s after 11 consecutive failures: RuntimeError: another fault altogether",
+        )
+    ]
+    words = closing_words(reports, tmp_path / "p" / "r", lambda text: any(text in one for one in said))
+    assert "the disk of the server is full" not in words
+    assert "1 record waits for rec (paused for 1 s after 11 consecutive failures: RuntimeError: another fault" in words

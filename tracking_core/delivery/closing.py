@@ -9,6 +9,9 @@ from pathlib import Path
 from tracking_core.base.text import counted
 from tracking_core.delivery.report import TargetReport
 
+_SHORT = 20
+"""Letters of what is too short to be recognised in another message."""
+
 
 def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Callable[[str], bool]) -> str:
     """One line about targets that do not have everything; "" if all have.
@@ -37,7 +40,7 @@ def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Ca
         if report.abandoned:
             found.append(f"{report.target} did not confirm its end")
         reason = report.last_error
-        parts.append(" and ".join(found) + (f" ({reason})" if reason and not has_said(reason) else ""))
+        parts.append(" and ".join(found) + (f" ({reason})" if reason and not _was_said(reason, has_said) else ""))
         waits = waits or (report.target not in {"local", "mirror"} and bool(report.pending or report.abandoned))
         again = again or report.recoverable > 0
     if not parts:
@@ -46,6 +49,13 @@ def closing_words(reports: Iterable[TargetReport], directory: Path, has_said: Ca
     remedies = [f"`{command}` delivers the waiting records"] if waits else []
     remedies += [f"`{command} --failed` sends failed records again"] if again else []
     return "at the end, " + "; ".join([", ".join(parts), *remedies])
+
+
+def _was_said(reason: str, has_said: Callable[[str], bool]) -> bool:
+    """Whether a warning had the reason, or what caused it: the counts before that may have grown since."""
+    parts = reason.split(": ")
+    causes = (": ".join(parts[begin:]) for begin in range(len(parts)))
+    return any(has_said(cause) for cause in causes if len(cause) > _SHORT or cause == reason)
 
 
 def _verb(count: int, verb: str) -> str:
