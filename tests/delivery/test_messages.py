@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.distributions import good, install
 from tests.support.programs import REPO, run
+from tracking_core.delivery.closing import closing_words
+from tracking_core.delivery.report import TargetReport
 
 pytestmark = pytest.mark.system
 
