@@ -240,7 +240,7 @@ def test_one_backend_is_shown_with_its_options():
 
 def test_a_name_that_nothing_provides_is_wrong_usage():
     text = invoke("backends", "tensorbord", code=2)
-    assert "no backend 'tensorbord' is installed: did you mean 'tensorboard'?; the installed ones are " in text
+    assert "no backend 'tensorbord' is installed: did you mean 'tensorboard'?; installed are " in text
 
 
 BLOCKER = """
