@@ -23,6 +23,7 @@ from tracking_core.base.contents import FOLDER, content_key, digest_of_files
 from tracking_core.base.files import replace_file, write_exclusively
 from tracking_core.base.json_text import dump_json, read_json
 from tracking_core.base.regular import SMALL, read_regular
+from tracking_core.base.structs import ready
 from tracking_core.base.trees import is_plain_file
 from tracking_core.errors import InvalidValueError, NameNotFoundError, StoreError
 from tracking_core.journal.schema import Count, Number, Sha256, is_flat_enough
@@ -254,11 +255,13 @@ class ArtifactStore:
         return digest.hexdigest(), size
 
 
+@ready
 class _Content(msgspec.Struct):
     sha256: Sha256
     size: Count
 
 
+@ready
 class _Manifest(msgspec.Struct):
     v: Number
     name: str
@@ -271,6 +274,7 @@ class _Manifest(msgspec.Struct):
     created: float
 
 
+@ready
 class _Alias(msgspec.Struct):
     alias: str
     version: Count

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tracking_core.base.json_text import NOT_FINITE
+from tracking_core.base.structs import ready
 from tracking_core.protocol import STATUSES
 from tracking_core.values.fields import Count, Number
 from tracking_core.values.kinds import MEDIA
@@ -182,6 +183,8 @@ _FIELDS: Mapping[str, type[Struct]] = {
     "alert": _Alert, "finish": _Finish, "truncate": Truncating, "seal": _Seal, "segment": _Segment,
     "compacted": _Compacted, "names": _Names, "damage": _Damage,
 }  # fmt: skip
+for _shape in (_Stepped, _Named, *_FIELDS.values()):
+    ready(_shape)
 _PACKED = {"config": "config", "summary": "summary", "environment": "environment", "artifact": "metadata"}
 """Kind → the field with values of users."""
 

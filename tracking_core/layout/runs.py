@@ -32,6 +32,7 @@ from tracking_core.base.files import write_exclusively
 from tracking_core.base.json_text import dump_json, load_json
 from tracking_core.base.redaction import redact_text, redact_url
 from tracking_core.base.regular import LARGEST, OddFileError, read_regular
+from tracking_core.base.structs import ready
 from tracking_core.base.trees import opened, read_file
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError
 from tracking_core.journal.lines import FORMAT
@@ -101,10 +102,12 @@ def read_run(directory: Path) -> dict[str, Any]:
     return {**facts, "started": float(facts["started"])}
 
 
+@ready
 class _Imported(msgspec.Struct):
     size: Count = 0
 
 
+@ready
 class _Fork(Truncating):
     run: str
     project: str = ""
@@ -119,8 +122,11 @@ _OPTIONAL: Mapping[str, Any] = {
 """What `run.json` may say besides; fields that are not known are of a later version."""
 
 
-_Facts = msgspec.defstruct(
-    "_Facts", [*_NEEDED.items(), *((key, kind | msgspec.UnsetType, msgspec.UNSET) for key, kind in _OPTIONAL.items())]
+_Facts = ready(
+    msgspec.defstruct(
+        "_Facts",
+        [*_NEEDED.items(), *((key, kind | msgspec.UnsetType, msgspec.UNSET) for key, kind in _OPTIONAL.items())],
+    )
 )
 
 
