@@ -45,7 +45,9 @@ quick: $(VENV)/.dev  ## run the tests that start no trainings, deliverers or ser
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not system and not stress and not wheel"
 
 busy: $(VENV)/.dev  ## run the tests that depend most on time beside twelve busy loops
-	$(BIN)/python -m tests.support.busy 12 -- $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m busy
+	@# Only the files that have such tests: collecting all of them takes long there.
+	$(BIN)/python -m tests.support.busy 12 -- $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m busy \
+		$$(grep -rl --include='test_*.py' 'mark\.busy' tests)
 
 stress: $(VENV)/.dev  ## run the long fault and kill campaigns
 	$(BIN)/python -m pytest -m stress
