@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidStepError, InvalidValueError
-from tracking_core.intake.sink import STEP, Array, Sink, soon
+from tracking_core.intake.sink import STEP, Array, Sink, is_here, soon
 from tracking_core.on_device.arrays import DEVICE_TYPES, is_device_array, local_view, tracing
 from tracking_core.on_device.packing import Pack, pack_scalars, pack_stacked
 from tracking_core.values import Stacked, to_axis, to_scalar, to_scalars, to_step
@@ -58,8 +58,8 @@ class ScalarIntake(Sink):
             values = to_scalars(scalars, self.on_error, _deferring(waiting))
         if type(step) is not int and is_device_array(step):
             waiting.append((STEP, step))
-        if waiting and not self._waits_for([value for _, value in waiting]):
-            self._read_now(waiting, values)
+        if waiting and ((at_once := self._inline or tracing()) or is_here([value for _, value in waiting])):
+            self._read_now(waiting, values, ready=not at_once)
             step = values.pop(STEP, step)
             waiting = []
         axis = to_axis(step_axis)
@@ -120,8 +120,8 @@ class ScalarIntake(Sink):
         self._submit("scalars", names[0] if names else "step", pack.words, fields, wall_time, (axis, step))
         return False
 
-    def _read_now(self, waiting: Sequence[tuple[str, Any]], values: dict[str, Any]) -> None:
-        ready, as_array = not self._inline and not tracing(), np.asarray
+    def _read_now(self, waiting: Sequence[tuple[str, Any]], values: dict[str, Any], *, ready: bool) -> None:
+        as_array = np.asarray
         for name, value in waiting:
             try:
                 if ready:

@@ -99,12 +99,7 @@ class Sink:
 
     def _waits_for(self, values: Sequence[Any]) -> bool:
         """Whether device values are to be waited for elsewhere: not under a trace, nor when they are here already."""
-        if self._inline or tracing():
-            return False
-        try:
-            return not is_ready_on_host(values)
-        except Exception:  # noqa: BLE001 - a deleted array says so when it is packed
-            return True
+        return not (self._inline or tracing() or is_here(values))
 
     def _take_step(self, step: Any) -> tuple[list[Any], Callable[[list[Array]], int]]:
         """The arrays that a step travels in, and what reads it from them on the host."""
@@ -224,6 +219,14 @@ class Sink:
             self.on_late(key, error)
 
         return fail
+
+
+def is_here(values: Sequence[Any]) -> bool:
+    """Whether device values can be read without waiting."""
+    try:
+        return is_ready_on_host(values)
+    except Exception:  # noqa: BLE001 - a deleted array says so when it is packed
+        return False
 
 
 def soon(task: Callable[[], None]) -> None:
