@@ -127,10 +127,13 @@ def test_outcomes_do_not_pile_up(run):
     for step in range(1000):
         run.log_images({"i": jnp.zeros((1, 1))}, step=step)
     run._recorder.drain(60)
-    assert len(run._steps._news) < 1200
+    # However far the encoder was behind: the next call counts what has come since.
+    run.log_images({"i": jnp.zeros((1, 1))}, step=1000)
+    assert len(run._steps._news) <= 3
+    run._recorder.drain(60)
     run.log({"a": 1.0})
     assert (sum(map(len, run._steps._promised.values())), len(run._steps._news)) == (0, 0)
-    assert steps_of(run) == [1000]
+    assert steps_of(run) == [1001]
 
 
 def test_promises_that_an_interrupt_has_left_are_forgotten():
