@@ -122,6 +122,8 @@ for i in range(first, last):
     print(i, flush=True)
     if pace:
         time.sleep(pace)
+# Media are encoded beside the loop: whoever is told that all is done may read the journal.
+run.flush(local=True)
 print("done", flush=True)
 sys.stdin.readline()
 assert run.finish().ok
