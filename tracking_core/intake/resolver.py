@@ -23,7 +23,7 @@ from tracking_core.base.latch import Latch
 GATHER = 0.03
 """Seconds that the resolver lets drafts gather, so that many cross from the device at once."""
 MEDIA_LIMIT = 64 << 20
-"""Bytes of media that may wait; what comes beyond is dropped and counted."""
+"""Bytes of media that may wait; what comes beyond is dropped and counted. A larger one waits beside them."""
 
 Array = np.ndarray[Any, Any]
 
@@ -73,7 +73,10 @@ class Resolver:
 
     def has_room(self, nbytes: int) -> bool:
         """Whether that many more bytes of media may wait."""
-        return sum(self._held.copy().values()) + nbytes <= MEDIA_LIMIT
+        held = self._held.copy().values()
+        if nbytes > MEDIA_LIMIT:
+            return max(held, default=0) <= MEDIA_LIMIT
+        return sum(one for one in held if one <= MEDIA_LIMIT) + nbytes <= MEDIA_LIMIT
 
     def submit(self, draft: Draft) -> None:
         """Hand over a draft; it is written before a mark that is put after it has passed."""
