@@ -182,6 +182,14 @@ def test_an_accelerator_counts_by_itself_once_its_program_is_compiled(monkeypatc
     assert np.array_equal(one.pixels, other.pixels)
 
 
+def test_where_there_is_no_room_for_a_copy_the_device_counts(monkeypatch):
+    monkeypatch.setattr("tracking_core.intake.resolver.COPIES_LIMIT", 100)
+    with started(strict=True) as run:
+        run.log_histogram("w", jnp.arange(9_000.0), step=0, bins=3)
+    (event,) = events(run, "histogram")
+    assert (event["counts"], event["max"]) == ([3000, 3000, 3000], 8999)
+
+
 def reducing_programs():
     from tracking_core.on_device.programs import programs
 

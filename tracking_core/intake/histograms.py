@@ -81,8 +81,7 @@ class HistogramIntake(Sink):
         if not isinstance(values.dtype, np.dtype) or values.dtype.kind == "c" or not 1 <= bins <= 4096:
             raise InvalidValueError(f"{name!r}: expected real numbers and 1 to 4096 bins, got {values.dtype}")
         array = local_view(values, name)
-        room = resolver().has_room
-        found, reduced = reducing.take(array, programs().histogram, bins, has_room=room)
+        found, reduced = reducing.take(array, programs().histogram, bins, has_room=resolver().may_copy)
 
         def fields(host: list[Array]) -> dict[str, Any]:
             if not reduced:
@@ -93,8 +92,9 @@ class HistogramIntake(Sink):
             return HISTOGRAM.encode(histogram, self._put)
 
         held = 0 if reduced else array.nbytes
+        where = (step, step_axis, wall_time)
         return self._named(
-            "histogram", name, fields, step, step_axis, wall_time, arrays=[found], nbytes=held, late=not reduced
+            "histogram", name, fields, *where, arrays=[found], nbytes=held, is_copy=True, late=not reduced
         )
 
 

@@ -140,6 +140,7 @@ class Sink:
         *,
         arrays: Sequence[Any] = (),
         nbytes: int = 0,
+        is_copy: bool = False,
         late: bool = True,
     ) -> bool:
         """Record a value under a name; see `_record`.
@@ -153,6 +154,7 @@ class Sink:
             wall_time: Seconds since the epoch; None means now.
             arrays: What of the value has to come from a device.
             nbytes: Memory that the value holds on to.
+            is_copy: Whether that is a copy that waits to be counted, for which there is room.
             late: Whether `fields` takes long.
         """
         axis, name = to_axis(step_axis), to_name(name)
@@ -163,7 +165,9 @@ class Sink:
             return {"axis": axis, "step": read_step(behind), "name": name, **fields(host[: len(arrays)])}
 
         fetched = [*arrays, *step_arrays]
-        return self._record(kind, name, fetched, event, (axis, step), wall_time, nbytes=nbytes, late=late)
+        return self._record(
+            kind, name, fetched, event, (axis, step), wall_time, nbytes=nbytes, is_copy=is_copy, late=late
+        )
 
     def _record(
         self,
@@ -175,6 +179,7 @@ class Sink:
         wall_time: float | None,
         *,
         nbytes: int,
+        is_copy: bool = False,
         late: bool,
     ) -> bool:
         """Record an event: on the encoder's thread if its fields take long, at once if nothing has to come.
@@ -187,10 +192,10 @@ class Sink:
             if made:
                 self._append(kind, made, wall_time)
             return bool(made)
-        if not resolver().has_room(nbytes):
+        if not is_copy and not resolver().has_room(nbytes):
             self.on_drop(f"{key!r}: too many media wait to be written; this {kind} record is dropped")
             return False
-        self._submit(kind, key, arrays, fields, wall_time, where, nbytes=nbytes, encode=late)
+        self._submit(kind, key, arrays, fields, wall_time, where, nbytes=nbytes, is_copy=is_copy, encode=late)
         return False
 
     def _submit(
@@ -203,6 +208,7 @@ class Sink:
         promised: tuple[str, Any] | None = None,
         *,
         nbytes: int = 0,
+        is_copy: bool = False,
         encode: bool = False,
     ) -> None:
         """Reserve a number, and write the event under it when the arrays have arrived.
@@ -214,7 +220,8 @@ class Sink:
             fields: Makes the fields of the event from those arrays on the host; none where nothing is left to record.
             wall_time: Seconds since the epoch; None means now.
             promised: Axis and step, which may be on a device; None for what has no step.
-            nbytes: Memory that it holds on to, for media.
+            nbytes: Memory that it holds on to.
+            is_copy: Whether that is a copy that waits to be counted, and no medium.
             encode: Whether `fields` takes long.
         """
         ticket, at = self.journal.reserve(wall_time)
@@ -236,7 +243,7 @@ class Sink:
                 self.on_outcome(*promised, None)
             self.on_late(key, error)
 
-        resolver().submit(Draft(arrays, write, fail, encode=encode, nbytes=nbytes))
+        resolver().submit(Draft(arrays, write, fail, encode=encode, nbytes=nbytes, is_copy=is_copy))
 
 
 def is_here(values: Sequence[Any]) -> bool:
