@@ -16,6 +16,7 @@ from benchmarks.machine import alone, in_turn, one_of, render
 CALLS, WARM = 400, 30
 BIG_CALLS, BIG_WARM = 30, 4
 SIZE = 1_000_000
+TREES, LEAVES = 8, 100
 Log = Callable[[Any, int], None]
 
 
@@ -25,6 +26,7 @@ class Contender:
     scalars: Log
     stacked: Log
     histogram: Log
+    tree: Log
     images: Log
 
     def settle(self) -> None:
@@ -76,6 +78,17 @@ def all_of(tracker: Contender) -> dict[str, float]:
     def pending_row(step: int) -> Any:
         return names, take_row(work(square, step))
 
+    def of_new_shape(*shape: int) -> Callable[[int], Any]:
+        return lambda step: jax.block_until_ready(
+            jax.device_put(np.full((shape[0] + step, *shape[1:]), 0.5, np.float32))
+        )
+
+    def new_tree(step: int) -> Any:
+        shapes = [(100 * step + n + 300, 70) for n in range(LEAVES)]
+        return jax.block_until_ready(
+            jax.device_put({f"layer{n}": np.full(shape, 0.5, np.float32) for n, shape in enumerate(shapes)})
+        )
+
     found: dict[str, float] = {}
     plan: Mapping[str, tuple[Log, Callable[[int], Any], int, int]] = {
         "ready": (tracker.scalars, ready, CALLS, WARM),
@@ -87,6 +100,10 @@ def all_of(tracker: Contender) -> dict[str, float]:
         "images_uint8": (tracker.images, lambda _: bytes_images, BIG_CALLS, BIG_WARM),
         "images_float": (tracker.images, lambda _: images, BIG_CALLS, BIG_WARM),
         "images_device": (tracker.images, lambda _: device_images, BIG_CALLS, BIG_WARM),
+        # Each is the first of its shape.
+        "histogram_new": (tracker.histogram, of_new_shape(1000, 70), BIG_CALLS, BIG_WARM),
+        "tree_new": (tracker.tree, new_tree, TREES, 1),
+        "images_new": (tracker.images, of_new_shape(100, 64, 3), BIG_CALLS, BIG_WARM),
     }
     for key, (log, make, calls, warm) in plan.items():
         tracker.settle()
@@ -112,6 +129,9 @@ def ours() -> dict[str, float]:
 
         def histogram(self, value: Any, step: int) -> None:
             self.run.log_histogram("weights", value, step=step)
+
+        def tree(self, value: Any, step: int) -> None:
+            self.run.log_histogram("parameters", value, step=step)
 
         def images(self, value: Any, step: int) -> None:
             self.run.log_images({"samples": value}, step=step)
@@ -147,8 +167,13 @@ def wandb_direct() -> dict[str, float]:
             # wandb.Histogram takes an array, or what np.histogram gives; the latter is the quicker of the two.
             self.run.log({"weights": wandb.Histogram(np_histogram=np.histogram(np.asarray(value), bins=64))})
 
+        def tree(self, value: Any, _step: int) -> None:
+            counted = {name: np.histogram(np.asarray(one), bins=64) for name, one in value.items()}
+            self.run.log({name: wandb.Histogram(np_histogram=one) for name, one in counted.items()})
+
         def images(self, value: Any, _step: int) -> None:
-            self.run.log({"samples": [wandb.Image(one) for one in np.asarray(value)]})
+            value = np.asarray(value)
+            self.run.log({"samples": [wandb.Image(one) for one in (value if value.ndim == 4 else value[None])]})
 
         def close(self) -> None:
             self.run.finish()
@@ -177,8 +202,14 @@ def tensorboardx_direct() -> dict[str, float]:
         def histogram(self, value: Any, step: int) -> None:
             self.writer.add_histogram("weights", np.asarray(value), step, bins=64)
 
+        def tree(self, value: Any, step: int) -> None:
+            for name, one in value.items():
+                self.writer.add_histogram(name, np.asarray(one), step, bins=64)
+
         def images(self, value: Any, step: int) -> None:
-            self.writer.add_images("samples", np.asarray(value), step, dataformats="NHWC")
+            value = np.asarray(value)
+            shown = value if value.ndim == 4 else value[None]
+            self.writer.add_images("samples", shown, step, dataformats="NHWC")
 
         def settle(self) -> None:
             self.writer.flush()
@@ -205,6 +236,9 @@ ROWS = {
     "images_uint8": "16 images 64x64x3, uint8",
     "images_float": "16 images 64x64x3, float32",
     "images_device": "16 images 64x64x3, float32 on the device",
+    "histogram_new": "first histogram of a shape, 70,000 float32",
+    "tree_new": "histograms of a tree, 100 new shapes of 21,000 to 110,000",
+    "images_new": "first image of a shape, 100x64x3, float32 on the device",
 }
 
 

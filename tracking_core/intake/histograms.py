@@ -1,4 +1,4 @@
-"""Histograms in: arrays of a device are counted there, large ones of the host by the encoder, small ones at once."""
+"""Histograms in: what is on a device is counted there or by the encoder, as is much; little on the host at once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any, cast
 import numpy as np
 
 from tracking_core.errors import InvalidStepError, InvalidValueError
+from tracking_core.intake.resolver import resolver
 from tracking_core.intake.sink import Array, Sink
+from tracking_core.on_device import reducing
 from tracking_core.on_device.arrays import is_device_array, local_view, tracing
-from tracking_core.on_device.programs import histogram_words, read_histogram
-from tracking_core.values import Histogram, to_axis, to_histogram, to_name
+from tracking_core.on_device.programs import programs, read_histogram
+from tracking_core.values import Histogram, to_histogram, to_name
+from tracking_core.values.histograms import is_ready_made
 from tracking_core.values.kinds import HISTOGRAM
 from tracking_core.values.scalars import flatten_scalars
 
@@ -34,74 +37,69 @@ class HistogramIntake(Sink):
     ) -> bool:
         """See `Tracker.log_histogram`; a mapping or tree of arrays gives one for each, named by its path."""
         name = to_name(name)
-        if isinstance(values, Mapping):
-            return self._tree(name, cast("Mapping[str, Any]", values), step, step_axis, wall_time, bins)
-        if self._is_counted_there(values):
-            return self._reduce([name], [values], step, step_axis, wall_time, bins)
+        if _is_tree(values):
+            return self._tree(name, values, step, step_axis, wall_time, bins)
+        if self._is_counted_later(values):
+            return self._reduce(name, values, step, step_axis, wall_time, bins)
+        where = (step, step_axis, wall_time)
+        apart = self._take_apart(name, values)
+        if apart is not None:
+
+            def arrived(host: list[Array]) -> dict[str, Any]:
+                return HISTOGRAM.encode(to_histogram(apart.whole(host), bins=bins, key=name), self._put)
+
+            return self._named("histogram", name, arrived, *where, arrays=apart.arrays, late=False)
         if not self._inline and _is_large(values, bins):
             copied = values.copy()
 
-            def counted() -> dict[str, Any]:
+            def counted(_: list[Array]) -> dict[str, Any]:
                 return HISTOGRAM.encode(to_histogram(copied, bins=bins, key=name), self._put)
 
-            return self._named("histogram", name, counted, step, step_axis, wall_time, nbytes=copied.nbytes)
+            return self._named("histogram", name, counted, *where, nbytes=copied.nbytes)
         fields = HISTOGRAM.encode(to_histogram(values, bins=bins, key=name), self._put)
-        return self._named("histogram", name, lambda: fields, step, step_axis, wall_time, late=False)
+        return self._named("histogram", name, lambda _: fields, *where, late=False)
 
-    def _is_counted_there(self, values: Any) -> bool:
+    def _is_counted_later(self, values: Any) -> bool:
         return not self._inline and is_device_array(values) and not tracing()
 
     def _tree(
         self, name: str, tree: Mapping[str, Any], step: Any, step_axis: str, wall_time: float | None, bins: int
     ) -> bool:
-        names: list[str] = []
-        arrays: list[Any] = []
         taken = False
         for path, leaf in _leaves(tree):
             full = f"{name}/{path}"
-            if self._is_counted_there(leaf):
-                names.append(full)
-                arrays.append(leaf)
-                continue
             try:
                 taken |= self.log_histogram(full, leaf, step=step, step_axis=step_axis, wall_time=wall_time, bins=bins)
             except InvalidStepError:
                 raise
             except InvalidValueError as error:
                 self._left_out(full, error)
-        if names:
-            taken |= self._reduce(names, arrays, step, step_axis, wall_time, bins)
         return taken
 
-    def _reduce(
-        self, names: list[str], values: list[Any], step: Any, step_axis: str, wall_time: float | None, bins: int
-    ) -> bool:
-        """Dispatch the counting of device arrays, all in one program, and write one event for each."""
-        axis = to_axis(step_axis)
-        step_arrays, read_step = self._take_step(step)
-        kept: list[str] = []
-        arrays: list[Any] = []
-        for name, value in zip(names, values, strict=True):
-            try:
-                if not isinstance(value.dtype, np.dtype) or value.dtype.kind == "c" or not 1 <= bins <= 4096:
-                    raise InvalidValueError(f"{name!r}: expected real numbers and 1 to 4096 bins, got {value.dtype}")  # noqa: TRY301
-                arrays.append(local_view(value, name))
-                kept.append(name)
-            except InvalidValueError as error:
-                self._left_out(name, error)
-        if not arrays:
-            return False
-        for name, words in zip(kept, histogram_words(arrays, bins), strict=True):
+    def _reduce(self, name: str, values: Any, step: Any, step_axis: str, wall_time: float | None, bins: int) -> bool:
+        """Dispatch the counting of a device array, or a copy of it that the encoder counts."""
+        if not isinstance(values.dtype, np.dtype) or values.dtype.kind == "c" or not 1 <= bins <= 4096:
+            raise InvalidValueError(f"{name!r}: expected real numbers and 1 to 4096 bins, got {values.dtype}")
+        array = local_view(values, name)
+        found, reduced = reducing.take(array, programs().histogram, bins, has_room=resolver().may_copy)
 
-            def fields(host: list[Array], *, name: str = name) -> dict[str, Any]:
-                numbers = read_histogram(host[0])
-                numbers.pop("count")
-                histogram = Histogram.from_counts(numbers.pop("counts"), **numbers)
-                event = {"axis": axis, "step": read_step(host[1:]), "name": name}
-                return {**event, **HISTOGRAM.encode(histogram, self._put)}
+        def fields(host: list[Array]) -> dict[str, Any]:
+            if not reduced:
+                return HISTOGRAM.encode(to_histogram(host[0], bins=bins, key=name), self._put)
+            numbers = read_histogram(host[0])
+            numbers.pop("count")
+            histogram = Histogram.from_counts(numbers.pop("counts"), **numbers)
+            return HISTOGRAM.encode(histogram, self._put)
 
-            self._submit("histogram", name, [words, *step_arrays], fields, wall_time, (axis, step))
-        return False
+        held = 0 if reduced else array.nbytes
+        where = (step, step_axis, wall_time)
+        return self._named(
+            "histogram", name, fields, *where, arrays=[found], nbytes=held, is_copy=True, late=not reduced
+        )
+
+
+def _is_tree(values: Any) -> bool:
+    return isinstance(values, Mapping) and not is_ready_made(values)
 
 
 def _is_large(values: Any, bins: int) -> bool:

@@ -89,11 +89,20 @@ class MediaIntake(Sink):
         **options: Any,
     ) -> bool:
         """A value of one of the kinds of media: taken in by the call, and encoded elsewhere."""
+        where = (step, step_axis, wall_time)
+        apart = self._take_apart(name, value)
+        if apart is not None:
+
+            def arrived(host: list[Array]) -> dict[str, Any]:
+                return kind.encode(kind.hide(kind.normal(apart.whole(host), **options)), self._put)
+
+            held = sum(array.nbytes for array in apart.arrays)
+            return self._named(kind.name, name, arrived, *where, arrays=apart.arrays, nbytes=held)
         medium = kind.normal(value, **options)
 
-        def fields() -> dict[str, Any]:
+        def fields(_: list[Array]) -> dict[str, Any]:
             return kind.encode(kind.hide(medium), self._put)
 
         frames = getattr(medium, "frames", None)
         nbytes = frames.nbytes if frames is not None else len(medium) if isinstance(medium, str) else 0
-        return self._named(kind.name, name, fields, step, step_axis, wall_time, nbytes=nbytes)
+        return self._named(kind.name, name, fields, *where, nbytes=nbytes)

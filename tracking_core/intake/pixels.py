@@ -1,4 +1,4 @@
-"""Images on their way: copied, or reduced to bytes on their device, by the call; checked and encoded by the encoder."""
+"""Images on their way: copied by the call, or reduced to bytes on their device; checked and encoded by the encoder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidValueError
-from tracking_core.on_device.arrays import is_device_array, local_view
-from tracking_core.on_device.programs import image_bytes, snapshot
+from tracking_core.intake.resolver import resolver
+from tracking_core.on_device import reducing
+from tracking_core.on_device.arrays import is_device_array, local_view, snapshots
+from tracking_core.on_device.programs import programs
 from tracking_core.values import Image, to_images
 from tracking_core.values.arrays import bounded, to_host
 from tracking_core.values.images import OVERSHOOT, check_pixels, check_shape, checked_range, range_error
@@ -65,12 +67,16 @@ def _from_device(key: str, value: Any, value_range: tuple[float, float] | None) 
         raise InvalidValueError(f"{key!r}: expected an image of real numbers, got {value.dtype}")
     check_shape(key, array.shape)
     if dtype.kind in "biu":
-        return [snapshot(array)], next, array.nbytes
+        return snapshots([array]), next, array.nbytes
     lo, hi = checked_range(key, value_range)
-    pixels, words = image_bytes(array, lo, hi)
+    ends = np.float32(lo), np.float32(hi)
+    found, reduced = reducing.take(array, programs().image, *ends, has_room=resolver().has_room)
+    if not reduced:
+        return [found], next, array.nbytes
+    pixels, words = found
 
     def rebuild(host: Iterator[Array]) -> list[Image]:
-        found, facts = next(host), next(host)
+        shown, facts = next(host), next(host)
         low, high = facts[:2].view(np.float32).tolist()
         odd, clipped = facts[2:].view(np.int32).tolist()
         if odd:
@@ -78,7 +84,7 @@ def _from_device(key: str, value: Any, value_range: tuple[float, float] | None) 
         margin = (hi - lo) * OVERSHOOT
         if clipped and (low < lo - margin or high > hi + margin):
             raise range_error(key, dtype, low, high, (lo, hi))
-        images = to_images(key, found)
+        images = to_images(key, shown)
         images[0].clipped = clipped
         return images
 

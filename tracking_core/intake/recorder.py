@@ -17,10 +17,12 @@ from tracking_core.errors import InvalidValueError, StoreError
 from tracking_core.intake.histograms import HistogramIntake
 from tracking_core.intake.media import MediaIntake
 from tracking_core.intake.scalars import ScalarIntake
+from tracking_core.intake.sink import Array, is_here
 from tracking_core.journal import pack
 from tracking_core.journal.times import to_seconds
+from tracking_core.on_device.arrays import is_device_array, local_view, snapshots, tracing
 from tracking_core.values import ArtifactFile, ArtifactRef, artifact_files
-from tracking_core.values.config import to_plain
+from tracking_core.values.config import Later, settled, to_plain
 
 LEVELS = ("info", "warn", "error")
 
@@ -97,13 +99,39 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
         self.journal.append("use_artifact", fields)
         return ref
 
-    def log_config(self, config: Any) -> None:
-        """See `SupportsConfig.log_config`."""
-        self.journal.append("config", {"config": pack(to_plain(config))})
+    def log_config(self, config: Any) -> dict[str, Any]:
+        """See `SupportsConfig.log_config`; what is recorded, with a `Later` for what a device still computes."""
+        return self._facts("config", config)
 
-    def log_summary(self, summary: Any) -> None:
-        """See `SupportsSummary.log_summary`."""
-        self.journal.append("summary", {"summary": pack(to_plain(summary))})
+    def log_summary(self, summary: Any) -> dict[str, Any]:
+        """See `SupportsSummary.log_summary`; the same."""
+        return self._facts("summary", summary)
+
+    def _facts(self, kind: str, facts: Any) -> dict[str, Any]:
+        found: list[Later] = []
+
+        def defer(array: Any) -> Later | None:
+            if not is_device_array(array) or is_here((array,)):
+                return None
+            try:
+                found.append(Later(snapshots([local_view(array, kind)])[0]))
+            except InvalidValueError:
+                # Deleted, or elsewhere: described like any other that cannot be read.
+                return None
+            return found[-1]
+
+        plain = to_plain(facts, None if self._inline or tracing() else defer)
+        if not found:
+            self.journal.append(kind, {kind: pack(plain)})
+            return plain
+
+        def fields(host: list[Array]) -> dict[str, Any]:
+            for later, array in zip(found, host, strict=True):
+                later.arrive(array)
+            return {kind: pack(settled(plain))}
+
+        self._submit(kind, f"log_{kind}", [later.array for later in found], fields, None)
+        return plain
 
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
         """See `SupportsAlerts.log_alert`."""

@@ -23,7 +23,10 @@ from tracking_core.base.latch import Latch
 GATHER = 0.03
 """Seconds that the resolver lets drafts gather, so that many cross from the device at once."""
 MEDIA_LIMIT = 64 << 20
-"""Bytes of media that may wait; what comes beyond is dropped and counted."""
+"""Bytes of media that may wait; what comes beyond is dropped and counted. A larger one waits beside them."""
+
+COPIES_LIMIT = min(1 << 30, max(MEDIA_LIMIT, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 16))
+"""Bytes of copies that wait to be counted: all parameters of a model may come in one call."""
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +40,8 @@ class Draft:
         write: Called with the arrays on the host; writes the event.
         fail: Called with what was raised, when the event cannot be written.
         encode: Whether `write` takes long, and so belongs on the encoder's thread.
-        nbytes: Memory that it holds on to, for media.
+        nbytes: Memory that it holds on to.
+        is_copy: Whether that is a copy that waits to be counted, and no medium.
     """
 
     arrays: Sequence[Any]
@@ -45,6 +49,7 @@ class Draft:
     fail: Callable[[Exception], None]
     encode: bool = False
     nbytes: int = 0
+    is_copy: bool = False
     host: list[Array] = field(default_factory=list[Array])
 
 
@@ -70,15 +75,23 @@ class Resolver:
         self._starter: dict[str, int] = {}
         self._starting: set[int] = set()
         self._held: dict[int, int] = {}
+        self._copied: dict[int, int] = {}
+
+    def may_copy(self, nbytes: int) -> bool:
+        """Whether that many more bytes of copies may wait to be counted."""
+        return sum(self._copied.copy().values()) + nbytes <= COPIES_LIMIT
 
     def has_room(self, nbytes: int) -> bool:
         """Whether that many more bytes of media may wait."""
-        return sum(self._held.copy().values()) + nbytes <= MEDIA_LIMIT
+        held = self._held.copy().values()
+        if nbytes > MEDIA_LIMIT:
+            return max(held, default=0) <= MEDIA_LIMIT
+        return sum(one for one in held if one <= MEDIA_LIMIT) + nbytes <= MEDIA_LIMIT
 
     def submit(self, draft: Draft) -> None:
         """Hand over a draft; it is written before a mark that is put after it has passed."""
         if draft.nbytes:
-            self._held[id(draft)] = draft.nbytes
+            (self._copied if draft.is_copy else self._held)[id(draft)] = draft.nbytes
         if not self._running():
             # The call does it itself where no thread can be started, as while the interpreter ends, and where that is
             # going on: in another thread, or in this one, in the middle of which a finaliser runs.
@@ -170,11 +183,14 @@ class Resolver:
         except Exception as error:  # noqa: BLE001 - counted and said by the run it belongs to
             self._failed(draft, error)
         else:
-            self._held.pop(id(draft), None)
+            self._forget(draft)
 
     def _failed(self, draft: Draft, error: Exception) -> None:
-        self._held.pop(id(draft), None)
+        self._forget(draft)
         draft.fail(error)
+
+    def _forget(self, draft: Draft) -> None:
+        (self._copied if draft.is_copy else self._held).pop(id(draft), None)
 
 
 def _start_once(thread: threading.Thread) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidStepError, InvalidValueError
-from tracking_core.intake.sink import STEP, Array, Sink, is_here, soon
+from tracking_core.intake.sink import STEP, Array, Sink, is_here
 from tracking_core.on_device.arrays import DEVICE_TYPES, is_device_array, local_view, tracing
 from tracking_core.on_device.packing import Pack, pack_scalars, pack_stacked
 from tracking_core.values import Stacked, to_axis, to_scalar, to_scalars, to_step
@@ -74,7 +74,7 @@ class ScalarIntake(Sink):
                 fields = {"axis": axis, "step": to_step(step), "values": kept}
                 self.journal.append("scalars", fields, time=wall_time)
             return bool(values)
-        pack = pack_scalars(waiting, self._left_out, soon)
+        pack = pack_scalars(waiting, self._left_out)
         return self._submit_scalars(pack, values, step if is_device_array(step) else to_step(step), axis, wall_time)
 
     def _from_stacked(self, stacked: Stacked) -> dict[str, Any] | None:
@@ -93,7 +93,7 @@ class ScalarIntake(Sink):
     def _submit_stacked(self, stacked: Stacked, step: Any, axis: str, wall_time: float | None) -> bool:
         step_pack = Pack([], [])
         if is_device_array(step):
-            step_pack = pack_scalars([(STEP, step)], self._left_out, soon)
+            step_pack = pack_scalars([(STEP, step)], self._left_out)
             if not step_pack.words:
                 raise InvalidStepError("step: the array cannot be read")
         number = step if step_pack.words else to_step(step)

@@ -12,12 +12,12 @@ from tracking_core.artifacts import ArtifactStore
 from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.resolver import Draft, resolver
 from tracking_core.journal import JournalWriter
-from tracking_core.journal.numbers import Ticket
 from tracking_core.layout.media import put_media
-from tracking_core.on_device.arrays import is_device_array, is_ready_on_host, tracing
+from tracking_core.on_device.arrays import is_device_array, is_ready_on_host, local_view, snapshots, tracing
 from tracking_core.on_device.packing import pack_scalars
 from tracking_core.values import to_axis, to_name, to_step
 from tracking_core.values.hiding import Names, hide_fields
+from tracking_core.values.pending import Apart
 
 Array = np.ndarray[Any, Any]
 OnError = Callable[[str, InvalidValueError], None]
@@ -101,12 +101,26 @@ class Sink:
         """Whether device values are to be waited for elsewhere: not under a trace, nor when they are here already."""
         return not (self._inline or tracing() or is_here(values))
 
+    def _take_apart(self, name: str, value: Any) -> Apart | None:
+        """What of a value has to come from a device, as copies that are ours; None where nothing has.
+
+        Raises:
+            InvalidValueError: An array was deleted, or is on other processes.
+        """
+        if self._inline or tracing():
+            return None
+        apart = Apart(value, is_device_array)
+        if not apart.arrays:
+            return None
+        apart.arrays = snapshots([local_view(array, name) for array in apart.arrays])
+        return apart
+
     def _take_step(self, step: Any) -> tuple[list[Any], Callable[[list[Array]], int]]:
         """The arrays that a step travels in, and what reads it from them on the host."""
         if type(step) is int or not is_device_array(step) or not self._waits_for((step,)):
             number = to_step(step)
             return [], lambda host: number  # noqa: ARG005 - there is nothing to read
-        pack = pack_scalars([(STEP, step)], self._left_out, soon)
+        pack = pack_scalars([(STEP, step)], self._left_out)
         if not pack.words:
             raise InvalidStepError("step: the array cannot be read")
 
@@ -119,12 +133,14 @@ class Sink:
         self,
         kind: str,
         name: Any,
-        fields: Callable[[], dict[str, Any]],
+        fields: Callable[[list[Array]], dict[str, Any]],
         step: Any,
         step_axis: str,
         wall_time: float | None,
         *,
+        arrays: Sequence[Any] = (),
         nbytes: int = 0,
+        is_copy: bool = False,
         late: bool = True,
     ) -> bool:
         """Record a value under a name; see `_record`.
@@ -132,20 +148,26 @@ class Sink:
         Args:
             kind: Kind of the event.
             name: The name.
-            fields: Makes what the event says besides name and step.
+            fields: Makes what the event says besides name and step, from `arrays` on the host.
             step: Its step.
             step_axis: The axis of that.
             wall_time: Seconds since the epoch; None means now.
+            arrays: What of the value has to come from a device.
             nbytes: Memory that the value holds on to.
+            is_copy: Whether that is a copy that waits to be counted, for which there is room.
             late: Whether `fields` takes long.
         """
         axis, name = to_axis(step_axis), to_name(name)
-        arrays, read_step = self._take_step(step)
+        step_arrays, read_step = self._take_step(step)
 
         def event(host: list[Array]) -> dict[str, Any]:
-            return {"axis": axis, "step": read_step(host), "name": name, **fields()}
+            behind = host[len(arrays) :]
+            return {"axis": axis, "step": read_step(behind), "name": name, **fields(host[: len(arrays)])}
 
-        return self._record(kind, name, arrays, event, (axis, step), wall_time, nbytes=nbytes, late=late)
+        fetched = [*arrays, *step_arrays]
+        return self._record(
+            kind, name, fetched, event, (axis, step), wall_time, nbytes=nbytes, is_copy=is_copy, late=late
+        )
 
     def _record(
         self,
@@ -157,6 +179,7 @@ class Sink:
         wall_time: float | None,
         *,
         nbytes: int,
+        is_copy: bool = False,
         late: bool,
     ) -> bool:
         """Record an event: on the encoder's thread if its fields take long, at once if nothing has to come.
@@ -169,10 +192,10 @@ class Sink:
             if made:
                 self._append(kind, made, wall_time)
             return bool(made)
-        if not resolver().has_room(nbytes):
+        if not is_copy and not resolver().has_room(nbytes):
             self.on_drop(f"{key!r}: too many media wait to be written; this {kind} record is dropped")
             return False
-        self._submit(kind, key, arrays, fields, wall_time, where, nbytes=nbytes, encode=late)
+        self._submit(kind, key, arrays, fields, wall_time, where, nbytes=nbytes, is_copy=is_copy, encode=late)
         return False
 
     def _submit(
@@ -182,9 +205,10 @@ class Sink:
         arrays: Sequence[Any],
         fields: Callable[[list[Array]], dict[str, Any]],
         wall_time: float | None,
-        promised: tuple[str, Any],
+        promised: tuple[str, Any] | None = None,
         *,
         nbytes: int = 0,
+        is_copy: bool = False,
         encode: bool = False,
     ) -> None:
         """Reserve a number, and write the event under it when the arrays have arrived.
@@ -195,12 +219,14 @@ class Sink:
             arrays: What has to come from a device.
             fields: Makes the fields of the event from those arrays on the host; none where nothing is left to record.
             wall_time: Seconds since the epoch; None means now.
-            promised: Axis and step, which may be on a device.
-            nbytes: Memory that it holds on to, for media.
+            promised: Axis and step, which may be on a device; None for what has no step.
+            nbytes: Memory that it holds on to.
+            is_copy: Whether that is a copy that waits to be counted, and no medium.
             encode: Whether `fields` takes long.
         """
         ticket, at = self.journal.reserve(wall_time)
-        self.on_promise(*promised)
+        if promised is not None:
+            self.on_promise(*promised)
 
         def write(host: list[Array]) -> None:
             made = fields(host)
@@ -208,17 +234,16 @@ class Sink:
                 self.journal.write(ticket, kind, hide_fields(made, self.names), at)
             else:
                 self.journal.give_up(ticket)
-            self.on_outcome(*promised, made.get("step"))
+            if promised is not None:
+                self.on_outcome(*promised, made.get("step"))
 
-        resolver().submit(Draft(arrays, write, self._failing(ticket, key, *promised), encode=encode, nbytes=nbytes))
-
-    def _failing(self, ticket: Ticket, key: str, axis: str, step: Any) -> Callable[[Exception], None]:
         def fail(error: Exception) -> None:
             self.journal.give_up(ticket)
-            self.on_outcome(axis, step, None)
+            if promised is not None:
+                self.on_outcome(*promised, None)
             self.on_late(key, error)
 
-        return fail
+        resolver().submit(Draft(arrays, write, fail, encode=encode, nbytes=nbytes, is_copy=is_copy))
 
 
 def is_here(values: Sequence[Any]) -> bool:
@@ -227,11 +252,6 @@ def is_here(values: Sequence[Any]) -> bool:
         return is_ready_on_host(values)
     except Exception:  # noqa: BLE001 - a deleted array says so when it is packed
         return False
-
-
-def soon(task: Callable[[], None]) -> None:
-    """Do something on the encoder's thread; nobody hears of it when it fails."""
-    resolver().submit(Draft((), lambda _: task(), ignore, encode=True))
 
 
 def ignore(*args: Any) -> None:

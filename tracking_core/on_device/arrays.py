@@ -85,6 +85,33 @@ def local_view(value: Any, key: str) -> Any:
     return value
 
 
+def counted_on_host(array: Any) -> bool:
+    """Whether the host counts and converts as well as the device: its arrays lie in the memory of this process."""
+    where, on_cpu = _placement(array.sharding)
+    return on_cpu and where == "single"
+
+
+def is_single(array: Any) -> bool:
+    """Whether an array lies on one device of this process: then nothing about it needs other devices."""
+    return _placement(array.sharding)[0] == "single"
+
+
+def snapshots(arrays: Sequence[Any]) -> list[Any]:
+    """Dispatch copies of device arrays, which are ours whatever becomes of the originals.
+
+    The runtime copies: nothing is compiled, however many shapes there are.
+
+    Args:
+        arrays: Arrays of which every part is addressable, in `local_view`.
+    """
+    import jax
+
+    if not arrays:
+        return []
+    with jax.transfer_guard("allow"):
+        return jax.device_put(list(arrays), may_alias=False)
+
+
 def is_ready_on_host(values: Sequence[Any]) -> bool:
     """Whether reading these arrays is cheap now: they are computed, and in the memory of this process."""
     # Asking a deleted array whether it is ready ends the process (JAX 0.10.2), so ask that first.

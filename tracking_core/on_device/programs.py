@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-
-
-def histogram_words(arrays: Sequence[Any], bins: int) -> Any:
-    """Dispatch the reduction of device arrays to bins; see `read_histogram` for what comes out.
-
-    Args:
-        arrays: Arrays of real numbers, of any shapes, on one device or alike sharded ones.
-        bins: Number of bins.
-
-    Returns:
-        A device array of unsigned words, of shape `[len(arrays), bins + 8]`.
-    """
-    return programs().histogram(list(arrays), bins)
 
 
 def read_histogram(words: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -45,25 +32,6 @@ def read_histogram(words: np.ndarray[Any, Any]) -> dict[str, Any]:
     }
 
 
-def image_bytes(array: Any, low: float, high: float) -> tuple[Any, Any]:
-    """Dispatch the conversion of float pixels to bytes.
-
-    Args:
-        array: Floats of any shape.
-        low: What becomes 0.
-        high: What becomes 255.
-
-    Returns:
-        The uint8 array, and words of (smallest, largest, how many are not finite, how many were clipped).
-    """
-    return programs().image(array, np.float32(low), np.float32(high))
-
-
-def snapshot(array: Any) -> Any:
-    """Dispatch a copy of a device array, which is ours whatever becomes of the original."""
-    return programs().copy(array)
-
-
 def carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype that the words of a group are read as."""
     if dtype.kind == "b":
@@ -81,11 +49,8 @@ def carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:
 @dataclass(frozen=True, slots=True)
 class _Programs:
     pack: Callable[..., Any]
-    stacked: Callable[..., Any]
-    blank: Callable[..., Any]
     histogram: Callable[..., Any]
     image: Callable[..., Any]
-    copy: Callable[..., Any]
 
 
 @lru_cache(maxsize=1)
@@ -108,15 +73,8 @@ def programs() -> _Programs:
     def pack(*arrays: Any) -> Any:
         return jnp.stack([bits(x).reshape(()) for x in arrays])
 
-    def stacked(x: Any) -> Any:
-        # A program that did nothing might hand out what came in, whose buffer may be donated: hence the copy.
-        return jnp.copy(bits(x))
-
-    def blank(x: Any) -> Any:
-        # It looks at the array, so as to end up where that is.
-        return lax.select(x == x, lax.full_like(x, 0), lax.full_like(x, 0))  # noqa: PLR0124 - see above
-
-    def one_histogram(x: Any, bins: int) -> Any:
+    def histogram(x: Any, bins: int) -> Any:
+        # Words of shape [bins + 8]: see `read_histogram`.
         real = jnp.float64 if x.dtype.itemsize == 8 else jnp.float32
         whole = jnp.int64 if real == jnp.float64 else jnp.int32
         x = x.reshape(-1).astype(real)
@@ -139,10 +97,8 @@ def programs() -> _Programs:
         parts = [counts, floats, lost]
         return jnp.concatenate([lax.bitcast_convert_type(part, unsigned) for part in parts])
 
-    def histogram(arrays: list[Any], bins: int) -> Any:
-        return [one_histogram(x, bins) for x in arrays]
-
     def image(x: Any, low: Any, high: Any) -> Any:
+        # `low` becomes 0, `high` 255. Words: smallest, largest, how many are not finite, how many were clipped.
         x = x.astype(jnp.float32)
         finite = jnp.isfinite(x)
         scaled = jnp.where(finite, (x - low) * (255.0 / (high - low)), 0)
@@ -155,9 +111,6 @@ def programs() -> _Programs:
 
     return _Programs(
         pack=jax.jit(pack),
-        stacked=jax.jit(stacked),
-        blank=jax.jit(blank),
         histogram=jax.jit(histogram, static_argnums=1),
         image=jax.jit(image),
-        copy=jax.jit(jnp.copy),
     )

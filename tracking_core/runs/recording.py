@@ -369,12 +369,10 @@ class Recording:
             >>> run.config["model"]["width"]
             128
         """
-        from tracking_core.values.config import merge, to_plain
+        from tracking_core.values.config import merge
 
         def change() -> None:
-            plain = to_plain(config)
-            merge(self._config, plain)
-            self._recorder.log_config(plain)
+            merge(self._config, self._recorder.log_config(config))
 
         self._guarded(change, (), {})
 

@@ -84,7 +84,7 @@ class Run(Recording):
         self._dir = directory
         self._facts = {**self._facts, "id": facts["id"]}
         # What was changed since the start, or by earlier sessions, was in the journals.
-        self._recorder.log_config(self._config)
+        self._recorder.log_config(self.config)
 
     # ------------------------------------------------------------------ what it is
 
@@ -105,8 +105,10 @@ class Run(Recording):
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The configuration, as plain JSON values; `log_config` changes it."""
-        return MappingProxyType(self._config)
+        """The configuration, as plain JSON values; `log_config` changes it. Reading waits for what is on a device."""
+        from tracking_core.values.config import settled
+
+        return MappingProxyType(settled(self._config))
 
     @property
     def tags(self) -> tuple[str, ...]:

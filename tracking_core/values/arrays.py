@@ -51,6 +51,12 @@ def is_array_like(value: object) -> bool:
         return False
 
 
+def is_on_device(value: object) -> bool:
+    """Whether a value is a JAX array, which nobody may read before it is asked for: that waits for its device."""
+    kind = type(value)
+    return kind not in _FINITE and hasattr(kind, "is_fully_addressable") and hasattr(kind, "sharding")
+
+
 def bounded(items: Iterable[Any], what: str, limit: int = LONGEST) -> list[Any] | tuple[Any, ...]:
     """What is in an iterable, unless it goes on and on.
 

@@ -39,7 +39,50 @@ _ACCEPTED = (
 )
 
 
-def to_plain(config: object) -> dict[str, JSONValue]:
+Defer: TypeAlias = "Callable[[Any], Later | None]"
+"""Takes an array; gives what stands for it until it has arrived, or None where it can be read now."""
+
+
+class Later:
+    """A part of a configuration that a device still computes.
+
+    Args:
+        array: A copy of it, which is ours.
+    """
+
+    __slots__ = ("_plain", "array")
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self._plain: list[JSONValue] | None = None
+
+    def arrive(self, host: Any) -> None:
+        """Give it the array on the host."""
+        self._plain = [_Conversion().convert(host, "config")]
+        self.array = None
+
+    @property
+    def plain(self) -> JSONValue:
+        """It as plain data; waits for its device."""
+        array = self.array
+        if self._plain is None and array is not None:
+            import numpy as np
+
+            self.arrive(np.asarray(array))
+        assert self._plain is not None
+        return self._plain[0]
+
+
+def settled(value: Any) -> Any:
+    """Plain data with nothing in it that has to arrive; waits for that."""
+    if isinstance(value, Later):
+        return value.plain
+    if isinstance(value, dict):
+        return {key: settled(part) for key, part in cast("dict[Any, Any]", value).items()}
+    return [settled(part) for part in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+def to_plain(config: object, defer: Defer | None = None) -> dict[str, JSONValue]:
     """A configuration as plain JSON data: dicts with str keys, lists, str, int, float, bool and None.
 
     Nested values may be mappings, dataclasses, namespaces, objects with `to_dict()`, pydantic, attrs and msgspec
@@ -50,6 +93,7 @@ def to_plain(config: object) -> dict[str, JSONValue]:
 
     Args:
         config: The configuration; its top level must have names.
+        defer: What becomes of small arrays; None reads them. With it, the result may hold a `Later`.
 
     Raises:
         InvalidValueError: The top level has no names, two keys become the same str, or the data refers to itself, is
@@ -60,7 +104,7 @@ def to_plain(config: object) -> dict[str, JSONValue]:
         >>> to_plain(argparse.Namespace(lr=0.1, data=pathlib.PurePosixPath("/data"), api_key="abc"))
         {'lr': 0.1, 'data': '/data', 'api_key': '[redacted]'}
     """
-    plain = _Conversion().convert(config, "config")
+    plain = _Conversion(defer).convert(config, "config")
     if not isinstance(plain, dict):
         kind = f"the class {config.__qualname__}" if isinstance(config, type) else type(config).__qualname__
         hint = "; pass an instance of it" if dataclasses.is_dataclass(config) else ""
@@ -103,7 +147,8 @@ def flatten(config: Mapping[str, JSONValue], sep: str = "/") -> dict[str, JSONSc
 class _Conversion:
     """One walk over a configuration, with what it must remember: the way down and how much it has seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, defer: Defer | None = None) -> None:
+        self._defer = defer
         self._paths: dict[int, str] = {}  # of the objects that enclose the present one, by id
         self._count = 0
 
@@ -200,6 +245,9 @@ class _Conversion:
         dtype = str(value.dtype)
         # What lies partly in other processes cannot be read here.
         if math.prod(shape) <= MAX_ARRAY_SIZE and getattr(value, "is_fully_addressable", True) is True:
+            later = self._defer(value) if self._defer is not None else None
+            if later is not None:
+                return cast("JSONValue", later)
             try:
                 plain = (value.astype(str) if dtype.startswith(("datetime64", "timedelta64")) else value).tolist()
             except Exception:  # noqa: BLE001 - deleted, traced, abstract arrays and random keys: only a description

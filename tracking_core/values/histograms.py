@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from tracking_core.base.text import counted
 from tracking_core.errors import InvalidValueError
-from tracking_core.values.arrays import describe, to_host
+from tracking_core.values.arrays import describe, is_on_device, to_host
+from tracking_core.values.scalars import to_scalar
 
 MAX_BINS = 4096
+_REDUCED = ("min", "max", "sum", "sumsq", "num")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,8 +33,11 @@ class Histogram:
         mean: Mean of the finite values.
         std: Standard deviation (population) of the finite values.
 
+    Any of them may be on a device: they are read when it is recorded, and `log_histogram` does not wait for that.
+
     Raises:
-        InvalidValueError: The lengths do not fit, the edges do not increase, or counts are negative.
+        InvalidValueError: The lengths do not fit, the edges do not increase, or counts are negative. What is on a
+            device is looked at when it is recorded.
 
     Example:
         >>> Histogram([1, 2], [0.0, 0.5, 1.0]).count
@@ -49,6 +55,8 @@ class Histogram:
     std: float = math.nan
 
     def __post_init__(self) -> None:
+        if not self.is_normal:
+            return
         counts, edges = to_host(self.counts, "counts", copy=True), to_host(self.edges, "edges", copy=True)
         # Adding 0.0 turns -0.0 into 0.0: what is equal must hash alike.
         edges = edges.astype(np.float64) + 0.0
@@ -68,6 +76,25 @@ class Histogram:
             raise InvalidValueError("the counts of a histogram must be finite and not negative")
         object.__setattr__(self, "counts", counts)
         object.__setattr__(self, "edges", edges)
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether nothing of it is on a device."""
+        return not any(map(is_on_device, self.data))
+
+    @property
+    def data(self) -> tuple[Any, ...]:
+        """What it was made from, in the order of the arguments."""
+        return (self.counts, self.edges, *self._numbers())
+
+    def with_data(self, data: tuple[Any, ...]) -> Histogram:
+        """The histogram that a device counted, with its data on the host; see `ready_made`."""
+        counts, edges, nan, posinf, neginf, low, high, mean, std = data
+        found = ready_made({"counts": counts, "edges": edges, "min": low, "max": high})
+        lost = {"nan": int(nan) + found.nan, "posinf": int(posinf), "neginf": int(neginf)}
+        return Histogram(
+            found.counts, found.edges, **lost, min=found.min, max=found.max, mean=float(mean), std=float(std)
+        )
 
     @property
     def count(self) -> int | float:
@@ -194,11 +221,72 @@ def _count(
     return counts.astype(np.int64), edges
 
 
-def to_histogram(values: Any, *, bins: int = 64, key: str = "values") -> Histogram:
-    """A `Histogram` as it is, a ready-made `(counts, edges)` tuple checked, anything else counted into `bins`.
+def is_ready_made(values: Any) -> bool:
+    """Whether a value is a mapping that `ready_made` takes, and no tree of arrays."""
+    if not isinstance(values, Mapping):
+        return False
+    given = cast("Mapping[Any, Any]", values)
+    if not {"counts", "edges"} <= given.keys() <= {"counts", "edges", *_REDUCED}:
+        return False
+    shapes = [getattr(given[name], "shape", None) or (len(given[name]),) for name in ("counts", "edges")]
+    return len(shapes[0]) == len(shapes[1]) == 1 and shapes[1][0] == shapes[0][0] + 1
+
+
+def ready_made(values: Mapping[str, Any]) -> Histogram:
+    """A histogram that a step has reduced by itself, as inside `jit`.
 
     Args:
-        values: See above; a tuple is ready-made when it holds two 1-d arrays of different lengths.
+        values: `counts` `[B]` and `edges` `[B + 1]`; and, where they are known, numbers about what was counted: `min`,
+            `max`, `sum`, `sumsq` (the sum of the squares) and `num` (how many).
+
+    Returns:
+        The histogram. Where an edge is not finite, as when NaN was among the values, nothing can be said of the others:
+        all are counted as NaN, at least one. Bins without a width go into the one that follows.
+
+    Raises:
+        InvalidValueError: The lengths do not fit, edges decrease, or counts are negative.
+    """
+    counts, edges = to_host(values["counts"], "counts"), to_host(values["edges"], "edges").astype(np.float64)
+    number, total, squares = (_number(values.get(name)) for name in ("num", "sum", "sumsq"))
+    if edges.ndim == 1 and len(edges) > 1 and not np.all(np.isfinite(edges)):
+        many = number if math.isfinite(number) else float(counts.sum())
+        bins = len(edges) - 1
+        return Histogram(np.zeros(bins, np.int64), np.linspace(0.0, 1.0, bins + 1), nan=max(1, int(many)))
+    if edges.ndim == counts.ndim == 1 and len(edges) == len(counts) + 1 and np.any(edges[1:] == edges[:-1]):
+        counts, edges = _with_widths(counts, edges)
+    many = number if number > 0 else float(counts.sum())
+    with np.errstate(all="ignore"):
+        mean = float(np.float64(total) / many)
+        std = float(np.sqrt(np.maximum(np.float64(squares) / many - mean * mean, 0.0)))
+    low, high = _number(values.get("min")), _number(values.get("max"))
+    return Histogram(counts, edges, min=low, max=high, mean=mean, std=std)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(to_scalar(value, "a number of a histogram"))
+
+
+def _with_widths(
+    counts: np.ndarray[Any, Any], edges: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Counts and edges without bins that have no width; what was in them goes into the next."""
+    kept, where = np.unique(edges, return_inverse=True)
+    if np.any(edges[1:] < edges[:-1]):
+        return counts, edges
+    if len(kept) == 1:
+        return counts.sum(keepdims=True), _count(kept, kept[0], kept[0], 1)[1]
+    places = np.minimum(where[:-1], len(kept) - 2)
+    merged = np.zeros(len(kept) - 1, counts.dtype)
+    np.add.at(merged, places, counts)
+    return merged, kept
+
+
+def to_histogram(values: Any, *, bins: int = 64, key: str = "values") -> Histogram:
+    """A `Histogram` as it is, a ready-made one checked, anything else counted into `bins`.
+
+    Args:
+        values: See above. Ready-made is a tuple of two 1-d arrays of different lengths, which are counts and edges, or
+            what `ready_made` takes.
         bins: Number of bins, 1 to 4096.
         key: The name for error messages.
 
@@ -206,14 +294,17 @@ def to_histogram(values: Any, *, bins: int = 64, key: str = "values") -> Histogr
         InvalidValueError: The values are not real numbers, or counts and edges do not fit together.
     """
     if isinstance(values, Histogram):
-        return values
+        return values if values.is_normal else values.with_data(values.data)
+    reduced = values if is_ready_made(values) else None
     if isinstance(values, tuple) and len(values) == 2:
         counts, edges = (to_host(part, key) for part in values)
         if counts.ndim == edges.ndim == 1 and len(counts) != len(edges):
-            try:
-                return Histogram(counts, edges)
-            except InvalidValueError as error:
-                raise InvalidValueError(f"{key!r}: {error}") from error
+            reduced = {"counts": counts, "edges": edges}
+    if reduced is not None:
+        try:
+            return ready_made(reduced)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{key!r}: {error}") from error
     if isinstance(values, (str, bytes, dict)) or values is None:
         raise InvalidValueError(f"{key!r}: expected numbers, got {describe(values)}")
     return Histogram.from_values(values, bins=bins, key=key)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidValueError
-from tracking_core.values.arrays import describe, to_host
+from tracking_core.values.arrays import describe, is_on_device, to_host
 from tracking_core.values.images import LARGEST_DECODED, Image, image_grid, to_images
 from tracking_core.values.scalars import to_scalar
 
@@ -26,7 +26,8 @@ class Video:
 
     Args:
         data: Frames of shape `[T, H, W]` or `[T, H, W, 1|3|4]` (uint8, or floats in `value_range`), a sequence of
-            images of one size, or a path to (or, for GIF, the bytes of) an encoded file.
+            images of one size, or a path to (or, for GIF, the bytes of) an encoded file. Frames on a device are looked
+            at when it is recorded, and `log_video` does not wait for that.
         fps: Frames a second.
         value_range: `(lo, hi)` that float values are scaled from; None means `[0, 1]`.
     """
@@ -35,8 +36,9 @@ class Video:
         self.fps = float(to_scalar(fps, "fps"))
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise InvalidValueError(f"a video needs a positive number of frames a second, got {self.fps}")
-        self.frames: np.ndarray[Any, Any] | None = None
-        """uint8 array of shape `[T, H, W, 1|3|4]`; None for an encoded file."""
+        self._frames: np.ndarray[Any, Any] | None = None
+        self._data: Any = None
+        self._value_range = value_range
         self.encoded: bytes | None = None
         """The bytes of an encoded file; None when there are frames."""
         self.format = "gif"
@@ -53,8 +55,31 @@ class Video:
             if not data.startswith(b"GIF8"):
                 raise InvalidValueError("video bytes must be a GIF file; give other formats as a path")
             self.encoded = data
+        elif _on_device(data):
+            self._data = data
         else:
-            self.frames = _frames(data, value_range)
+            self._frames = _frames(data, value_range)
+
+    @property
+    def frames(self) -> np.ndarray[Any, Any] | None:
+        """uint8 array of shape `[T, H, W, 1|3|4]`; None for an encoded file."""
+        if self._frames is None and self._data is not None:
+            self._frames, self._data = _frames(self._data, self._value_range), None
+        return self._frames
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether nothing of it is on a device."""
+        return self._data is None
+
+    @property
+    def data(self) -> Any:
+        """What it was made from, while that is on a device."""
+        return self._data
+
+    def with_data(self, data: Any) -> Video:
+        """The same video of frames that are on the host."""
+        return Video(data, self.fps, value_range=self._value_range)
 
     def gif(self) -> bytes:
         """The video as an animated GIF (256 colours a frame), looping.
@@ -137,34 +162,41 @@ class Audio:
     """Sound.
 
     Args:
-        samples: `[T]` or `[T, channels]`: floats in [-1, 1], or int16.
+        samples: `[T]` or `[T, channels]`: floats in [-1, 1], or int16. Those on a device are looked at when it is
+            recorded, and `log_audio` does not wait for that.
         sample_rate: Samples a second, in Hz.
         caption: Shown with it.
     """
 
     def __init__(self, samples: Any, sample_rate: int = 16000, caption: str | None = None) -> None:
-        array = to_host(samples, "audio", copy=True)
-        if array.ndim == 1:
-            array = array[:, None]
-        if array.ndim != 2 or not array.size:
-            raise InvalidValueError(f"audio must have shape [T] or [T, channels], got {array.shape}")
-        if array.shape[1] > array.shape[0] and array.shape[0] <= 8:
-            raise InvalidValueError(f"audio of shape {array.shape} looks like channels first: use x.T")
         rate = to_scalar(sample_rate, "sample_rate")
         if type(rate) is not int or not 0 < rate < 2**31:
             raise InvalidValueError(f"sample_rate must be a positive int (Hz), got {rate!r:.80}")
-        if array.dtype == np.int16:
-            self.samples = array
-        else:
-            if array.dtype.kind in "iu":
-                raise InvalidValueError(f"audio of dtype {array.dtype}: expected floats in [-1, 1] or int16")
-            floats = array.astype(np.float64)
-            peak = float(np.abs(floats).max())
-            if not math.isfinite(peak) or peak > 1.0 + 1 / 128:
-                raise InvalidValueError(f"audio reaches {peak:g}: expected floats in [-1, 1]; divide by the peak")
-            self.samples = np.clip(np.rint(floats * 32767.0), -32767, 32767).astype(np.int16)
         self.sample_rate = rate
         self.caption = caption
+        self._data: Any = samples if is_on_device(samples) else None
+        self._samples = None if self._data is not None else _samples(samples)
+
+    @property
+    def samples(self) -> np.ndarray[Any, Any]:
+        """int16 array of shape `[T, channels]`."""
+        if self._samples is None:
+            self._samples, self._data = _samples(self._data), None
+        return self._samples
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether nothing of it is on a device."""
+        return self._data is None
+
+    @property
+    def data(self) -> Any:
+        """What it was made from, while that is on a device."""
+        return self._data
+
+    def with_data(self, data: Any) -> Audio:
+        """The same sound of samples that are on the host."""
+        return Audio(data, self.sample_rate, self.caption)
 
     def wav(self) -> bytes:
         """The sound as a WAV file, 16-bit PCM."""
@@ -308,3 +340,27 @@ def _frames(data: Any, value_range: tuple[float, float] | None) -> np.ndarray[An
     if len({image.pixels.shape for image in images}) != 1:
         raise InvalidValueError("the frames of a video must have one size")
     return np.stack([image.pixels for image in images])
+
+
+def _samples(samples: Any) -> np.ndarray[Any, Any]:
+    array = to_host(samples, "audio", copy=True)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not array.size:
+        raise InvalidValueError(f"audio must have shape [T] or [T, channels], got {array.shape}")
+    if array.shape[1] > array.shape[0] and array.shape[0] <= 8:
+        raise InvalidValueError(f"audio of shape {array.shape} looks like channels first: use x.T")
+    if array.dtype == np.int16:
+        return array
+    if array.dtype.kind in "iu":
+        raise InvalidValueError(f"audio of dtype {array.dtype}: expected floats in [-1, 1] or int16")
+    floats = array.astype(np.float64)
+    peak = float(np.abs(floats).max())
+    if not math.isfinite(peak) or peak > 1.0 + 1 / 128:
+        raise InvalidValueError(f"audio reaches {peak:g}: expected floats in [-1, 1]; divide by the peak")
+    return np.clip(np.rint(floats * 32767.0), -32767, 32767).astype(np.int16)
+
+
+def _on_device(data: Any) -> bool:
+    """Whether frames, or some of them, are on a device."""
+    return is_on_device(data) or (isinstance(data, (list, tuple)) and any(map(is_on_device, data)))
