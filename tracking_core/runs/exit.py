@@ -10,6 +10,7 @@ import threading
 import weakref
 from types import FrameType
 
+from tracking_core.compaction.background import compaction
 from tracking_core.protocol import PREEMPTED
 from tracking_core.runs.housekeeping import housekeeper
 from tracking_core.runs.outcome import outcome
@@ -39,6 +40,7 @@ def _at_exit() -> None:
     # Another thread may be ending one, as where a finaliser does: it dies with the main thread.
     for run in tuple(ending):
         run.await_end()
+    compaction.leave(at_once=_terminated)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's signature
@@ -96,6 +98,7 @@ def _in_child() -> None:
     handler runs only once the lock is had.
     """
     housekeeper.forget()
+    compaction.forget()
     if signal.getsignal(signal.SIGTERM) is _on_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _after_fork()

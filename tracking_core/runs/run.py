@@ -291,14 +291,14 @@ class Run(Recording):
         return closing_words(self._report.values(), self._dir, self._troubles.has_said)
 
     def _compact(self, status: str) -> None:
-        """Make columns of a journal that is worth it; a process that was told to go has no time for that."""
-        from tracking_core.compaction.background import compact_at_end
+        """Have columns made of a long journal, later; a process that was told to go has no time for that."""
+        from tracking_core.compaction.background import compaction
 
-        if status in {"interrupted", "preempted"}:
-            return
-        problem = compact_at_end(self._dir)
-        if problem:
+        def say(problem: str) -> None:
             self._troubles.note("compaction", f"run {self.id} stays JSON Lines for now: {problem}")
+
+        if status not in {"interrupted", "preempted"}:
+            compaction.add(self._dir, say, over=True)
 
     def _drain(self, timeout: float) -> bool:
         """Wait until what calls have handed over is in the journal; False when it was not in time, and comes later."""

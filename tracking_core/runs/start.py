@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.base.problems import Troubles
+from tracking_core.compaction.background import compaction
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
 from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
@@ -261,6 +262,7 @@ def _open(plan: RunPlan) -> Run:
         # What keeps a backend from opening is raised, and needs no warning beside that.
         troubles.hold()
     monitored = housekeeper.add(journal, troubles)
+    compaction.pick_up(directory.parent)
     channel = _channel(plan.delivery, plan.places, directory, note)
     if settings.get("mirror") is not None:
         from tracking_core.mirror.client import mirrored
