@@ -26,8 +26,16 @@ STALLED = 60.0
 class _Lane:
     """One target: its worker and the thread that runs it."""
 
-    def __init__(self, directory: Path, destination: Destination, note: Note, on_open: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        destination: Destination,
+        note: Note,
+        on_open: Callable[[], None],
+        batch: Callable[[], int | None],
+    ) -> None:
         self.destination = destination
+        self._batch = batch
         self.worker = TargetWorker(directory, destination, pause=self._pause, note=note)
         self._settled = Latch()
         self._on_open = on_open
@@ -54,7 +62,7 @@ class _Lane:
             while self._ending is None and self.thread is me:
                 # The request is read before the work, so that what was recorded before it is delivered.
                 asked = self._asked
-                if self.worker.tracker is not None and self.worker.deliver():
+                if self.worker.tracker is not None and self.worker.deliver(most=self._batch()):
                     idle = POLL
                 elif asked > self._answered:
                     self.worker.commit()
@@ -69,7 +77,7 @@ class _Lane:
                     self.worker.commit()
                     self.worker.release()
                     return
-            while self.thread is me and self.worker.tracker is not None and self.worker.deliver():
+            while self.thread is me and self.worker.tracker is not None and self.worker.deliver(most=self._batch()):
                 pass
             if self.thread is not me:
                 # Another thread goes on, even with the end.
@@ -160,7 +168,11 @@ class ThreadDelivery:
         self, directory: Path, destinations: Sequence[Destination], note: Note, on_open: Callable[[], None]
     ) -> None:
         self.directory = directory
-        self._lanes = [_Lane(directory, destination, note, on_open) for destination in destinations]
+        self.batch: int | None = None
+        """How many records are delivered before a thread looks whether another is to go on; None for the usual."""
+        self._lanes = [
+            _Lane(directory, destination, note, on_open, lambda: self.batch) for destination in destinations
+        ]
         for lane in self._lanes:
             lane.thread.start()
 

@@ -45,6 +45,8 @@ DRAIN = 60.0
 DEATH, ENDING = 5.0, 20.0
 """Seconds that a training which has closed its end of the socket may take to die; and that a backend then has to end a
 run without any progress."""
+FEW = 16
+"""Records in a batch at the lowest priority: on a busy machine one takes seconds, and whoever goes on waits for it."""
 LAG = 30.0
 """Seconds of lag from which a target is delivered to at a higher priority."""
 WATCH = 1.0
@@ -150,6 +152,7 @@ class Server:
             for label, target, named in request["targets"]
         ]
         delivery = ThreadDelivery(Path(request["dir"]), destinations, note, on_open)
+        delivery.batch = FEW
         with self._lock:
             self._runs[run] = delivery
 
@@ -183,6 +186,7 @@ class Server:
             self._awaited[run] += 1
             if self._awaited[run] == 1:
                 delivery.move()
+                delivery.batch = None
         try:
             yield
         finally:
@@ -190,6 +194,7 @@ class Server:
                 self._awaited[run] -= 1
                 if not self._awaited[run]:
                     del self._awaited[run]
+                    delivery.batch = FEW
                     for task in delivery.tasks():
                         set_priority(NICE, task)
                     self._hurried.discard(run)
