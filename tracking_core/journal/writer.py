@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.base.processes import process_facts
 from tracking_core.base.regular import open_regular, own_folder
 from tracking_core.environment.mounts import on_network
@@ -259,6 +260,8 @@ class JournalWriter:
                     return True
                 self._torn = True
         except OSError as error:
+            # A watchdog's TimeoutError is one as well.
+            raise_from_handler(error)
             if self._fd < 0:
                 raise JournalError(f"the journal of writer {self.id} is closed") from error
             failure = error

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.base.redaction import redact_text
 from tracking_core.delivery.closing import closing_words
 from tracking_core.delivery.report import DeliveryReport, TargetReport
@@ -43,6 +44,7 @@ class Run(Recording):
         troubles: Troubles,
         *,
         strict: bool,
+        on_enter: Callable[[Run], None],
         on_finish: Callable[[Run], None],
         say: Callable[[str], None],
         next_steps: Mapping[str, int] = MappingProxyType({}),
@@ -55,6 +57,7 @@ class Run(Recording):
         self._delivery = delivery
         self._troubles = troubles
         self._strict = strict
+        self._on_enter = on_enter
         self._on_finish = on_finish
         self._config: dict[str, Any] = dict(facts["config"])
         self._steps = StepCounter(next_steps)
@@ -272,6 +275,7 @@ class Run(Recording):
             else:
                 self._troubles.note("journal", f"lines were not written within {timeout:g} s")
         except OSError as problem:
+            raise_from_handler(problem)
             self._troubles.note("journal", f"the end of the run could not be written: {problem}", error=problem)
         self._delivery.finish(status, error, timeout)
         self._report = self._make_report()
@@ -324,6 +328,7 @@ class Run(Recording):
         return DeliveryReport({"local": local, **{report.target: report for report in reports}}, self._status)
 
     def __enter__(self) -> Self:
+        self._on_enter(self)
         return self
 
     def __exit__(

@@ -17,7 +17,7 @@ from tracking_core.base.problems import Troubles
 from tracking_core.compaction.background import compaction
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
-from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
+from tracking_core.runs.exit import ending, enter, open_runs, unwatch_signals, watch_exit, watch_signals
 from tracking_core.runs.housekeeping import MonitoredRun, housekeeper
 from tracking_core.runs.null import NullRun
 from tracking_core.runs.run import Run
@@ -166,8 +166,9 @@ def start_run(
     facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
     if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
         peers.announce(facts["id"])
-        run: Run = NullRun(facts, run_directory(folder, facts["project"], facts["id"]), _on_finishing)
+        run: Run = NullRun(facts, run_directory(folder, facts["project"], facts["id"]), enter, _on_finishing)
         open_runs.append(run)
+        enter(run)
         return run
     if peers.index > 0:
         # The first process creates the run and delivers for all of them; the others add their records to it.
@@ -179,11 +180,6 @@ def start_run(
     peers.announce(run.id)
     _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
     return run
-
-
-def current_run() -> Run | None:
-    """The last run that this process started and has not finished; None if there is none."""
-    return open_runs[-1] if open_runs else None
 
 
 def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
@@ -274,12 +270,14 @@ def _open(plan: RunPlan) -> Run:
             _say(settings, message)
 
     run = Run(
-        facts, directory, recorder, channel, troubles, strict=strict, on_finish=_on_finishing, say=say,
+        facts, directory, recorder, channel, troubles, strict=strict, on_enter=enter, on_finish=_on_finishing,
+        say=say,
         next_steps=next_steps,
     )  # fmt: skip
     _monitored[id(run)] = monitored
     _watch_directory(run, journal, monitored, troubles)
     open_runs.append(run)
+    enter(run)
     watch_exit()
     watch_signals()
     if begun.added:
