@@ -64,8 +64,8 @@ if TYPE_CHECKING:
         SupportsVideo,
         Tracker,
     )
-    from tracking_core.runs.run import Run
     from tracking_core.runs.exit import current_run
+    from tracking_core.runs.run import Run
     from tracking_core.runs.start import start_run
     from tracking_core.store import Comparison, MetricSummary, RunRecord, Series, Store, open_store
     from tracking_core.transfer import import_runs, pack_run

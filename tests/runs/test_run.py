@@ -253,18 +253,16 @@ def test_current_run_of_threads_and_tasks():
             go_on.wait(60)
             seen[f"{name} later"] = tracking.current_run() is own
 
-    async def task(others):
+    async def task(all_started):
         before = tracking.current_run()
         with started() as own:
-            others.append(own)
-            while len(others) < 3:
-                await asyncio.sleep(0)
+            await all_started.wait()
             assert tracking.current_run() is own
         assert tracking.current_run() is before
 
     async def tasks():
-        others = []
-        await asyncio.gather(*(task(others) for _ in range(3)))
+        all_started = asyncio.Barrier(3)
+        await asyncio.gather(*(task(all_started) for _ in range(3)))
 
     with started() as outer:
         asyncio.run(tasks())
@@ -278,7 +276,7 @@ def test_current_run_of_threads_and_tasks():
             thread.join()
         assert [seen[key] for key in ("a", "b", "a later", "b later")] == [True] * 4
         assert tracking.current_run() is outer
-        with started() as inner, outer:
+        with started(), outer:
             assert tracking.current_run() is outer
         assert tracking.current_run() is None
     # A context that has kept what was finished meanwhile.

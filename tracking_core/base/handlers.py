@@ -80,6 +80,7 @@ def _handlers() -> Iterator[CodeType]:
             handler = handler.func
         handler = getattr(handler, "__func__", handler)
         # An object that is called runs the method of its class; one of C has no frame.
-        code = getattr(handler, "__code__", None) or getattr(getattr(type(handler), "__call__", None), "__code__", None)
+        of_class = vars(type(handler)).get("__call__")
+        code = getattr(handler, "__code__", None) or getattr(of_class, "__code__", None)
         if isinstance(code, CodeType):
             yield code

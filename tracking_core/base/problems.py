@@ -63,7 +63,7 @@ class Troubles:
             self._warn(message)
 
     def note(self, reason: str, message: str, *, key: str = "", error: BaseException | None = None) -> None:
-        """Count one trouble, and warn if this reason and key were not warned about yet. Never raises anything of its own.
+        """Count one trouble, and warn if this reason and key were not warned about yet. Raises nothing of its own.
 
         Args:
             reason: A short word that counts are kept under, such as "invalid" or "journal".

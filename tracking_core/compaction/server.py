@@ -1,8 +1,8 @@
 """The process that compacts: one of the lowest priority for all runs of a training.
 
-`python -m tracking_core.compaction.server FD` reads requests from stdin, lines of JSON, and writes an answer to each to
-FD. The end of stdin is the end of the training: after a "bye" it does what it was asked for, for `LAST` seconds at most,
-and goes; without one the training was killed, and it goes at once. It may be killed at any time.
+`python -m tracking_core.compaction.server FD` reads requests from stdin, lines of JSON, and writes an answer to each
+to FD. The end of stdin is the end of the training: after a "bye" it does what it was asked for, for `LAST` seconds at
+most, and goes; without one the training was killed, and it goes at once. It may be killed at any time.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from tracking_core.base.problems import brief
 from tracking_core.base.handlers import raise_from_handler
+from tracking_core.base.problems import brief
 from tracking_core.delivery.backlog import Backlog
 from tracking_core.delivery.report import Notes
 from tracking_core.delivery.transient import Verdict

@@ -170,9 +170,7 @@ class ThreadDelivery:
         self.directory = directory
         self.batch: int | None = None
         """How many records are delivered before a thread looks whether another is to go on; None for the usual."""
-        self._lanes = [
-            _Lane(directory, destination, note, on_open, lambda: self.batch) for destination in destinations
-        ]
+        self._lanes = [_Lane(directory, destination, note, on_open, lambda: self.batch) for destination in destinations]
         for lane in self._lanes:
             lane.thread.start()
 

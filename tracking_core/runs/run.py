@@ -48,9 +48,12 @@ class Run(Recording):
         on_finish: Callable[[Run], None],
         say: Callable[[str], None],
         next_steps: Mapping[str, int] = MappingProxyType({}),
+        elsewhere: str = "",
     ) -> None:
         self._facts = facts
         self._say = say
+        self._elsewhere = elsewhere
+        """Said at the end of a run that is not recorded where it was to be."""
         self._dir = directory
         self._recorder = recorder
         self._journal = recorder.journal
@@ -280,15 +283,16 @@ class Run(Recording):
         self._delivery.finish(status, error, timeout)
         self._report = self._make_report()
         # What is not well has been said, or is about to be, and once is enough.
-        arrived = "; ".join(str(report) for report in self._report.values() if report.ok)
-        self._say(f"run {self.name} {status}: {self.health.without_troubles()}" + (f"; {arrived}" if arrived else ""))
+        arrived = [str(report) for report in self._report.values() if report.ok]
+        where = [self._elsewhere] if self._elsewhere else []
+        self._say("; ".join([f"run {self.name} {status}: {self.health.without_troubles()}", *arrived, *where]))
         if not self._journal.waiting:
             # Otherwise the file system may yet take what waits for it, if the process lives that long.
             self._journal.close()
             self._compact(status)
         words = self._closing_words()
         if words and not self._strict:
-            self._troubles.note("delivery", words)
+            self._troubles.note("delivery", "; ".join([words, *where]))
 
     def _closing_words(self) -> str:
         assert self._report is not None

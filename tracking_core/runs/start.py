@@ -271,8 +271,10 @@ def _open(plan: RunPlan) -> Run:
 
     run = Run(
         facts, directory, recorder, channel, troubles, strict=strict, on_enter=enter, on_finish=_on_finishing,
-        say=say,
-        next_steps=next_steps,
+        say=say, next_steps=next_steps,
+        elsewhere=f"it is recorded under {begun.root}, because {plan.root} could not be written"
+        if begun.root != plan.root
+        else "",
     )  # fmt: skip
     _monitored[id(run)] = monitored
     _watch_directory(run, journal, monitored, troubles)
@@ -373,8 +375,7 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
     for attempt in (plan.root, None):
         place = attempt
         if place is None:
-            place = Path(tempfile.mkdtemp(prefix="tracking-"))
-            troubles.note("root", f"{plan.root} cannot be written; this run is recorded under {place} instead")
+            place = _other_root(plan.root, troubles)
         directory = run_directory(place, facts["project"], facts["id"])
         try:
             if not place.is_absolute():
@@ -402,6 +403,20 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
             if plan.strict or attempt is not plan.root:
                 raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error
     raise AssertionError("the loop returns or raises")
+
+
+def _other_root(root: Path, troubles: Troubles) -> Path:
+    """Where a run is recorded whose root cannot be written: the same place for all of a user, where that is safe."""
+    from tracking_core.layout.fallback import make_fallback_root
+
+    why = ""
+    try:
+        place = make_fallback_root()
+    except OSError as error:
+        place = Path(tempfile.mkdtemp(prefix="tracking-"))
+        why = f" ({error.strerror or error})"
+    troubles.note("root", f"{root} cannot be written; this run is recorded under {place} instead{why}")
+    return place
 
 
 def _on_finishing(run: Run) -> None:

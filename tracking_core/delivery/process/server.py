@@ -94,9 +94,7 @@ class Server:
             else:
                 with self._lock:
                     self._asked += 1
-                threading.Thread(
-                    target=self._answer, args=(request,), name=f"{PREFIX}answer", daemon=True
-                ).start()
+                threading.Thread(target=self._answer, args=(request,), name=f"{PREFIX}answer", daemon=True).start()
         self.drain(orphaned=True)
 
     def _requests(self) -> Iterator[dict[str, Any]]:
