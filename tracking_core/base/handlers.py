@@ -7,6 +7,7 @@ What is swallowed otherwise must not swallow that.
 from __future__ import annotations
 
 import functools
+import inspect
 import signal
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
 
 def _callers() -> set[FrameType]:
     """The frames of this thread from the one on that called into the package."""
-    frame, found = sys._getframe(), set[FrameType]()  # noqa: SLF001 - there is no other way to it
+    frame, found = inspect.currentframe(), set[FrameType]()
     while frame is not None:
         if found or frame.f_globals.get("__name__", "").partition(".")[0] != _PACKAGE:
             found.add(frame)

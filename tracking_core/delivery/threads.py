@@ -79,7 +79,7 @@ class _Lane:
                     return
             while self.thread is me and self.worker.tracker is not None and self.worker.deliver(most=self._batch()):
                 pass
-            if self.thread is not me:
+            if self.thread is not me or self._ending is None:
                 # Another thread goes on, even with the end.
                 return
             if self._stop.is_set():
