@@ -238,6 +238,79 @@ def test_current_run_is_the_newest_open_one():
     assert tracking.current_run() is None
 
 
+def test_current_run_of_threads_and_tasks():
+    """Each has its own, where it has one; otherwise the last of the process that is open."""
+    import asyncio
+    import contextvars
+    import threading
+
+    seen = {}
+
+    def in_thread(name, go_on):
+        seen[f"{name} without one"] = tracking.current_run()
+        with started() as own:
+            seen[name] = tracking.current_run() is own
+            go_on.wait(60)
+            seen[f"{name} later"] = tracking.current_run() is own
+
+    async def task(all_started):
+        before = tracking.current_run()
+        with started() as own:
+            await all_started.wait()
+            assert tracking.current_run() is own
+        assert tracking.current_run() is before
+
+    async def tasks():
+        all_started = asyncio.Barrier(3)
+        await asyncio.gather(*(task(all_started) for _ in range(3)))
+
+    with started() as outer:
+        asyncio.run(tasks())
+        assert tracking.current_run() is outer
+        go_on = threading.Event()
+        threads = [threading.Thread(target=in_thread, args=(name, go_on)) for name in ("a", "b")]
+        for thread in threads:
+            thread.start()
+        go_on.set()
+        for thread in threads:
+            thread.join()
+        assert [seen[key] for key in ("a", "b", "a later", "b later")] == [True] * 4
+        assert tracking.current_run() is outer
+        with started(), outer:
+            assert tracking.current_run() is outer
+        assert tracking.current_run() is None
+    # A context that has kept what was finished meanwhile.
+    held = []
+
+    def start():
+        held.append(started())
+
+    context = contextvars.copy_context()
+    context.run(start)
+    newest = started()
+    assert context.run(tracking.current_run) is held[0]
+    held[0].finish()
+    assert context.run(tracking.current_run) is newest
+    newest.finish()
+    assert context.run(tracking.current_run) is None
+
+
+@pytest.mark.parametrize("backends", ["local", "none"])
+def test_copies_of_a_run_are_the_run(backends):
+    import copy
+    import pickle
+
+    with started(backends=backends) as run:
+        for one in (run, run.scope("train"), run.every(10), run.scope("a").every(2), tracking.multi(run, run)):
+            assert copy.copy(one) is one
+            assert copy.deepcopy({"tracker": [one]})["tracker"][0] is one
+            with pytest.raises(TypeError, match=r"start_run there.*resume='allow'"):
+                pickle.dumps(one)
+        copy.deepcopy(run).log_scalars({"x": 1.0}, step=0)
+    if backends == "local":
+        assert scalar_rows(run.dir) == [("x", "step", 0, 1.0)]
+
+
 def test_none_records_nothing_and_still_is_a_run():
     with started(backends="none", config={"a": 1}, name="ghost") as run:
         assert isinstance(run, tracking.Run)

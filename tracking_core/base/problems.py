@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.naming import printable
 
 _SHORT = 8
@@ -62,7 +63,7 @@ class Troubles:
             self._warn(message)
 
     def note(self, reason: str, message: str, *, key: str = "", error: BaseException | None = None) -> None:
-        """Count one trouble, and warn if this reason and key were not warned about yet. Never raises.
+        """Count one trouble, and warn if this reason and key were not warned about yet. Raises nothing of its own.
 
         Args:
             reason: A short word that counts are kept under, such as "invalid" or "journal".
@@ -83,7 +84,8 @@ class Troubles:
                 self._messages.append((whose, message))
             for listener in tuple(listeners):
                 listener(reason, message, error)
-        except Exception:  # noqa: BLE001 - a broken handler of the user must not stop the training either
+        except Exception as problem:  # noqa: BLE001 - a broken handler of the user must not stop the training either
+            raise_from_handler(problem)
             self.counts["unsaid"] += 1
 
     def _warn(self, message: str) -> None:

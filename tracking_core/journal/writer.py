@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic, sleep, time_ns
 from typing import Any
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.base.processes import process_facts
 from tracking_core.base.regular import open_regular, own_folder
 from tracking_core.environment.mounts import on_network
@@ -283,6 +284,8 @@ class JournalWriter:
 
     def _lost(self, failure: OSError) -> bool:
         """An event could not be written."""
+        # A watchdog's TimeoutError is an OSError as well.
+        raise_from_handler(failure)
         if self._fd < 0:
             raise JournalError(f"the journal of writer {self.id} is closed") from failure
         self.unwritten += 1

@@ -23,12 +23,20 @@ class NullRun(NullTracker, Run):
     Args:
         facts: What `run.json` would say.
         directory: Where the run would be.
+        on_enter: Called with the run when its `with` block begins.
         on_finish: Called with the run when it ends.
     """
 
-    def __init__(self, facts: Mapping[str, Any], directory: Path, on_finish: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        directory: Path,
+        on_enter: Callable[[Run], None],
+        on_finish: Callable[[Run], None],
+    ) -> None:
         self._facts = facts
         self._dir = directory
+        self._on_enter = on_enter
         self._on_finish = on_finish
         self._config = dict(facts["config"])
         self._status = "running"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
+from tracking_core.base.handlers import from_handler, raise_from_handler
 from tracking_core.base.problems import brief
 from tracking_core.errors import InvalidValueError, TrackingError
 from tracking_core.intake import Recorder
@@ -14,7 +15,7 @@ from tracking_core.intake.steps import StepCounter
 from tracking_core.journal.numbers import let_go
 from tracking_core.on_device.arrays import is_device_array, is_ready_on_host, tracing
 from tracking_core.runs.health import CallTimes
-from tracking_core.wrappers import EveryTracker, ScopedTracker
+from tracking_core.wrappers import EveryTracker, ScopedTracker, Single
 
 if TYPE_CHECKING:
     from tracking_core.base.problems import Troubles
@@ -34,7 +35,7 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-class Recording:
+class Recording(Single):
     """What records, of a `Run`."""
 
     _facts: Mapping[str, Any]
@@ -519,7 +520,14 @@ class Recording:
             self._journal.reopen()
 
     def _problem(self, method: str, args: tuple[Any, ...], error: Exception) -> None:
-        """What a call raised: raised on in strict mode; otherwise counted, and warned about once for each key."""
+        """What a call raised: raised on in strict mode; otherwise counted, and warned about once for each key.
+
+        What a signal handler of the program raised was not raised by the call, and is always raised on.
+        """
+        interruption = from_handler(error)
+        if interruption is not None:
+            self._interrupted(interruption)
+            raise interruption
         if self._strict:
             raise error
         key = args[0] if args and isinstance(args[0], str) else method
@@ -530,6 +538,7 @@ class Recording:
 
     def _left_out(self, key: str, error: Exception) -> None:
         """One of several values of a call was left out."""
+        raise_from_handler(error)
         self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
 
     def _late(self, key: str, error: Exception) -> None:
@@ -549,7 +558,8 @@ def _is_here(step: Any) -> bool:
     """Whether a step on a device can be read without waiting."""
     try:
         return not tracing() and is_ready_on_host((step,))
-    except Exception:  # noqa: BLE001 - a deleted array says so when it is packed
+    except Exception as error:  # noqa: BLE001 - a deleted array says so when it is packed
+        raise_from_handler(error)
         return False
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.base.problems import Troubles
+from tracking_core.compaction.background import compaction
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
-from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
+from tracking_core.runs.exit import ending, enter, open_runs, unwatch_signals, watch_exit, watch_signals
 from tracking_core.runs.housekeeping import MonitoredRun, housekeeper
 from tracking_core.runs.null import NullRun
 from tracking_core.runs.run import Run
@@ -165,8 +166,9 @@ def start_run(
     facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
     if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
         peers.announce(facts["id"])
-        run: Run = NullRun(facts, run_directory(folder, facts["project"], facts["id"]), _on_finishing)
+        run: Run = NullRun(facts, run_directory(folder, facts["project"], facts["id"]), enter, _on_finishing)
         open_runs.append(run)
+        enter(run)
         return run
     if peers.index > 0:
         # The first process creates the run and delivers for all of them; the others add their records to it.
@@ -178,11 +180,6 @@ def start_run(
     peers.announce(run.id)
     _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
     return run
-
-
-def current_run() -> Run | None:
-    """The last run that this process started and has not finished; None if there is none."""
-    return open_runs[-1] if open_runs else None
 
 
 def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
@@ -261,6 +258,7 @@ def _open(plan: RunPlan) -> Run:
         # What keeps a backend from opening is raised, and needs no warning beside that.
         troubles.hold()
     monitored = housekeeper.add(journal, troubles)
+    compaction.pick_up(directory.parent)
     channel = _channel(plan.delivery, plan.places, directory, note)
     if settings.get("mirror") is not None:
         from tracking_core.mirror.client import mirrored
@@ -272,12 +270,16 @@ def _open(plan: RunPlan) -> Run:
             _say(settings, message)
 
     run = Run(
-        facts, directory, recorder, channel, troubles, strict=strict, on_finish=_on_finishing, say=say,
-        next_steps=next_steps,
+        facts, directory, recorder, channel, troubles, strict=strict, on_enter=enter, on_finish=_on_finishing,
+        say=say, next_steps=next_steps,
+        elsewhere=f"it is recorded under {begun.root}, because {plan.root} could not be written"
+        if begun.root != plan.root
+        else "",
     )  # fmt: skip
     _monitored[id(run)] = monitored
     _watch_directory(run, journal, monitored, troubles)
     open_runs.append(run)
+    enter(run)
     watch_exit()
     watch_signals()
     if begun.added:
@@ -373,8 +375,7 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
     for attempt in (plan.root, None):
         place = attempt
         if place is None:
-            place = Path(tempfile.mkdtemp(prefix="tracking-"))
-            troubles.note("root", f"{plan.root} cannot be written; this run is recorded under {place} instead")
+            place = _other_root(plan.root, troubles)
         directory = run_directory(place, facts["project"], facts["id"])
         try:
             if not place.is_absolute():
@@ -402,6 +403,20 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
             if plan.strict or attempt is not plan.root:
                 raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error
     raise AssertionError("the loop returns or raises")
+
+
+def _other_root(root: Path, troubles: Troubles) -> Path:
+    """Where a run is recorded whose root cannot be written: the same place for all of a user, where that is safe."""
+    from tracking_core.layout.fallback import make_fallback_root
+
+    why = ""
+    try:
+        place = make_fallback_root()
+    except OSError as error:
+        place = Path(tempfile.mkdtemp(prefix="tracking-"))
+        why = f" ({error.strerror or error})"
+    troubles.note("root", f"{root} cannot be written; this run is recorded under {place} instead{why}")
+    return place
 
 
 def _on_finishing(run: Run) -> None:
