@@ -49,7 +49,7 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
         # A name or path with a secret in it is another one from here on: in the manifest, its digest and the reference.
         label, type, aliases = self.names(label), self.names(type), [self.names(alias) for alias in aliases]  # noqa: A001
         files = [ArtifactFile(self.names(file.path), file.source) for file in found]
-        facts = to_plain(metadata or {})
+        facts = to_plain(metadata or {}, self.on_error)
         version = self.artifacts.put(
             label,
             type,
@@ -99,11 +99,11 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
 
     def log_config(self, config: Any) -> None:
         """See `SupportsConfig.log_config`."""
-        self.journal.append("config", {"config": pack(to_plain(config))})
+        self.journal.append("config", {"config": pack(to_plain(config, self.on_error))})
 
     def log_summary(self, summary: Any) -> None:
         """See `SupportsSummary.log_summary`."""
-        self.journal.append("summary", {"summary": pack(to_plain(summary))})
+        self.journal.append("summary", {"summary": pack(to_plain(summary, self.on_error))})
 
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
         """See `SupportsAlerts.log_alert`."""

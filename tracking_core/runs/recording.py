@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core.base.problems import brief
+from tracking_core.base.problems import brief, kind_of_mistake
 from tracking_core.errors import InvalidValueError, TrackingError
 from tracking_core.intake import Recorder
 from tracking_core.intake.steps import StepCounter
@@ -372,7 +372,7 @@ class Recording:
         from tracking_core.values.config import merge, to_plain
 
         def change() -> None:
-            plain = to_plain(config)
+            plain = to_plain(config, None if self._strict else self._left_out)
             merge(self._config, plain)
             self._recorder.log_config(plain)
 
@@ -521,14 +521,15 @@ class Recording:
             self._journal.reopen()
 
     def _problem(self, method: str, args: tuple[Any, ...], error: Exception) -> None:
-        """What a call raised: raised on in strict mode; otherwise counted, and warned about once for each key."""
+        """What a call raised: raised on in strict mode; otherwise counted, and each kind of it warned about once."""
         if self._strict:
             raise error
         key = args[0] if args and isinstance(args[0], str) else method
+        kind = kind_of_mistake(error)
         if isinstance(error, InvalidValueError):
-            self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
+            self._troubles.note("invalid", f"not recorded: {error}", key=key, kind=kind, error=error)
         else:
-            self._troubles.note("intake", f"{method} failed: {brief(error)}", key=key, error=error)
+            self._troubles.note("intake", f"{method} failed: {brief(error)}", key=key, kind=kind, error=error)
 
     def _left_out(self, key: str, error: Exception) -> None:
         """One of several values of a call was left out."""

@@ -104,7 +104,9 @@ def to_host(value: Any, key: str, *, copy: bool = False) -> np.ndarray[Any, Any]
     """
     found = _convert(value, key, copy=copy) if type(value) is not np.ndarray or copy else value
     if not is_real(found.dtype):
-        msg = f"{key!r}: expected real numbers, got {describe(value)}"
+        from tracking_core.values.right_call import foreign_call
+
+        msg = f"{key!r}: expected real numbers, got {describe(value)}{foreign_call(value)}"
         if found.dtype.kind == "c":
             msg += "; log its real part, imaginary part or magnitude"
         raise InvalidValueError(msg)
@@ -141,11 +143,19 @@ def _unmasked(value: Any, key: str) -> Any:
     return value.data
 
 
+def traced_text(value: object) -> str:
+    """What is said of a value of a function that is being compiled."""
+    return (
+        f"{describe(value)} is traced: the log call is inside jit; return the value from the jitted function, and log "
+        "that"
+    )
+
+
 def _reason(value: object, error: Exception) -> str:
     text = describe(value)
     name = type(error).__name__
     if "Tracer" in name or "Tracer" in type(value).__name__:
-        return f"{text} is traced: the log call is inside jit; return the value from the jitted function, and log that"
+        return traced_text(value)
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - the exception may be as hostile as the object
