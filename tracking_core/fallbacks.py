@@ -279,30 +279,36 @@ def kind_of(value: Any, name: str = "value") -> str:
     Raises:
         InvalidValueError: It is an array that may be meant in several ways; the message names the calls.
     """
-    from tracking_core.values import Histogram, Image
+    from tracking_core.values import Histogram
     from tracking_core.values.arrays import describe
     from tracking_core.values.right_call import array_call
 
-    if isinstance(value, Image) or hasattr(value, "getbands"):
-        return "image"
     if isinstance(value, Histogram) or _is_counted(value):
         return "histogram"
     for kind in MEDIA.values():
         if kind.is_one(value):
             return kind.name
-    if (
-        isinstance(value, (list, tuple))
-        and value
-        and all(kind_of(part) == "image" for part in cast("list[Any]", value))
-    ):
+    if _is_image(value):
         return "image"
     size, dtype = getattr(value, "size", None), getattr(value, "dtype", None)
-    if isinstance(size, int) and size > 1 and dtype is not None:
-        call = array_call(value)
-        if call:
-            raise InvalidValueError(f"{name!r}: {describe(value)} may be several things: use {call}")
-        return "image" if str(dtype) == "uint8" and 2 <= getattr(value, "ndim", 0) <= 4 else "histogram"
-    return "scalar"
+    if not isinstance(size, int) or size <= 1 or dtype is None:
+        return "scalar"
+    call = array_call(value)
+    if call:
+        raise InvalidValueError(f"{name!r}: {describe(value)} may be several things: use {call}")
+    return "histogram"
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a value is an image and nothing else, or a list of those."""
+    from tracking_core.values import Image
+
+    if isinstance(value, Image) or hasattr(value, "getbands"):
+        return True
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(_is_image, cast("list[Any]", value)))
+    size, dtype = getattr(value, "size", None), getattr(value, "dtype", None)
+    return isinstance(size, int) and size > 1 and str(dtype) == "uint8" and 2 <= getattr(value, "ndim", 0) <= 4
 
 
 def _is_counted(value: Any) -> bool:

@@ -101,7 +101,7 @@ class Troubles:
             quoted = "" if error is None else str(error)
         except Exception:  # noqa: BLE001 - an exception's __str__ may raise as well
             return message
-        known = any(whose == target and quoted in said for target, said in self._messages)
+        known = whose and any(whose == target and quoted in said for target, said in self._messages)
         return message.replace(quoted, "as before") if known and len(quoted) > _SHORT else message
 
     def _room(self, reason: str) -> bool:
