@@ -293,7 +293,7 @@ class PandasLike:
         (1, "scalar"), (0.5, "scalar"), (True, "scalar"), (np.float32(1), "scalar"), (np.zeros(1), "scalar"), (np.zeros((1, 1)), "scalar"),
         (jnp.float32(1), "scalar"), (jnp.zeros((1,)), "scalar"), (np.zeros((5, 5)), "histogram"),
         (jnp.zeros((5, 5, 8)), "histogram"), (jnp.zeros((3, 3, 5, 3)), "histogram"), (np.histogram([1, 2]), "histogram"), (jnp.histogram(jnp.ones(3)), "histogram"), (np.zeros((5, 5), np.uint8), "image"),
-        (np.zeros((2, 5, 5, 3), np.uint8), "image"), (jnp.zeros((5, 5, 3), jnp.uint8), "image"), 
+        (np.zeros((2, 5, 5, 3), np.uint8), "image"), (jnp.zeros((5, 5, 3), jnp.uint8), "image"),
         (pd.DataFrame({"a": [1]}), "table"), (pd.DataFrame({"a": [1, 2]}), "table"), (pd.DataFrame(), "table"), (pd.Series([1.0]), "table"), (pl.DataFrame({"a": [1]}), "table"),
         (pl.LazyFrame({"a": [1]}), "table"), (pl.Series([1, 2]), "table"), (pa.table({"a": [1]}), "table"), (np.zeros(1, [("a", "f8")]), "table"), ((np.zeros(2), np.zeros(2)), "scalar"),
         (np.zeros((1, 1), np.uint8), "scalar"), (np.zeros((2,) * 5, np.uint8), "histogram"), (Image(np.zeros((2, 2))), "image"),
@@ -411,11 +411,20 @@ def test_values_of_another_client_are_refused_with_the_name_of_our_call(tmp_path
         lambda: fallbacks.log_mixed(Full(), {"x": value}, step=0),
         lambda: fallbacks.log_mixed(Full(), {"x": [value, value]}, step=0),
     ):
-        with pytest.raises(InvalidValueError, match=rf"'x'.*a wandb.{kind} is W&B's own: use {call}.*tracking_core\.{kind}\("):
+        with pytest.raises(
+            InvalidValueError, match=rf"'x'.*a wandb.{kind} is W&B's own: use {call}.*tracking_core\.{kind}\("
+        ):
             log()
     if kind in {"Image", "Histogram", "Table"}:
-        log = {"Image": lambda run: run.log_images({"x": value}, step=0), "Histogram": lambda run: run.log_histogram("x", value, step=0), "Table": lambda run: run.log_table("x", value, step=0)}[kind]
-        with tracking.start_run(root="runs", strict=True, backends="local") as run, pytest.raises(InvalidValueError, match=f"tracking_core.{kind}"):
+        log = {
+            "Image": lambda run: run.log_images({"x": value}, step=0),
+            "Histogram": lambda run: run.log_histogram("x", value, step=0),
+            "Table": lambda run: run.log_table("x", value, step=0),
+        }[kind]
+        with (
+            tracking.start_run(root="runs", strict=True, backends="local") as run,
+            pytest.raises(InvalidValueError, match=f"tracking_core.{kind}"),
+        ):
             log(run)
 
 
@@ -447,7 +456,14 @@ def test_what_may_be_several_things_is_refused_with_the_names_of_the_calls(value
 def test_a_run_takes_data_frames_and_counts():
     frame = pd.DataFrame({"digit": [3, 7], "score": [0.5, np.nan]})
     with tracking.start_run("p", root="runs", strict=True, backends="local") as run:
-        run.log({"frame": frame, "deep": {"one": frame.iloc[:1, :1]}, "h": np.histogram([1.0, 2.0, 4.0], bins=3), "j": jnp.histogram(jnp.array([1.0, 2.0]), bins=2)})
+        run.log(
+            {
+                "frame": frame,
+                "deep": {"one": frame.iloc[:1, :1]},
+                "h": np.histogram([1.0, 2.0, 4.0], bins=3),
+                "j": jnp.histogram(jnp.array([1.0, 2.0]), bins=2),
+            }
+        )
     record = tracking.open_store("runs").run(run.id)
     ((_, table),) = record.tables("frame")
     assert repr(table.rows) == "((3, 0.5), (7, nan))"

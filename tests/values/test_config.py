@@ -416,7 +416,12 @@ class TestJax:
 
         @jax.jit
         def left_out(x):
-            config = {"lr": 0.1, "loss": x, "deep": {"x": x, "y": [1, x], "z": 2}, "objects": argparse.Namespace(x=x, y=3)}
+            config = {
+                "lr": 0.1,
+                "loss": x,
+                "deep": {"x": x, "y": [1, x], "z": 2},
+                "objects": argparse.Namespace(x=x, y=3),
+            }
             errors = []
             seen.append((to_plain(config, lambda path, error: errors.append((path, str(error)))), errors))
             return x

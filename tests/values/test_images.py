@@ -283,7 +283,9 @@ def test_every_image_in_every_sequence(outer, deferred):
             assert found[2] == alone, name
     mixed = images(outer(ones.values()))
     assert mixed == [image for one in ones.values() for image in images(one)]
-    assert [image.caption for image in mixed] == ["said" if name in {"Image", "Image of jax", "Image of PIL"} else None for name in ones]
+    assert [image.caption for image in mixed] == [
+        "said" if name in {"Image", "Image of jax", "Image of PIL"} else None for name in ones
+    ]
     captions = [str(number) for number in range(len(ones))]
     captioned = images(Image(outer(ones.values()), captions))
     assert [image.caption for image in captioned] == captions

@@ -389,7 +389,10 @@ CYCLE.append(CYCLE)
 @pytest.mark.parametrize("beside", [[], [object()]], ids=["copied", "converted"])
 def test_any_other_cell_becomes_text(cell, text, beside):
     content = [[1, 2], [1, cell], *([3, one] for one in beside)]
-    for table in (Table(["a", "b"], content), to_table({"a": [row[0] for row in content], "b": [row[1] for row in content]})):
+    for table in (
+        Table(["a", "b"], content),
+        to_table({"a": [row[0] for row in content], "b": [row[1] for row in content]}),
+    ):
         assert table.rows[0] == (1, 2)
         stored = json.loads(table.json())["rows"][1][1]
         assert isinstance(stored, str)
@@ -479,7 +482,9 @@ FRAMES = {
     "polars, lazy": lambda c: pl.LazyFrame(c).filter(pl.col("n") > 0),
     "pyarrow": pa.table,
     "record batch": lambda c: pa.RecordBatch.from_pydict(c),
-    "structured": lambda c: np.array(list(zip(*c.values(), strict=True)), [("n", "i8"), ("x", "f8"), ("s", "U9"), ("b", "?")]),
+    "structured": lambda c: np.array(
+        list(zip(*c.values(), strict=True)), [("n", "i8"), ("x", "f8"), ("s", "U9"), ("b", "?")]
+    ),
     "records": lambda c: pd.DataFrame(c).to_records(index=False),
 }
 
@@ -500,7 +505,13 @@ def test_data_frames_of_every_library_are_one_table(make, times):
 
 
 def test_columns_of_data_frames_and_their_missing_values():
-    for column in (pd.Series([1, 2], name="n"), pl.Series("n", [1, 2]), {"n": pd.Series([1, 2])}, {"n": pl.Series([1, 2])}, {"n": pa.array([1, 2])}):
+    for column in (
+        pd.Series([1, 2], name="n"),
+        pl.Series("n", [1, 2]),
+        {"n": pd.Series([1, 2])},
+        {"n": pl.Series([1, 2])},
+        {"n": pa.array([1, 2])},
+    ):
         assert to_table(column) == Table(["n"], [[1], [2]])
     for column in (pd.Series([1, 2]), pl.Series([1, 2]), pa.array([1, 2]), pa.chunked_array([[1], [2]])):
         assert to_table(column) == Table(["value"], [[1], [2]])
@@ -533,7 +544,13 @@ def test_times_are_text_of_the_length_they_need():
 
 
 def test_a_frame_that_is_changed_afterwards_leaves_the_table_alone():
-    arrays = {"x": np.zeros(3), "v": np.zeros((3, 2)), "t": np.zeros(3, "M8[s]"), "l": [0.0, 0.0, 0.0], "o": [[0], [0], [0]]}
+    arrays = {
+        "x": np.zeros(3),
+        "v": np.zeros((3, 2)),
+        "t": np.zeros(3, "M8[s]"),
+        "l": [0.0, 0.0, 0.0],
+        "o": [[0], [0], [0]],
+    }
     frame = pd.DataFrame({"x": np.zeros(3)})
     tables = [to_table(arrays), to_table(frame), to_table(np.zeros(3, [("x", "f8")]))]
     before = repr([table.rows for table in tables])

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tracking_core.base.redaction import redact_text
+from tracking_core.base.redaction import redact_text, redact_tree
+from tracking_core.base.redaction.text import LARGE
 from tracking_core.errors import InvalidValueError, StoreError
 from tracking_core.intake.histograms import HistogramIntake
 from tracking_core.intake.media import MediaIntake
@@ -20,7 +21,7 @@ from tracking_core.intake.scalars import ScalarIntake
 from tracking_core.journal import pack
 from tracking_core.journal.times import to_seconds
 from tracking_core.values import ArtifactFile, ArtifactRef, artifact_files
-from tracking_core.values.config import to_plain
+from tracking_core.values.config import length_of_text, to_plain
 
 LEVELS = ("info", "warn", "error")
 
@@ -102,8 +103,17 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
         self.journal.append("config", {"config": pack(to_plain(config, self.on_error))})
 
     def log_summary(self, summary: Any) -> None:
-        """See `SupportsSummary.log_summary`."""
-        self.journal.append("summary", {"summary": pack(to_plain(summary, self.on_error))})
+        """See `SupportsSummary.log_summary`; searching long texts for secrets is left to the encoder."""
+        plain = to_plain(summary, self.on_error, search=False)
+
+        def fields(_: Any = None) -> dict[str, Any]:
+            return {"summary": pack(redact_tree(plain))}
+
+        length = length_of_text(plain)
+        if self._inline or length <= LARGE:
+            self.journal.append("summary", fields())
+        else:
+            self._submit("summary", "summary", (), fields, None, ("step", None), nbytes=length, encode=True)
 
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
         """See `SupportsAlerts.log_alert`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import enum
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -77,7 +76,7 @@ class Column:
                 return cls(_in_shortest_unit(cells))
             if isinstance(cells, np.ndarray):
                 cells = list(np.array(cells) if shape else cells)
-        found = list(bounded(cells, f"column {name!r:.80} of a table"))
+        found = list(bounded(cast("Iterable[Any]", cells), f"column {name!r:.80} of a table"))
         kinds = set(map(type, found))
         if kinds <= _PLAIN:
             return cls(_as_array(found, kinds) if len(kinds) == 1 else found)
@@ -133,8 +132,8 @@ def plain_cell(cell: Any, depth: int = 0) -> Any:
     """What a cell is stored as.
 
     Args:
-        cell: None, bool, int, float and str stay; arrays of size 1 become numbers, larger ones and sequences lists, dates
-            their ISO form, missing values None, and anything else text.
+        cell: None, bool, int, float and str stay; arrays without dimensions become numbers, others and sequences lists,
+            dates their ISO form, missing values None, and anything else text.
         depth: How many lists it is inside of.
 
     Raises:
@@ -219,7 +218,7 @@ def packed(cells: Sequence[Any]) -> Iterable[Any]:
     if float in kinds and kinds <= {float, type(None)}:
         plain = all(cell is None or math.isfinite(cell) for cell in cells)
     elif int in kinds and kinds == {int}:
-        plain = -INT_LIMIT <= min(cells) and max(cells) < INT_LIMIT
+        plain = min(cells) >= -INT_LIMIT and max(cells) < INT_LIMIT
     else:
         plain = kinds.isdisjoint((int, float, list))
     return cells if plain else [pack(_short_int(cell)) for cell in cells]

@@ -44,7 +44,7 @@ _ACCEPTED = (
 )
 
 
-def to_plain(config: object, on_error: OnError | None = None) -> dict[str, JSONValue]:
+def to_plain(config: object, on_error: OnError | None = None, *, search: bool = True) -> dict[str, JSONValue]:
     """A configuration as plain JSON data: dicts with str keys, lists, str, int, float, bool and None.
 
     Nested values may be mappings, dataclasses, namespaces, objects with `to_dict()`, pydantic, attrs and msgspec
@@ -57,6 +57,7 @@ def to_plain(config: object, on_error: OnError | None = None) -> dict[str, JSONV
         config: The configuration; its top level must have names.
         on_error: Called with (path, error) for a value that no call can record, such as a traced one; its key is left
             out. None raises.
+        search: Whether secrets are replaced; whoever says no does it later.
 
     Raises:
         InvalidValueError: The top level has no names, two keys become the same str, or the data refers to itself, is
@@ -73,7 +74,20 @@ def to_plain(config: object, on_error: OnError | None = None) -> dict[str, JSONV
         kind = f"the class {config.__qualname__}" if isinstance(config, type) else type(config).__qualname__
         hint = "; pass an instance of it" if dataclasses.is_dataclass(config) else ""
         raise InvalidValueError(f"config: expected {_ACCEPTED}, got {kind}{hint}")
-    return redact_tree(plain)
+    return redact_tree(plain) if search else plain
+
+
+def length_of_text(value: JSONValue) -> int:
+    """How many characters the texts in plain data have, keys left out.
+
+    Args:
+        value: The result of `to_plain`.
+    """
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(length_of_text, value.values()))
+    return sum(map(length_of_text, value)) if isinstance(value, list) else 0
 
 
 def flatten(config: Mapping[str, JSONValue], sep: str = "/") -> dict[str, JSONScalar]:
@@ -363,7 +377,13 @@ def plain_text(value: object) -> str:
 
 def _valid_text(text: str) -> str:
     """`text` without lone surrogates (undecodable file names have them), which JSON cannot carry as UTF-8."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def _valid_int(number: int) -> JSONValue:

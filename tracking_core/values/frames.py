@@ -51,7 +51,9 @@ def named_columns(value: Any) -> tuple[list[str], list[Any]] | None:
     try:
         found = list(_READERS[library](value))
     except Exception as error:
-        raise InvalidValueError(f"log_table: {describe(value)} cannot be read ({type(error).__name__}: {error})") from error
+        raise InvalidValueError(
+            f"log_table: {describe(value)} cannot be read ({type(error).__name__}: {error})"
+        ) from error
     return [name for name, _ in found], [cells for _, cells in found]
 
 

@@ -26,8 +26,9 @@ class Table:
     Args:
         columns: Distinct names; or, without rows, whatever `log_table` takes: columns by name, row mappings, a data
             frame of pandas, polars or pyarrow, or a structured array.
-        rows: One sequence a row, as long as `columns`, or an array of shape `[rows, columns]`. Cells are None, bool, int,
-            float, str; size-1 arrays, dates and small lists are converted to these, and anything else becomes text.
+        rows: One sequence a row, as long as `columns`, or an array of shape `[rows, columns]`. Cells are None, bool,
+            int, float, str; size-1 arrays, dates and small lists are converted to these, and anything else becomes
+            text.
 
     Raises:
         InvalidValueError: A row has another length, a name appears twice, or an array in a cell cannot be read.
@@ -45,7 +46,7 @@ class Table:
     def __init__(self, columns: Any, rows: Any = None) -> None:
         if rows is None:
             made = to_table(columns)
-            self._set(made.columns, made._cells, made.height)
+            _fill(self, made.columns, made.cells, made.height)
             return
         names = _names(columns)
         given = _checked_rows(rows, len(names))
@@ -53,7 +54,7 @@ class Table:
             cells = [given[:, place] for place in range(len(names))]
         else:
             cells = [[row[place] for row in given] for place in range(len(names))]
-        self._set(names, [Column.copied(name, one) for name, one in zip(names, cells, strict=True)], len(given))
+        _fill(self, names, [Column.copied(name, one) for name, one in zip(names, cells, strict=True)], len(given))
 
     @classmethod
     def from_columns(cls, names: Sequence[Any], columns: Sequence[Any]) -> Table:
@@ -67,16 +68,14 @@ class Table:
             InvalidValueError: The lengths differ, a name appears twice, or an array in a cell cannot be read.
         """
         checked = _names(names)
-        cells = [one if isinstance(one, Column) else _column(name, one) for name, one in zip(checked, columns, strict=True)]
+        cells = [
+            one if isinstance(one, Column) else _column(name, one) for name, one in zip(checked, columns, strict=True)
+        ]
         if len(set(map(len, cells))) > 1:
             raise InvalidValueError("a table from a mapping needs columns of one length")
         table = cls.__new__(cls)
-        table._set(checked, cells, len(cells[0]) if cells else 0)
+        _fill(table, checked, cells, len(cells[0]) if cells else 0)
         return table
-
-    def _set(self, columns: tuple[str, ...], cells: list[Column], height: int) -> None:
-        for name, value in (("columns", columns), ("_cells", cells), ("_height", height), ("_rows", None)):
-            object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
@@ -147,9 +146,9 @@ def to_table(value: Any) -> Table:
     """A `Table` as it is; made from a mapping of columns, a sequence of row mappings, or a data frame.
 
     Args:
-        value: `Table`; `{"column": [cells…]}`; `[{"column": cell}, …]` (missing cells are None); a data frame or a column
-            of pandas, polars (a lazy frame is computed) or pyarrow; a structured array; or anything with `columns` and
-            `to_dict("split")`, as pandas has.
+        value: `Table`; `{"column": [cells…]}`; `[{"column": cell}, …]` (missing cells are None); a data frame or a
+            column of pandas, polars (a lazy frame is computed) or pyarrow; a structured array; or anything with
+            `columns` and `to_dict("split")`, as pandas has.
 
     Raises:
         InvalidValueError: None of these.
@@ -174,8 +173,14 @@ def to_table(value: Any) -> Table:
             names = list(dict.fromkeys(name for row in plain for name in row))
             return Table.from_columns(names, [[row.get(name) for row in plain] for name in names])
     raise InvalidValueError(
-        f"log_table: expected a Table, columns, row mappings or a data frame, got {describe(value)}{foreign_call(value)}"
+        f"log_table: expected a Table, columns, row mappings or a data frame, got {describe(value)}"
+        f"{foreign_call(value)}"
     )
+
+
+def _fill(table: Table, columns: tuple[str, ...], cells: list[Column], height: int) -> None:
+    for name, value in (("columns", columns), ("_cells", cells), ("_height", height), ("_rows", None)):
+        object.__setattr__(table, name, value)
 
 
 def _names(columns: Any) -> tuple[str, ...]:
