@@ -120,7 +120,7 @@ class Recording:
 
         Args:
             images: Names to uint8 or float arrays of shape `[H, W]`, `[H, W, 1|3|4]`, `[N, H, W]` or `[N, H, W, C]`, to
-                `Image` objects (with captions), or to sequences of either.
+                `Image` objects (with captions), Pillow images, or lists and tuples of any of these.
             step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
@@ -226,7 +226,9 @@ class Recording:
 
         Args:
             name: Name of the table.
-            value: A `Table`, a mapping of columns, a sequence of row mappings, or a data frame.
+            value: A `Table`, a mapping of columns, a sequence of row mappings, a structured array, or a data frame or a
+                column of pandas, polars (a lazy frame is computed) or pyarrow. Cells that are no number, str, date,
+                list or None become text. The columns are copied; the rest of the work is done after the call.
             step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
@@ -411,7 +413,7 @@ class Recording:
         """Record values of different kinds by key; the kind of each is recognised.
 
         Args:
-            values: Names to numbers, images, histograms, tables and so on; see `log_mixed`.
+            values: Names to numbers, images, histograms, tables, data frames and so on; see `log_mixed`.
             step: Position on the axis; None uses the next one.
             step_axis: Which axis `step` counts on.
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from tracking_core.errors import InvalidValueError
+from tracking_core.values.right_call import foreign_call
 
 #: numpy's own real kinds. The `ml_dtypes` (bfloat16, float8_*, int4) report kind "V" and are known by name.
 _REAL_KINDS = frozenset("biuf")
@@ -104,8 +105,6 @@ def to_host(value: Any, key: str, *, copy: bool = False) -> np.ndarray[Any, Any]
     """
     found = _convert(value, key, copy=copy) if type(value) is not np.ndarray or copy else value
     if not is_real(found.dtype):
-        from tracking_core.values.right_call import foreign_call
-
         msg = f"{key!r}: expected real numbers, got {describe(value)}{foreign_call(value)}"
         if found.dtype.kind == "c":
             msg += "; log its real part, imaginary part or magnitude"

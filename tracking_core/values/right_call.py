@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from tracking_core.values.arrays import is_array_like
-
 _OF_WANDB = {
     "Image": "log_images, or tracking_core.Image(array, caption)",
     "Table": "log_table, or tracking_core.Table(columns, rows)",
@@ -76,7 +74,7 @@ def _of_parts(parts: Any) -> str:
             "; many numbers go to log_histogram (a distribution) or log_table (a column), and one for each step to "
             "log_scalars, step by step"
         )
-    if all(is_array_like(part) or isinstance(part, (list, tuple)) for part in first):
+    if all(hasattr(part, "dtype") or isinstance(part, (list, tuple)) for part in first):
         return "; a list of arrays goes to log_images if they are images, and to log_histogram if they are weights"
     if all(isinstance(part, str) for part in first):
         return "; lines of text go to log_text, joined"
