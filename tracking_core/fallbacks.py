@@ -315,9 +315,17 @@ def _is_counted(value: Any) -> bool:
     """Whether a value is what `numpy.histogram` returns: counts, and one edge more."""
     if not isinstance(value, tuple) or len(cast("tuple[Any, ...]", value)) != 2:
         return False
-    shapes = [getattr(part, "shape", None) for part in cast("tuple[Any, Any]", value)]
-    counts, edges = (shape[0] if type(shape) is tuple and len(shape) == 1 else -1 for shape in shapes)
+    counts, edges = map(_length, cast("tuple[Any, Any]", value))
     return counts > 0 and edges == counts + 1
+
+
+def _length(value: Any) -> int:
+    """How many numbers are in an array of one dimension, or a list; -1 for anything else."""
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        return len(parts) if all(isinstance(part, (int, float)) for part in parts) else -1
+    shape = getattr(value, "shape", None)
+    return shape[0] if isinstance(shape, tuple) and len(cast("tuple[int, ...]", shape)) == 1 else -1
 
 
 def _log(

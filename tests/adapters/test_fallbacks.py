@@ -292,7 +292,7 @@ class PandasLike:
     [
         (1, "scalar"), (0.5, "scalar"), (True, "scalar"), (np.float32(1), "scalar"), (np.zeros(1), "scalar"), (np.zeros((1, 1)), "scalar"),
         (jnp.float32(1), "scalar"), (jnp.zeros((1,)), "scalar"), (np.zeros((5, 5)), "histogram"),
-        (jnp.zeros((5, 5, 8)), "histogram"), (jnp.zeros((3, 3, 5, 3)), "histogram"), (np.histogram([1, 2]), "histogram"), (jnp.histogram(jnp.ones(3)), "histogram"), (np.zeros((5, 5), np.uint8), "image"),
+        (jnp.zeros((5, 5, 8)), "histogram"), (jnp.zeros((3, 3, 5, 3)), "histogram"), (np.histogram([1, 2]), "histogram"), (([1, 2], [0.0, 0.5, 1.0]), "histogram"), (([1, 2], [0.0, 0.5]), "scalar"), (([1, "a"], [0.0, 0.5, 1.0]), "scalar"), (jnp.histogram(jnp.ones(3)), "histogram"), (np.zeros((5, 5), np.uint8), "image"),
         (np.zeros((2, 5, 5, 3), np.uint8), "image"), (jnp.zeros((5, 5, 3), jnp.uint8), "image"),
         (pd.DataFrame({"a": [1]}), "table"), (pd.DataFrame({"a": [1, 2]}), "table"), (pd.DataFrame(), "table"), (pd.Series([1.0]), "table"), (pl.DataFrame({"a": [1]}), "table"),
         (pl.LazyFrame({"a": [1]}), "table"), (pl.Series([1, 2]), "table"), (pa.table({"a": [1]}), "table"), (np.zeros(1, [("a", "f8")]), "table"), ((np.zeros(2), np.zeros(2)), "scalar"),

@@ -211,7 +211,7 @@ class TestText:
             + "PRIVATE KEY-----\n"
             + "aB3d" * 16
             + "\n"
-            + ("aB3d" * 16 + "\n") * 60
+            + ("aB3d" * 16 + "\n") * 400
             + "-----END RSA "
             + "PRIVATE KEY-----"
         )
@@ -224,7 +224,7 @@ class TestText:
         ]
         assert redact(filler) == filler
         # At both sides of where a piece ends, at the ends of the text, and inside a piece.
-        for at in (0, (1 << 14) - 40, (1 << 14) + (1 << 11) - 3, len(filler)):
+        for at in (0, (1 << 14) - 5, (1 << 14) - 12, (1 << 14) + (1 << 11) - 5, len(filler)):
             for secret in secrets:
                 text = f"{filler[:at]} {secret}\n{filler[at:]}"
                 found = redact(text)
