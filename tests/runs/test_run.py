@@ -16,6 +16,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import journal_events, only_run, scalar_rows
+from tests.support.programs import run as run_code
 
 
 def started(**keywords):
@@ -160,6 +161,75 @@ def test_what_cannot_be_recorded_is_counted_and_the_rest_is_kept(troubles):
     assert "transpose(1, 2, 0)" in said
 
 
+def test_each_kind_of_mistake_in_a_call_is_warned_about_once(caplog, troubles):
+    mistakes = [
+        lambda run, n: run.log_scalars(3.0 + n),
+        lambda run, n: run.log_scalars({"a": 1.0}, step=n + 1.5),
+        lambda run, n: run.log_scalars({"a": 1.0}, step="abc"[n]),
+        lambda run, n: run.log_scalars({"a": 1.0}, step=2**63 + n),
+        lambda run, n: run.log_scalars({"a": 1.0}, step=0, step_axis=n),
+        lambda run, n: run.log_scalars({"a": 1.0}, step=0, wall_time=1e300 + n),
+        lambda run, n: run.log_histogram("w", [[1.0], "a"], step=n),
+        lambda run, n: run.log_histogram("w", [1.0], step=n, bins=0),
+        lambda run, n: run.log_histogram("w", [1.0], step=0.5 + n),
+        lambda run, n: run.log_images([n]),
+        lambda run, n: run.log_images({"x": np.zeros((2, 2))}, step=n + 1.5),
+        lambda run, n: run.log(n),
+        lambda run, n: run.log({"a": 1}, step=n + 1.5),
+    ]
+    with started() as run:
+        for number in range(3):
+            for mistake in mistakes:
+                mistake(run, number)
+    warned = [record.message for record in caplog.records if "not recorded: " in record.message]
+    assert len(warned) == len(mistakes) + 1, "the end counts them"
+    assert not [message for message in warned if "as before" in message]
+    assert run.health.dropped == {"invalid": 3 * len(mistakes)}
+    troubles.clear()
+
+
+def test_traced_values_in_config_and_summary_are_left_out_by_key(troubles):
+    with started() as run:
+        jax.jit(lambda x: run.log_summary({"best": x, "deep": {"x": x, "y": 2}, "fine": 1}))(1.0)
+        jax.jit(lambda x: run.log_config({"lr": x, "width": 3}))(1.0)
+        run.log_artifact({"a": b"x"}, name="a", metadata={"n": 1})
+    events = {event["kind"]: event for event in journal_events(run.dir)}
+    assert events["summary"]["summary"] == {"deep": {"y": 2}, "fine": 1}
+    assert (events["config"]["config"], run.config) == ({"width": 3}, {"width": 3})
+    said = [message for reason, message, _ in troubles if reason == "invalid"]
+    assert len(said) == 3
+    for message, name in zip(said, ("best", "deep", "lr"), strict=True):
+        assert name in message
+        assert "the log call is inside jit; return the value from the jitted function, and log that" in message
+    for call in (run.log_summary, run.log_config):
+        with started(strict=True) as run, pytest.raises(tracking.InvalidValueError, match="inside jit"):
+            jax.jit(lambda x: getattr(run, call.__name__)({"a": x}))(1.0)
+    with pytest.raises(tracking.InvalidValueError, match="inside jit"):
+        jax.jit(lambda x: started(config={"a": x}))(1.0)
+
+
+@pytest.mark.system
+def test_a_subinterpreter_is_told_where_runs_are_started(tmp_path):
+    code = (
+        "try: import _interpreters as interpreters\n"
+        "except ImportError: import _xxsubinterpreters as interpreters\n"
+        "inside = '''\n"
+        "import sys, tracking_core\n"
+        "try: tracking_core.start_run(root='runs')\n"
+        "except tracking_core.SettingsError as error: print(error)\n"
+        "print('numpy' in sys.modules)\n"
+        "'''\n"
+        "interpreters.run_string(interpreters.create(), inside)\n"
+        "import tracking_core\n"
+        "tracking_core.start_run(root='runs', backends='local').finish()\n"
+    )
+    out, _ = run_code(code, tmp_path)
+    said, numpy = out.splitlines()
+    assert said.startswith("start_run: this is a subinterpreter")
+    assert "main interpreter" in said
+    assert numpy == "False"
+
+
 def test_strict_raises_what_is_otherwise_counted():
     with started(strict=True) as run:
         with pytest.raises(tracking.InvalidValueError, match="'bad'"):
@@ -207,7 +277,7 @@ def test_log_takes_a_mixture():
                 "loss": 0.5,
                 "words": "some text",
                 "image": np.zeros((4, 4), np.uint8),
-                "weights": np.linspace(0.0, 1.0, 100),
+                "weights": np.linspace(0.0, 1.0, 100).reshape(10, 10),
                 "table": tracking.Table(["a"], [[1]]),
             },
             step=7,

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
 from tracking_core.base.handlers import from_handler, raise_from_handler
-from tracking_core.base.problems import brief
+from tracking_core.base.problems import brief, kind_of_mistake
 from tracking_core.errors import InvalidValueError, TrackingError
 from tracking_core.intake import Recorder
 from tracking_core.intake.steps import StepCounter
@@ -121,7 +121,7 @@ class Recording(Single):
 
         Args:
             images: Names to uint8 or float arrays of shape `[H, W]`, `[H, W, 1|3|4]`, `[N, H, W]` or `[N, H, W, C]`, to
-                `Image` objects (with captions), or to sequences of either.
+                `Image` objects (with captions), Pillow images, or lists and tuples of any of these.
             step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
@@ -227,7 +227,9 @@ class Recording(Single):
 
         Args:
             name: Name of the table.
-            value: A `Table`, a mapping of columns, a sequence of row mappings, or a data frame.
+            value: A `Table`, a mapping of columns, a sequence of row mappings, a structured array, or a data frame or a
+                column of pandas, polars (a lazy frame is computed) or pyarrow. Cells that are no number, str, date,
+                list or None become text. The columns are copied; the rest of the work is done after the call.
             step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
@@ -410,7 +412,7 @@ class Recording(Single):
         """Record values of different kinds by key; the kind of each is recognised.
 
         Args:
-            values: Names to numbers, images, histograms, tables and so on; see `log_mixed`.
+            values: Names to numbers, images, histograms, tables, data frames and so on; see `log_mixed`.
             step: Position on the axis; None uses the next one.
             step_axis: Which axis `step` counts on.
 
@@ -520,7 +522,7 @@ class Recording(Single):
             self._journal.reopen()
 
     def _problem(self, method: str, args: tuple[Any, ...], error: Exception) -> None:
-        """What a call raised: raised on in strict mode; otherwise counted, and warned about once for each key.
+        """What a call raised: raised on in strict mode; otherwise counted, and each kind of it warned about once.
 
         What a signal handler of the program raised was not raised by the call, and is always raised on.
         """
@@ -531,10 +533,11 @@ class Recording(Single):
         if self._strict:
             raise error
         key = args[0] if args and isinstance(args[0], str) else method
+        kind = kind_of_mistake(error)
         if isinstance(error, InvalidValueError):
-            self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
+            self._troubles.note("invalid", f"not recorded: {error}", key=key, kind=kind, error=error)
         else:
-            self._troubles.note("intake", f"{method} failed: {brief(error)}", key=key, error=error)
+            self._troubles.note("intake", f"{method} failed: {brief(error)}", key=key, kind=kind, error=error)
 
     def _left_out(self, key: str, error: Exception) -> None:
         """One of several values of a call was left out."""
