@@ -103,7 +103,9 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
 
     def log_summary(self, summary: Any) -> None:
         """See `SupportsSummary.log_summary`."""
-        self.journal.append("summary", {"summary": pack(to_plain(summary))})
+        plain = to_plain(summary)
+        self.journal.append("summary", {"summary": pack(plain)})
+        self.results.set(plain)
 
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:
         """See `SupportsAlerts.log_alert`."""

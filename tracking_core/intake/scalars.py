@@ -73,6 +73,7 @@ class ScalarIntake(Sink):
                     axis = names(axis)
                 fields = {"axis": axis, "step": to_step(step), "values": kept}
                 self.journal.append("scalars", fields, time=wall_time)
+                self.results.add(axis, fields["step"], kept)
             return bool(values)
         pack = pack_scalars(waiting, self._left_out, soon)
         return self._submit_scalars(pack, values, step if is_device_array(step) else to_step(step), axis, wall_time)

@@ -13,6 +13,7 @@ from tracking_core.intake import Recorder
 from tracking_core.intake.steps import StepCounter
 from tracking_core.journal.numbers import let_go
 from tracking_core.on_device.arrays import is_device_array, is_ready_on_host, tracing
+from tracking_core.runs.config import RunConfig, change
 from tracking_core.runs.health import CallTimes
 from tracking_core.wrappers import EveryTracker, ScopedTracker
 
@@ -44,7 +45,7 @@ class Recording:
     _delivery: Delivery
     _steps: StepCounter
     _times: CallTimes
-    _config: dict[str, Any]
+    _config: RunConfig
     _status: str
     _strict: bool
     _late_error: Exception | None
@@ -369,14 +370,14 @@ class Recording:
             >>> run.config["model"]["width"]
             128
         """
-        from tracking_core.values.config import merge, to_plain
+        from tracking_core.values.config import to_plain
 
-        def change() -> None:
+        def extend() -> None:
             plain = to_plain(config)
-            merge(self._config, plain)
+            change(self._config, plain)
             self._recorder.log_config(plain)
 
-        self._guarded(change, (), {})
+        self._guarded(extend, (), {})
 
     def log_summary(self, summary: Mapping[str, Any]) -> None:
         """Set values that describe the run as a whole, such as the best accuracy.

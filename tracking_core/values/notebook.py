@@ -71,6 +71,36 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return f"<table>{more}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def facts_html(
+    title: str,
+    facts: Sequence[tuple[str, Any]] = (),
+    *,
+    columns: Sequence[str] = (),
+    rows: Sequence[Sequence[Any]] = (),
+    links: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """What something is, in a few lines, and a table below.
+
+    Args:
+        title: Its name.
+        facts: Further (name, value) pairs.
+        columns: Headings of the table; () for no table.
+        rows: Its rows.
+        links: Addresses of pages. What is no address of one is shown as text.
+        notes: Commands and the like, each on a line of its own.
+    """
+    parts = [f"<div><b>{_escape(title)}</b></div>"]
+    parts += [f"<div>{_escape(name)}: {_escape(_cell(value))}</div>" for name, value in facts]
+    parts += [table_html(columns, rows)] if columns and rows else []
+    for link in links:
+        text = _escape(link)
+        is_page = link.startswith(("https://", "http://"))
+        parts.append(f'<div><a href="{text}" rel="noopener noreferrer">{text}</a></div>' if is_page else f"<div>{text}</div>")
+    parts += [f"<div><code>{_escape(note)}</code></div>" for note in notes]
+    return f"<div>{''.join(parts)}</div>"
+
+
 def media_html(content: bytes, mime: str, caption: str = "") -> str | None:
     """Sound, or a moving picture; None for what is too large to stand in a notebook."""
     if len(content) > LARGEST:
