@@ -14,6 +14,7 @@ from tracking_core.naming import printable
 
 if TYPE_CHECKING:
     from tracking_core.intake.results import Results, ScalarResult
+    from tracking_core.runs.run import Run
 
 SHOWN = 8
 """Scalars that are shown."""
@@ -21,6 +22,7 @@ WIDTH = 24
 """Characters of a curve."""
 _BARS = "▁▂▃▄▅▆▇█"
 _NAME = 40
+_ENTRIES = 20
 
 
 def chosen(scalars: Sequence[ScalarResult], most: int = SHOWN) -> list[ScalarResult]:
@@ -116,3 +118,18 @@ def _curve_of(one: ScalarResult) -> str:
 
 def _more(count: int, shown: int) -> list[str]:
     return [f"and {counted(count - shown, 'other scalar')}"] if count > shown else []
+
+
+def run_html(run: Run) -> str:
+    """A run that is being recorded, as HTML: what it is, its configuration, and its last values."""
+    from tracking_core.values.config import flatten
+    from tracking_core.values.notebook import facts_html
+
+    facts = [("project", run.project), ("status", run.status), ("directory", str(run.dir))]
+    facts += [("group", run.group)] if run.group else []
+    rows = [("config", *pair) for pair in list(flatten(run.config, ".").items())[:_ENTRIES]]
+    rows += [("last", *pair) for pair in list(run.summary.items())[:_ENTRIES]]
+    address = run.url()
+    links = [address] if address is not None else []
+    title = f"{run.name} ({run.id})"
+    return facts_html(title, facts, columns=("", "name", "value"), rows=rows, links=links, most=2 * _ENTRIES)

@@ -216,6 +216,11 @@ class Run(Recording):
             )
         return getattr(tracker, "native", tracker)
 
+    def _repr_html_(self) -> str:
+        from tracking_core.runs.results import run_html
+
+        return run_html(self)
+
     def __repr__(self) -> str:
         return f"<Run {self.name!r} ({self.id}) of {self.project!r}, {self._status}>"
 

@@ -16,6 +16,7 @@ from tracking_core.base.problems import Troubles
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
 from tracking_core.naming import printable
+from tracking_core.runs.console import notebook
 from tracking_core.runs.console import say as say_to
 from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
 from tracking_core.runs.housekeeping import MonitoredRun, housekeeper
@@ -99,6 +100,7 @@ def start_run(
     delivery: str | None = None,
     process: int | None = None,
     strict: bool = False,
+    replace_open: bool = False,
 ) -> Run:
     """Start or continue a run.
 
@@ -126,6 +128,8 @@ def start_run(
         process: Which JAX process this is; None detects it without initialising JAX.
         strict: Whether errors raise: the backends are opened before this returns, and bad values and records that could
             not be delivered at the end raise as well.
+        replace_open: Whether to finish the runs of this process that are still open first, such as that of a cell of a
+            notebook which is run again.
 
     Returns:
         The run: a context manager, and a tracker with every capability.
@@ -165,6 +169,7 @@ def start_run(
     records = settings.choice("process") == "all" or peers.index == 0
     chosen = settings.get("run_id", run_id) is not None
     facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
+    _see_to_open(settings, replace=replace_open)
     if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
         peers.announce(facts["id"])
         origin_told = peers.origin if peers.index > 0 else peers.unknown
@@ -181,6 +186,18 @@ def start_run(
     peers.announce(run.id, resumed=run.resumed, step=run.step)
     say_to(settings, printable(f"run {run.name} of {run.project} is recorded in {run.dir}", limit=4000))
     return run
+
+
+def _see_to_open(settings: Settings, *, replace: bool) -> None:
+    """End the runs that are still open, or say in a notebook that there are some: a cell was run again, perhaps."""
+    for run in tuple(open_runs):
+        if replace:
+            # What it has to say of records that wait is no news of the run that begins.
+            with contextlib.suppress(TrackingError):
+                run.finish()
+        elif notebook() is not None:
+            still = f"run {run.name} ({run.id}) is still open, and goes on beside the new one"
+            say_to(settings, printable(f"{still}: run.finish() ends it, or start_run(..., replace_open=True)", limit=4000))
 
 
 def current_run() -> Run | None:

@@ -67,7 +67,8 @@ def verb(
 
     EXPR is NAME OP VALUE. NAME is a metric (its last value), config.NAME, or one of id, name, project, status, group,
     job_type, notes, started, finished, duration. OP is one of = != < <= > >= or ~ (VALUE is a regular expression that
-    is searched for). A run without that value does not match; --sort puts it last.
+    is searched for). A run without that value does not match; --sort puts it last. At a terminal, ids are shown
+    as far as they are unique, and the last column is the validation loss or accuracy, if the runs have one.
 
     A run that cannot be read is listed as unreadable, the reason goes to stderr, and the exit code is 1.
     """
@@ -85,14 +86,17 @@ def verb(
         for row in rows:
             click.echo(row.record.id)
     elif rows or unreadable:
-        _print(
-            rows, unreadable, list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
-        )
+        asked = list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
+        main = listing.main_column(rows)
+        _print(rows, unreadable, asked if main is None or f"summary.{main}" in asked else list(dict.fromkeys([*asked, main])))
     else:
         from tracking_core.store import open_store
 
-        asked = projects or statuses or tags or conditions
-        click.echo(shown("no runs match" if asked else f"no runs under {open_store(root).place}"), err=True)
+        narrowed = projects or statuses or tags or conditions
+        click.echo(shown("no runs match" if narrowed else f"no runs under {open_store(root).place}"), err=True)
+    if not (as_json or ids):
+        for text in listing.advice(rows, [*([sort] if sort else []), *columns]):
+            click.echo(shown(text), err=True)
     broken = [row for row in rows if row.is_broken]
     for why in [*(str(row.problem) for row in broken), *(one.problem for one in unreadable)]:
         click.echo(f"unreadable: {shown(why)}", err=True)
@@ -104,11 +108,12 @@ def _print(rows: list[Row], unreadable: list[Unreadable], columns: list[str]) ->
 
     extra = [name for name in columns if name not in {"id", "name", "project", "status", "started", "duration"}]
     lines: list[Any] = []
+    short = _short(rows) if sys.stdout.isatty() else {}
     for row in rows:
         values = [row.value(name) for name in extra]
         lines.append(
             (
-                row.record.id,
+                short.get(row.record.id, row.record.id),
                 (row.record.name, "bold"),
                 row.record.project,
                 (row.status or "unreadable", status_style(row.status)),
@@ -123,6 +128,17 @@ def _print(rows: list[Row], unreadable: list[Unreadable], columns: list[str]) ->
     Output().table(
         ("id", "name", "project", "status", "started", "duration", "tags", *extra),
         lines,
-        whole=("id", "status", "started", "duration"),
+        whole=("id", "name", "status", "started", "duration"),
         spare=("duration", "tags", "started", "project", "status"),
     )
+
+
+def _short(rows: list[Row]) -> dict[str, str]:
+    """Ids for a terminal: as long as they have to be to name the runs."""
+    from tracking_core.cli.choosing import all_ids
+    from tracking_core.cli.listing import short_ids
+
+    if not rows:
+        return {}
+    root = rows[0].record.dir.parent.parent
+    return short_ids([row.record.id for row in rows], all_ids(root))
