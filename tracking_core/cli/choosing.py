@@ -109,7 +109,9 @@ class _There:
         project, _, word = text.rpartition("/")
         if word != LATEST:
             return []
-        known = [(facts[3], place.name, place) for place, facts in self.facts.items() if not project or facts[2] == project]
+        known = [
+            (facts[3], place.name, place) for place, facts in self.facts.items() if not project or facts[2] == project
+        ]
         return [max(known)[2]] if known else []
 
 

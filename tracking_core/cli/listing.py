@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,9 @@ def short_ids(ids: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     place = {one: at for at, one in enumerate(ordered)}
 
     def shared(one: str, other: int) -> int:
-        return len(os.path.commonprefix([one, ordered[other]])) if 0 <= other < len(ordered) else 0
+        """How many characters an id has in common with a neighbour."""
+        pairs = zip(one, ordered[other] if 0 <= other < len(ordered) else "", strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     lengths = {one: max(_SHORTEST, shared(one, place[one] - 1) + 1, shared(one, place[one] + 1) + 1) for one in ids}
     longest = max(lengths.values(), default=0)

@@ -134,7 +134,9 @@ def print_overview(run: Mapping[str, Any]) -> None:
     _section(output, "config", {key: exactly(value) for key, value in flatten(run["config"], ".").items()})
     # One value is made into text after the other: of very many only those that are shown.
     values = run["summary"]
-    _section(output, "summary", {key: number(values[key]) if at < _MOST else "" for at, key in enumerate(sorted(values))})
+    _section(
+        output, "summary", {key: number(values[key]) if at < _MOST else "" for at, key in enumerate(sorted(values))}
+    )
     logged = {"scalars": run["scalars"], "images": run["images"], **run["media"]}
     _section(output, "logged", {kind: _few(names) for kind, names in logged.items() if names})
     _section(

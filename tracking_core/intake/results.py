@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -151,30 +151,73 @@ class Results:
                 before, rows = group, groups.setdefault(group, [])
             rows.append((number, step, values))
         # What came last counts, also where calls had different names.
+        pieces: dict[str, list[_Piece]] = {}
         for (axis, names), rows in sorted(groups.items(), key=lambda group: group[1][-1][0]):
             self._last.update(rows[-1][2])
-            self._add(axis, names[: MOST + 1], rows)
-
-    def _add(self, axis: str, names: tuple[str, ...], rows: _Rows) -> None:
-        try:
-            found = chain.from_iterable(values.values() for _, _, values in rows)
-            values = np.fromiter(found, np.float64, len(rows) * len(rows[0][2])).reshape(len(rows), -1)
-        except OverflowError:
-            # An integer beyond the floats.
-            values = np.array([[_to_float(one) for one in values.values()] for _, _, values in rows])
-        values = values[:, : len(names)]
-        steps = [step for _, step, _ in rows]
-        missing = np.isnan(values)
-        low = np.where(missing, np.inf, values).argmin(axis=0).tolist()
-        high = np.where(missing, -np.inf, values).argmax(axis=0).tolist()
-        for at, name in enumerate(names):
+            for name, piece in _pieces(axis, names[: MOST + 1], rows):
+                pieces.setdefault(name, []).append(piece)
+        for name, found in pieces.items():
             scalar = self._scalars.get(name)
             if scalar is None:
                 if len(self._scalars) >= MOST:
                     continue
-                scalar = self._scalars[name] = ScalarResult(name, axis)
-            scalar.axis = axis
-            scalar.add(values[:, at], steps, low[at], high[at])
+                scalar = self._scalars[name] = ScalarResult(name, found[-1].axis)
+            scalar.axis = found[-1].axis
+            piece = found[0] if len(found) == 1 else _joined(found)
+            scalar.add(piece.values, piece.steps, piece.low, piece.high)
+
+
+class _Piece(NamedTuple):
+    """Values of one scalar from calls that had the same names.
+
+    Args:
+        axis: Their step axis.
+        numbers: Which of the calls they are from.
+        steps: Their steps.
+        values: `[N]` floats.
+        low: Where the smallest is; that of another value if none is a number.
+        high: Where the largest is.
+    """
+
+    axis: str
+    numbers: list[int]
+    steps: list[int]
+    values: np.ndarray[Any, Any]
+    low: int
+    high: int
+
+
+def _pieces(axis: str, names: tuple[str, ...], rows: _Rows) -> Iterator[tuple[str, _Piece]]:
+    """The values of each name, of calls that had the same names."""
+    try:
+        found = chain.from_iterable(values.values() for _, _, values in rows)
+        values = np.fromiter(found, np.float64, len(rows) * len(rows[0][2])).reshape(len(rows), -1)
+    except OverflowError:
+        # An integer beyond the floats.
+        values = np.array([[_to_float(one) for one in values.values()] for _, _, values in rows])
+    values = values[:, : len(names)]
+    numbers, steps = [number for number, _, _ in rows], [step for _, step, _ in rows]
+    low, high = _extremes(values)
+    for at, name in enumerate(names):
+        yield name, _Piece(axis, numbers, steps, values[:, at], low[at], high[at])
+
+
+def _joined(pieces: list[_Piece]) -> _Piece:
+    """Values from calls that had different names, in the order of the calls."""
+    numbers = np.concatenate([piece.numbers for piece in pieces])
+    order = np.argsort(numbers)
+    values = np.concatenate([piece.values for piece in pieces])[order]
+    all_steps = [step for piece in pieces for step in piece.steps]
+    (low,), (high,) = _extremes(values[:, None])
+    steps = [all_steps[at] for at in order.tolist()]
+    return _Piece(pieces[-1].axis, numbers[order].tolist(), steps, values, low, high)
+
+
+def _extremes(values: np.ndarray[Any, Any]) -> tuple[list[int], list[int]]:
+    """Where the smallest and the largest of each column are; NaN is neither."""
+    missing = np.isnan(values)
+    low = np.where(missing, np.inf, values).argmin(axis=0).tolist()
+    return low, np.where(missing, -np.inf, values).argmax(axis=0).tolist()
 
 
 def _to_float(value: float) -> float:

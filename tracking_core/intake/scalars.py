@@ -71,9 +71,10 @@ class ScalarIntake(Sink):
                 kept = values if found == names.last else names.keys(values)
                 if axis not in names.known:
                     axis = names(axis)
-                fields = {"axis": axis, "step": to_step(step), "values": kept}
+                number = to_step(step)
+                fields = {"axis": axis, "step": number, "values": kept}
                 self.journal.append("scalars", fields, time=wall_time)
-                self.results.add(axis, fields["step"], kept)
+                self.results.add(axis, number, kept)
             return bool(values)
         pack = pack_scalars(waiting, self._left_out, soon)
         return self._submit_scalars(pack, values, step if is_device_array(step) else to_step(step), axis, wall_time)

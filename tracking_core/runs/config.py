@@ -37,7 +37,9 @@ class RunConfig(dict[str, Any]):
         try:
             return self[name]
         except KeyError:
-            hint = did_you_mean(name, self) or (f"; there are {', '.join(list(self)[:20])}" if self else "; it is empty")
+            hint = did_you_mean(name, self) or (
+                f"; there are {', '.join(list(self)[:20])}" if self else "; it is empty"
+            )
             raise AttributeError(f"the configuration has no {name!r}{hint}") from None
 
     def __getitem__(self, key: str) -> Any:
@@ -45,7 +47,7 @@ class RunConfig(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or a default."""
-        return self[key] if key in self else default
+        return _shown(super().get(key, default))
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(HOW_TO_CHANGE)

@@ -66,7 +66,12 @@ def lines(scalars: Sequence[ScalarResult], count: int) -> list[str]:
         count: How many there are.
     """
     rows = [
-        (printable(one.name, limit=_NAME), f"{one.last:.6g}", f"best {best}" if (best := _best(one)) else "", _curve_of(one))
+        (
+            printable(one.name, limit=_NAME),
+            f"{one.last:.6g}",
+            f"best {best}" if (best := _best(one)) else "",
+            _curve_of(one),
+        )
         for one in chosen(scalars)
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)] if rows else []

@@ -114,7 +114,7 @@ class Run(Recording):
         return self._config
 
     @config.setter
-    def config(self, value: object) -> None:
+    def config(self, value: object) -> None:  # noqa: ARG002 - whatever it is, it is refused
         raise AttributeError(HOW_TO_CHANGE)
 
     @property

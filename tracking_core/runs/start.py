@@ -197,7 +197,9 @@ def _see_to_open(settings: Settings, *, replace: bool) -> None:
                 run.finish()
         elif notebook() is not None:
             still = f"run {run.name} ({run.id}) is still open, and goes on beside the new one"
-            say_to(settings, printable(f"{still}: run.finish() ends it, or start_run(..., replace_open=True)", limit=4000))
+            say_to(
+                settings, printable(f"{still}: run.finish() ends it, or start_run(..., replace_open=True)", limit=4000)
+            )
 
 
 def current_run() -> Run | None:

@@ -48,14 +48,26 @@ def run_html(run: RunRecord) -> str:
     from tracking_core.delivery.progress import addresses
     from tracking_core.store.comparing import flat
 
-    facts: list[tuple[str, Any]] = [("project", run.project), ("status", _status(run)), ("started", _moment(run.started))]
+    facts: list[tuple[str, Any]] = [
+        ("project", run.project),
+        ("status", _status(run)),
+        ("started", _moment(run.started)),
+    ]
     facts += [("tags", ", ".join(run.tags))] if run.tags else []
     facts += [("group", run.group)] if run.group else []
     rows = [["config", *pair] for pair in list(flat(run.config).items())[:_SHOWN_VALUES]]
     rows += [["last", *pair] for pair in sorted(_summary(run).items())[:_SHOWN_VALUES]]
     links = list(dict.fromkeys(address for _, address in addresses(run.dir)))
     notes = [f"tracking show {run.id}"]
-    return facts_html(f"{run.name} ({run.id})", facts, columns=("", "name", "value"), rows=rows, links=links, notes=notes, most=2 * _SHOWN_VALUES)
+    return facts_html(
+        f"{run.name} ({run.id})",
+        facts,
+        columns=("", "name", "value"),
+        rows=rows,
+        links=links,
+        notes=notes,
+        most=2 * _SHOWN_VALUES,
+    )
 
 
 def comparison_html(found: Comparison) -> str:

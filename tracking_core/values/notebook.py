@@ -59,8 +59,7 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int 
     """A table; the first rows and columns of a large one, and how many there are."""
     head = "".join(f"<th>{_escape(_cell(column))}</th>" for column in columns[:SHOWN_COLUMNS])
     body = "".join(
-        f"<tr>{''.join(f'<td>{_escape(_cell(cell))}</td>' for cell in row[:SHOWN_COLUMNS])}</tr>"
-        for row in rows[:most]
+        f"<tr>{''.join(f'<td>{_escape(_cell(cell))}</td>' for cell in row[:SHOWN_COLUMNS])}</tr>" for row in rows[:most]
     )
     cut = [
         f"{shown} of {len(there)} {what}"
@@ -98,7 +97,9 @@ def facts_html(
     for link in links:
         text = _escape(link)
         is_page = link.startswith(("https://", "http://"))
-        parts.append(f'<div><a href="{text}" rel="noopener noreferrer">{text}</a></div>' if is_page else f"<div>{text}</div>")
+        parts.append(
+            f'<div><a href="{text}" rel="noopener noreferrer">{text}</a></div>' if is_page else f"<div>{text}</div>"
+        )
     parts += [f"<div><code>{_escape(note)}</code></div>" for note in notes]
     return f"<div>{''.join(parts)}</div>"
 

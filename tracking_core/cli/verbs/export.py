@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @click.command(short_help="Write scalars as Parquet, CSV or JSON Lines.")
 @click.argument("runs", metavar="[RUN]...", type=RunName(), nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Export all runs of the store.")
-@click.option("--project", "projects", multiple=True, metavar="NAME", help="Export all runs of this project (repeatable).")
+@click.option(
+    "--project", "projects", multiple=True, metavar="NAME", help="Export all runs of this project (repeatable)."
+)
 @click.option(
     "--to",
     "place",

@@ -88,7 +88,11 @@ def verb(
     elif rows or unreadable:
         asked = list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
         main = listing.main_column(rows)
-        _print(rows, unreadable, asked if main is None or f"summary.{main}" in asked else list(dict.fromkeys([*asked, main])))
+        _print(
+            rows,
+            unreadable,
+            asked if main is None or main in asked else [*asked, main],
+        )
     else:
         from tracking_core.store import open_store
 
