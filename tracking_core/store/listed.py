@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from tracking_core.store.records import RunRecord
 
 _T = TypeVar("_T")
-SHOWN_RUNS = 100
 SHOWN_STEPS = 3
 """Of images and other media, the last ones."""
 SHOWN_AT_A_STEP = 8

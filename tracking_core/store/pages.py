@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tracking_core.base.metric_names import is_larger_better, main_metric
 from tracking_core.base.text import counted
 from tracking_core.errors import MissingDependencyError, StoreError
-from tracking_core.store.listed import SHOWN_RUNS
+from tracking_core.values.config import flatten
 from tracking_core.values.notebook import facts_html
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tracking_core.store.records import RunRecord
     from tracking_core.store.store import Store
 
+SHOWN_RUNS = 100
 _SHOWN_VALUES = 20
 
 
@@ -46,7 +47,6 @@ def runs_html(runs: Sequence[RunRecord]) -> str:
 def run_html(run: RunRecord) -> str:
     """One run: what it is, its configuration and its last values."""
     from tracking_core.delivery.progress import addresses
-    from tracking_core.store.comparing import flat
 
     facts: list[tuple[str, Any]] = [
         ("project", run.project),
@@ -55,7 +55,7 @@ def run_html(run: RunRecord) -> str:
     ]
     facts += [("tags", ", ".join(run.tags))] if run.tags else []
     facts += [("group", run.group)] if run.group else []
-    rows = [["config", *pair] for pair in list(flat(run.config).items())[:_SHOWN_VALUES]]
+    rows = [["config", *pair] for pair in list(flatten(run.config, ".").items())[:_SHOWN_VALUES]]
     rows += [["last", *pair] for pair in sorted(_summary(run).items())[:_SHOWN_VALUES]]
     links = list(dict.fromkeys(address for _, address in addresses(run.dir)))
     notes = [f"tracking show {run.id}"]

@@ -132,7 +132,8 @@ def _print(rows: list[Row], unreadable: list[Unreadable], columns: list[str]) ->
     Output().table(
         ("id", "name", "project", "status", "started", "duration", "tags", *extra),
         lines,
-        whole=("id", "name", "status", "started", "duration"),
+        # Names are folded only where not even they and the ids have room.
+        whole=("id", "status", "started", "duration", *(("name",) if _fit(lines) else ())),
         spare=("duration", "tags", "started", "project", "status"),
     )
 
@@ -146,3 +147,20 @@ def _short(rows: list[Row]) -> dict[str, str]:
         return {}
     root = rows[0].record.dir.parent.parent
     return short_ids([row.record.id for row in rows], all_ids(root))
+
+
+def _fit(lines: list[Any]) -> bool:
+    """Whether ids and names stand beside each other."""
+    from shutil import get_terminal_size
+
+    from rich.cells import cell_len
+
+    ids, names = (max((cell_len(_text(line[at])) for line in lines), default=0) for at in (0, 1))
+    return ids + 2 + names <= get_terminal_size().columns
+
+
+def _text(cell: str | tuple[str, str]) -> str:
+    """The text of a cell."""
+    from tracking_core.cli.output import shown
+
+    return shown(cell if isinstance(cell, str) else cell[0])
