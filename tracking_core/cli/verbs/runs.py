@@ -86,7 +86,7 @@ def verb(
         for row in rows:
             click.echo(row.record.id)
     elif rows or unreadable:
-        asked = list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
+        asked: list[str] = list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
         main = listing.main_column(rows)
         _print(
             rows,
