@@ -196,15 +196,20 @@ def test_a_call_only_puts_its_values_aside(tmp_path, monkeypatch):
         assert run.summary["loss"] == 2.0
 
 
-def test_results_of_device_values_wait_for_no_device(tmp_path, monkeypatch):
+def test_results_of_device_values_are_taken_where_they_are_written(tmp_path, monkeypatch):
+    """Not at the call, where they are not on the host yet."""
+    added, real = [], Results.add
+    monkeypatch.setattr("tracking_core.intake.scalars.is_here", lambda values: False)
+    monkeypatch.setattr(
+        Results, "add", lambda self, *a: added.append((threading.current_thread(), a)) or real(self, *a)
+    )
     with tracking.start_run("p", root=tmp_path) as run:
-        step = jax.jit(lambda x: x * 2)
-        value = step(jnp.float32(1.0))
-        with jax.transfer_guard("disallow"):
-            _ = run.summary
-        run.log_scalars({"loss": value}, step=0)
+        run.log_scalars({"loss": jax.jit(lambda x: x * 2)(jnp.float32(1.0)), "host": 3}, step=jnp.int32(7))
         run.flush(local=True)
-        assert run.summary["loss"] == 2.0
+        assert dict(run.summary) == {"loss": 2.0, "host": 3}
+    [(thread, (axis, step, _))] = added
+    assert thread is not threading.main_thread()
+    assert (axis, step) == ("step", 7)
 
 
 def test_a_curve_is_small_and_shows_its_extremes():
