@@ -264,6 +264,15 @@ def test_nothing_is_read_back_at_the_end(tmp_path, monkeypatch, capsys):
     assert "val/loss" in capsys.readouterr().err
 
 
+def test_what_nobody_takes_does_not_pile_up():
+    results = Results()
+    # As in a child that was forked while another thread was at it.
+    results._lock.acquire()
+    for step in range(3 * MOST_WAITING):
+        results.add("step", step, {"a": 1.0})
+    assert len(results._waiting) <= 2 * MOST_WAITING + 1
+
+
 @pytest.mark.parametrize("console", ["off", "auto"])
 def test_where_nobody_looks_nothing_is_said(tmp_path, monkeypatch, capsys, console):
     monkeypatch.setenv("TRACKING_CONSOLE", console)
@@ -275,36 +284,34 @@ def test_where_nobody_looks_nothing_is_said(tmp_path, monkeypatch, capsys, conso
 
 
 @pytest.fixture
-def shell(monkeypatch):
-    """A real IPython shell, with what a kernel would send to the page instead of a kernel."""
-    pytest.importorskip("IPython")
-    import IPython.display
+def shown(monkeypatch):
+    """What a real IPython shell would send to the page; all that is missing is the kernel which sends it."""
+    from IPython.core.displaypub import CapturingDisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
 
-    shown = []
     shell = InteractiveShell.instance()
     monkeypatch.setattr(shell, "kernel", SimpleNamespace(), raising=False)
-    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append((data, raw)))
-    yield SimpleNamespace(shell=shell, shown=shown)
+    publisher = CapturingDisplayPublisher()
+    monkeypatch.setattr(shell, "display_pub", publisher)
+    yield lambda: [output["data"] for output in publisher.outputs]
     InteractiveShell.clear_instance()
 
 
-def test_a_notebook_shows_results_as_a_page(tmp_path, shell, capsys):
+def test_a_notebook_shows_results_as_a_page(tmp_path, shown, capsys):
     train(tmp_path / "runs")
     assert capsys.readouterr().err == ""
-    (begin, _), (end, raw) = shell.shown
-    assert raw and "is recorded in" in begin["text/plain"]
+    begin, end = shown()
+    assert "is recorded in" in begin["text/plain"]
     assert "val/loss" in end["text/plain"]
     page = end["text/html"]
     assert "val/&lt;acc&gt;" in page and "<acc>" not in page
     assert "tracking show" in page
 
 
-def test_a_cell_that_is_run_again_says_that_a_run_is_open_and_ends_it_if_asked(tmp_path, shell):
+def test_a_cell_that_is_run_again_says_that_a_run_is_open_and_ends_it_if_asked(tmp_path, shown):
     first = tracking.start_run("p", root=tmp_path)
     second = tracking.start_run("p", root=tmp_path)
-    said = [data["text/plain"] for data, _ in shell.shown]
-    [still] = [text for text in said if "still open" in text]
+    [still] = [data["text/plain"] for data in shown() if "still open" in data["text/plain"]]
     assert first.id in still and "replace_open=True" in still
     assert first.status == second.status == "running"
     third = tracking.start_run("p", root=tmp_path, replace_open=True)

@@ -104,11 +104,16 @@ class Results:
         waiting = self._waiting
         waiting.append((axis, step, values))
         # Whoever else takes them has these as well.
-        if len(waiting) >= MOST_WAITING and self._lock.acquire(blocking=False):
+        if len(waiting) < MOST_WAITING:
+            return
+        if self._lock.acquire(blocking=False):
             try:
                 self._take()
             finally:
                 self._lock.release()
+        elif len(waiting) > 2 * MOST_WAITING:
+            # Nobody takes them, as in a child that was forked while somebody did.
+            waiting.popleft()
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Take what `log_summary` sets."""
