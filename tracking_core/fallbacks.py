@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.errors import InvalidValueError, TrackingError
 from tracking_core.values.kinds import MEDIA, FileOf
 
@@ -264,7 +265,8 @@ def _plain(name: str, error: Exception) -> TrackingError:
         return error
     try:
         text = f": {error}"
-    except Exception:  # noqa: BLE001 - see above
+    except Exception as problem:  # noqa: BLE001 - see above
+        raise_from_handler(problem)
         text = ""
     return InvalidValueError(f"{name!r}: it cannot be read ({type(error).__name__}{text[:200]})")
 

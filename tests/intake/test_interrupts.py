@@ -149,7 +149,7 @@ class _Alarm(Exception):
 
 
 @pytest.mark.parametrize("kind", [_Alarm, TimeoutError])
-@pytest.mark.parametrize("name", ["scalars of the host", "mixture"])
+@pytest.mark.parametrize("name", ["scalars of the host", "numpy scalars", "mixture", "summary"])
 def test_what_the_programs_own_handler_raises_reaches_the_program(tmp_path, name, kind):
     """At any moment of a call; what the values themselves raise is counted as ever."""
 

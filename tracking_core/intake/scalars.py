@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.sink import STEP, Array, Sink
 from tracking_core.on_device.arrays import DEVICE_TYPES, is_device_array, local_view, read_ready, tracing
@@ -145,7 +146,8 @@ def read_here(named: Sequence[tuple[str, Any]], values: dict[str, Any]) -> list[
     """See `read_ready`."""
     try:
         return read_ready(named, values)
-    except Exception:  # noqa: BLE001 - whatever is wrong with an array is said when it is packed
+    except Exception as problem:  # noqa: BLE001 - whatever is wrong with an array is said when it is packed
+        raise_from_handler(problem)
         return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tracking_core.artifacts import ArtifactStore
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.resolver import Draft, resolver
 from tracking_core.intake.results import Results
@@ -256,7 +257,8 @@ def is_here(values: Sequence[Any]) -> bool:
     """Whether device values can be read without waiting."""
     try:
         return is_ready_on_host(values)
-    except Exception:  # noqa: BLE001 - a deleted array says so when it is packed
+    except Exception as problem:  # noqa: BLE001 - a deleted array says so when it is packed
+        raise_from_handler(problem)
         return False
 
 

@@ -561,8 +561,8 @@ def _is_here(step: Any) -> bool:
     """Whether a step on a device can be read without waiting."""
     try:
         return not tracing() and is_ready_on_host((step,))
-    except Exception as error:  # noqa: BLE001 - a deleted array says so when it is packed
-        raise_from_handler(error)
+    except Exception as problem:  # noqa: BLE001 - a deleted array says so when it is packed
+        raise_from_handler(problem)
         return False
 
 

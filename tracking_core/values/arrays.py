@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.right_call import foreign_call
 
@@ -29,7 +30,8 @@ def describe(value: object) -> str:
         shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
         if shape is not None and dtype is not None:
             return f"{text} of shape {tuple(shape)} and dtype {dtype}"
-    except Exception:  # noqa: BLE001 - a hostile object must not break the message about it
+    except Exception as problem:  # noqa: BLE001 - a hostile object must not break the message about it
+        raise_from_handler(problem)
         return text
     return text
 
@@ -48,7 +50,8 @@ def is_array_like(value: object) -> bool:
     """Whether a value says that it is an array; False for objects that cannot even be asked."""
     try:
         return hasattr(value, "dtype") or hasattr(value, "__array__")
-    except Exception:  # noqa: BLE001 - a hostile object must not break the message about it
+    except Exception as problem:  # noqa: BLE001 - a hostile object must not break the message about it
+        raise_from_handler(problem)
         return False
 
 
@@ -163,7 +166,8 @@ def _reason(value: object, error: Exception) -> str:
         return traced_text(value)
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - the exception may be as hostile as the object
+    except Exception as problem:  # noqa: BLE001 - the exception may be as hostile as the object
+        raise_from_handler(problem)
         message = ""
     if "deleted" in message or "donated" in message:
         return (

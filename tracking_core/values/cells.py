@@ -20,6 +20,7 @@ from uuid import UUID
 
 import numpy as np
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.base.json_text import INT_LIMIT, pack
 from tracking_core.errors import InvalidValueError
 from tracking_core.values.arrays import bounded, describe, is_array_like, is_real, to_host
@@ -151,7 +152,8 @@ def plain_cell(cell: Any, depth: int = 0) -> Any:
         return _converted(cell, kind, depth)
     except InvalidValueError:
         raise
-    except Exception:  # noqa: BLE001 - a cell may be as hostile as any object
+    except Exception as problem:  # noqa: BLE001 - a cell may be as hostile as any object
+        raise_from_handler(problem)
         return short_repr(cell)
 
 

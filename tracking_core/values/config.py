@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias, cast
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.base.redaction import redact_text, redact_tree
 from tracking_core.errors import InvalidValueError
 
@@ -191,7 +192,8 @@ class _Conversion:
             return self._convert(value, path)
         except InvalidValueError:
             raise
-        except Exception:  # noqa: BLE001 - a user's class may raise anything from any of its methods
+        except Exception as problem:  # noqa: BLE001 - a user's class may raise anything from any of its methods
+            raise_from_handler(problem)
             return short_repr(value)
 
     def _convert(self, value: object, path: str) -> JSONValue:
@@ -246,6 +248,7 @@ class _Conversion:
             try:
                 value = read()
             except Exception as error:  # noqa: BLE001 - placeholders and interpolations raise when they are read
+                raise_from_handler(error)
                 plain[name] = f"<unreadable: {type(error).__name__}>"
             else:
                 inside = f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]"
@@ -264,8 +267,8 @@ class _Conversion:
                 return "/".join(str(self.convert(part, path)) for part in cast("tuple[object, ...]", key))
         except InvalidValueError:
             raise
-        except Exception:  # noqa: BLE001, S110 - a user's class may raise anything; `convert` knows what to do
-            pass
+        except Exception as problem:  # noqa: BLE001 - a user's class may raise anything; `convert` knows what to do
+            raise_from_handler(problem)
         return str(self.convert(key, path))
 
     def _list(self, items: Iterable[object], path: str) -> list[JSONValue]:
@@ -289,7 +292,8 @@ class _Conversion:
                 return cast("JSONValue", later)
             try:
                 plain = (value.astype(str) if dtype.startswith(("datetime64", "timedelta64")) else value).tolist()
-            except Exception:  # noqa: BLE001 - deleted, traced, abstract arrays and random keys: only a description
+            except Exception as problem:  # noqa: BLE001 - deleted, traced, abstract arrays and random keys: only a description
+                raise_from_handler(problem)
                 plain = None
             if isinstance(plain, list):
                 return self._list(cast("list[object]", plain), path)
@@ -344,7 +348,8 @@ def _by_attribute(value: object, names: Iterable[str]) -> list[tuple[object, Cal
 def _called(value: object, method: str, **options: object) -> object:
     try:
         return getattr(value, method)(**options)
-    except Exception:  # noqa: BLE001 - then the other ways to read it are tried
+    except Exception as problem:  # noqa: BLE001 - then the other ways to read it are tried
+        raise_from_handler(problem)
         return None
 
 
@@ -407,7 +412,8 @@ def short_repr(value: object) -> str:
         text = _valid_text(" ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", text).split()))
         # Redacted before it is cut, because half a secret is not recognised.
         text = redact_text(text)
-    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything
+    except Exception as problem:  # noqa: BLE001 - a user's __repr__ may raise anything
+        raise_from_handler(problem)
         # Past metaclasses, which may raise as well.
         text = f"<{type.__getattribute__(type(value), '__qualname__')}>"
     return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 1]}…"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from tracking_core.base.handlers import raise_from_handler
+
 _OF_WANDB = {
     "Image": "log_images, or tracking_core.Image(array, caption)",
     "Table": "log_table, or tracking_core.Table(columns, rows)",
@@ -34,7 +36,8 @@ def right_call(value: object) -> str:
         return "; text goes to log_text"
     try:
         return _of_parts(cast("Any", value)) if isinstance(value, (list, tuple)) and value else ""
-    except Exception:  # noqa: BLE001 - a hostile object must not break the message about it
+    except Exception as problem:  # noqa: BLE001 - a hostile object must not break the message about it
+        raise_from_handler(problem)
         return ""
 
 

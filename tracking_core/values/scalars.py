@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.values.arrays import bounded, describe, is_array_like, is_integral, to_host
 from tracking_core.values.right_call import right_call
@@ -94,7 +95,8 @@ def to_step(step: Any) -> int:
     else:
         try:
             value = operator.index(step)
-        except Exception:  # noqa: BLE001 - arrays of size 1 that are not 0-d, floats, and anything else come here
+        except Exception as problem:  # noqa: BLE001 - arrays of size 1 that are not 0-d, floats, and anything else come here
+            raise_from_handler(problem)
             value = _whole(step)
     if not -_STEP_LIMIT <= value < _STEP_LIMIT:
         raise InvalidStepError(f"step: an integer of {value.bit_length()} bits does not fit into 64")
