@@ -1,15 +1,15 @@
 """Scalars of one step that come one key at a time: they become one row of the history.
 
-`log_scalars({"a": …}, step=5)` and then `log_scalars({"b": …}, step=5)` are one row, as two calls of `wandb.log` with one
-step are. The row stays open until something comes that does not fit, until a flush, or for a second. While it is open,
-W&B has nothing of it: it does not count as sent, and the cursor of the run stays before it.
+`log_scalars({"a": …}, step=5)` and then `log_scalars({"b": …}, step=5)` are one row, as two calls of `wandb.log` with
+one step are. The row stays open until something comes that does not fit, until a flush, or for a second. While it is
+open, W&B has nothing of it: it does not count as sent, and the cursor of the run stays before it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tracking_core import Rejected
@@ -42,7 +42,7 @@ class OpenRow:
     wall_time: float | None
     records: list[Record]
     values: dict[str, int | float]
-    since: float = field(default_factory=lambda: time.monotonic())
+    since: float
 
     @property
     def is_due(self) -> bool:
@@ -84,7 +84,7 @@ class Joining:
             self.row.records.append(record)
             return
         self.end()
-        self.row = OpenRow(step, axis, wall_time, [record], dict(values))
+        self.row = OpenRow(step, axis, wall_time, [record], dict(values), time.monotonic())
 
     def end(self) -> None:
         """Hand over the row that is open; it stays open when that raises, because the client does not answer."""

@@ -229,7 +229,9 @@ def test_scalars_of_one_step_that_come_one_key_at_a_time_are_one_row(client, tmp
         scalar(12, data={"j": 11}, step=6, axis="epoch", writer="w2"),
         Record("config", 13, "w2", 0.0, data={"late": True}),
         scalar(14, data={"k": 12}, step=6, axis="epoch", writer="w2"),
-        scalar(3, data={"l": 13}, step=6, axis="epoch", writer="w2", again=True),  # what failed before is looked for alone
+        scalar(
+            3, data={"l": 13}, step=6, axis="epoch", writer="w2", again=True
+        ),  # what failed before is looked for alone
         scalar(4, data={"m": 14}, step=6, axis="epoch", writer="w2", again=True),
     ]
     tracker.deliver(ends)

@@ -169,6 +169,7 @@ def test_a_run_goes_on_after_what_the_server_has(server, start):
 
 def test_a_run_goes_on_after_rows_of_several_records(server, start):
     """One key at a time: what was joined, and what was not, is told by the number of the last record of each row."""
+
     def keys(first, last):
         return [scalar(seq, step=seq // 4, data={f"k{seq % 4}": seq}) for seq in range(first, last)]
 

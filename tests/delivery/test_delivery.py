@@ -305,9 +305,7 @@ def test_a_target_that_puts_records_together_is_not_flushed_meanwhile(final):
         run.log_scalars({"a": 1.0}, step=0)
     tracker, now = Gathering(), [0.0]
     target = Destination("gathering", parse_target("gathering"), tracker)
-    worker = TargetWorker(
-        run.dir, target, pause=lambda _: True, note=lambda *_: None, clock=lambda: now[0]
-    )
+    worker = TargetWorker(run.dir, target, pause=lambda _: True, note=lambda *_: None, clock=lambda: now[0])
     assert worker.open(wait=0.0)
     tracker.flushes.clear()
     assert worker.deliver(final=final)

@@ -30,8 +30,8 @@ from tracking_wandb.offline.run import (
 def from_tensorboard(directory: Path, run_id: str) -> Found:
     """What the event files of a run hold."""
     place = tensorboard.find_run(directory, run_id)
-    places = {path.parent for path in directory.rglob("*tfevents*") if path.parent.name.endswith(f"-{run_id}")}
-    assert places == {place}, "the run is there more than once"
+    files = [path for path in directory.rglob("*tfevents*") if tensorboard.whose(path).get("run") == run_id]
+    assert {path.parent for path in files} - set(place.iterdir()) == {place}, "the run is there more than once"
     stored = tensorboard.read_run(place)
     assert stored.images is not None
     found = Found(config=dict(stored.config or {}), summary=dict(stored.summary or {}))
