@@ -44,7 +44,7 @@ def claim(root: str, run: RunInfo, layout: str, before: list[str]) -> str:
         leaf = leaf.rpartition("/")[2]
         if is_folder(folder) and is_name(leaf):
             place = Path(root, folder)
-            if _make(place) or _is_ours(_not_a_link(place), run, layout) or _is_emptied(place, leaf):
+            if _make(place) or _is_ours(_not_a_link(place), run, layout) or (place.is_dir() and _is_free(place)):
                 return folder
     short = short_name(run)
     if short is not None:
@@ -54,7 +54,7 @@ def claim(root: str, run: RunInfo, layout: str, before: list[str]) -> str:
     for folder in _with_id(run):
         place = Path(root, folder)
         # With the id in its name it is the run's, if there is nothing in it.
-        if _make(place) or _is_ours(_not_a_link(place), run, layout) or not any(map(_has_content, event_files(place))):
+        if _make(place) or _is_ours(_not_a_link(place), run, layout) or _is_free(place):
             return folder
     raise AssertionError("unreachable")
 
@@ -92,10 +92,9 @@ def _is_ours(place: Path, run: RunInfo, layout: str) -> bool:
     return any(layout_of(file, run.id) == layout for file in event_files(place))
 
 
-def _is_emptied(place: Path, leaf: str) -> bool:
-    """Whether a file that a state names is there without content, and there is none of anybody else."""
-    files = event_files(place)
-    return any(file.name == leaf for file in files) and not any(map(_has_content, files))
+def _is_free(place: Path) -> bool:
+    """Whether there is nothing that TensorBoard would show of anybody else: what was there was deleted or emptied."""
+    return not any(map(_has_content, event_files(place)))
 
 
 def _has_content(file: Path) -> bool:

@@ -50,6 +50,11 @@ class Kept:
     token: str | None = None
     scopes: Mapping[str, Kept] = field(default_factory=dict[str, "Kept"])
 
+    def as_state(self) -> dict[str, Any]:
+        """What it says of a file, as JSON values."""
+        facts = {"file": self.file, "length": self.length, "last": self.last, "tags": dict(self.tags) or None}
+        return {key: value for key, value in facts.items() if value is not None}
+
 
 def kept(state: Mapping[str, Any]) -> Kept:
     """What a state says."""

@@ -33,7 +33,7 @@ from tracking_tensorboard.own_files import (
     open_own,
     shown,
 )
-from tracking_tensorboard.recording import Part, Recording, start_anew
+from tracking_tensorboard.recording import Part, Recording, forget_earlier
 from tracking_tensorboard.tags import TagTable
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class _Local:
         self._refuse_link()
         if self._layout == SCOPED:
             # In the state before there is any file of a sub-run: what is found of one is known by it.
-            self._run.state.setdefault("token", self._known.token or secrets.token_hex(8))
+            self._run.state["token"] = self._known.token or secrets.token_hex(8)
         recording = self._continue() or self._begin()
         recording.remarks = self._remarks
         return recording
@@ -112,8 +112,8 @@ class _Local:
         """See that the directory inside the run's own is one: a run directory that was copied may hold anything."""
         if not self._target.path and self._run.dir is not None and Path(self._root).is_symlink():
             raise SettingsError(
-                f"tensorboard: {self._root} is a link, and links inside a run directory are not followed: remove it, or "
-                "name the directory that it leads to, as in tensorboard:DIRECTORY"
+                f"tensorboard: {self._root} is a link, and links inside a run directory are not followed: remove it, "
+                "or name the directory that it leads to, as in tensorboard:DIRECTORY"
             )
 
     def _continue(self) -> Recording | None:
@@ -155,8 +155,8 @@ class _Local:
         self._folder = claim(self._root, self._run, self._layout, files)
         # TensorBoard, and whoever reads the files of a run in order, is to see the new one after those before.
         name = f"{self._folder}/{file_name(_latest(files))}"
-        token = mark(self._run.id, self._target.key, layout=self._layout)
-        own = Part(LocalEventFile.create(Path(self._root, name), token), name, TagTable())
+        facts = mark(self._run.id, self._target.key, layout=self._layout)
+        own = Part(LocalEventFile.create(Path(self._root, name), facts), name, TagTable())
         for one in self._replaced:
             for part in (one, *one.scopes.values()):
                 self._empty(part.file)
@@ -170,16 +170,24 @@ class _Local:
         if self._layout != SCOPED:
             return Recording(own, self._run.state, target=key, directory=directory, kept=kept, fresh=fresh)
         self._empty_leftovers()
-        parts: dict[str, Part] = {}
-        for scope, known in self._known.scopes.items():
-            if known.file is not None and known.file.startswith(f"{self._folder}/{scope}/"):
-                file = self._continued(known)
-                if file is not None:
-                    parts[scope] = Part(file, known.file, TagTable(known.tags))
         return Recording(
-            own, self._run.state, target=key, directory=directory, kept=kept, fresh=fresh, parts=parts,
+            own, self._run.state, target=key, directory=directory, kept=kept, fresh=fresh, parts=self._sub_runs(),
             begin=self._begin_sub_run,
         )  # fmt: skip
+
+    def _sub_runs(self) -> dict[str, Part]:
+        """The sub-runs that the state knows, if their files can be continued."""
+        found: dict[str, Part] = {}
+        for scope, known in self._known.scopes.items():
+            if known.file is None or not known.file.startswith(f"{self._folder}/{scope}/"):
+                continue
+            file = self._continued(known)
+            if file is not None:
+                found[scope] = Part(file, known.file, TagTable(known.tags), known.as_state())
+            else:
+                # What was confirmed in it stays, although no state names it any more: it is no leftover.
+                self._run.state["token"] = secrets.token_hex(8)
+        return found
 
     def _begin_sub_run(self, scope: str) -> tuple[EventFile, str]:
         place = Path(self._root, self._folder, scope)
@@ -192,7 +200,7 @@ class _Local:
         facts = mark(self._run.id, self._target.key, layout=SCOPED, token=self._run.state["token"])
         file = LocalEventFile.create(place / name, facts)
         if self._run.generation or scope in self._anew:
-            file.append(start_anew())
+            forget_earlier(file)
         return file, f"{self._folder}/{scope}/{name}"
 
     def _empty_leftovers(self) -> None:
@@ -262,7 +270,10 @@ class _Remote:
         # The earlier files stay as they are, and so do the tags in them.
         own = Part(file, name, TagTable(known.tags, described=False))
         fresh = known.file is None or posixpath.dirname(known.file) != self._folder
-        parts = {scope: Part(None, "", TagTable(one.tags, described=False)) for scope, one in known.scopes.items()}
+        parts = {
+            scope: Part(None, "", TagTable(one.tags, described=False), one.as_state())
+            for scope, one in known.scopes.items()
+        }
         return Recording(
             own, self._run.state, target=self._target.key, directory=posixpath.join(self._root, self._folder),
             kept=known, fresh=fresh, parts=parts, begin=self._begin_sub_run if self._layout == SCOPED else None,

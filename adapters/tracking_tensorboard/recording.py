@@ -37,29 +37,34 @@ class Part:
         file: The open file; None as long as nothing was written.
         name: The file, relative to the log directory.
         tags: The tags in it.
+        state: What a restart needs of it.
     """
 
-    def __init__(self, file: EventFile | None, name: str, tags: TagTable) -> None:
+    def __init__(
+        self, file: EventFile | None, name: str, tags: TagTable, state: MutableMapping[str, Any] | None = None
+    ) -> None:
         self.file = file
         self.name = name
         self.tags = tags
+        self.state: MutableMapping[str, Any] = {} if state is None else state
         # How many tags the state knows; a new file, whatever an older one held, is introduced by a first tag.
         self._tags_saved = len(tags)
 
-    def save(self, state: MutableMapping[str, Any]) -> None:
-        """Make the file durable, and note in a state what a restart needs.
+    def flush(self) -> dict[str, Any]:
+        """Make the file durable; what a restart needs of it, as far as it may have changed.
 
         Raises:
             OSError: The file system refuses.
         """
-        assert self.file is not None
-        state["length"] = self.file.flush()
-        state["file"] = self.name
+        if self.file is None:
+            return {}
+        changed: dict[str, Any] = {"length": self.file.flush(), "file": self.name}
         if self.file.last is not None:
-            state["last"] = self.file.last
+            changed["last"] = self.file.last
         if self._tags_saved != len(self.tags):
-            state["tags"] = self.tags.saved()
+            changed["tags"] = self.tags.saved()
             self._tags_saved = len(self.tags)
+        return changed
 
 
 class Recording:
@@ -72,7 +77,7 @@ class Recording:
 
     Args:
         own: The run itself.
-        state: What is durable.
+        state: What is durable; that of the run itself, too.
         target: Key of the target that the files were begun for, which their first events say.
         directory: The directory the run's own file is in.
         kept: What the state said when it was opened.
@@ -101,6 +106,7 @@ class Recording:
         """Messages for the caller that opened it."""
         self.appended = 0
         """How many events were written since opening; those of one call count once."""
+        own.state = state
         self._parts = {"": own, **(parts or {})}
         self._state = state
         self._target = target
@@ -156,7 +162,7 @@ class Recording:
             RetryLater: The file system refuses; nothing was written.
         """
         try:
-            self._file("").append(start_anew())
+            forget_earlier(self._file(""))
         except OSError as error:
             raise RetryLater(f"tensorboard: cannot write to {self.directory}: {error}") from error
 
@@ -169,20 +175,17 @@ class Recording:
         Raises:
             RetryLater: The file system refuses.
         """
-        scopes: dict[str, dict[str, Any]] = dict(self._state.get("scopes") or {})
-        own: dict[str, Any] = {}
         try:
-            for name, part in self._parts.items():
-                if part.file is not None:
-                    entry = dict(scopes.get(name, {})) if name else own
-                    part.save(entry)
-                    if name:
-                        scopes[name] = entry
+            # All before any: the state is of one moment.
+            changed = [(part, part.flush()) for part in self._parts.values()]
         except OSError as error:
             raise RetryLater(f"tensorboard: cannot write to {self.directory}: {error}") from error
-        self._state.update(own)
-        self._state["target"] = self._target
-        for key, value in {**({"scopes": scopes} if self._begin is not None else {}), **state}.items():
+        for part, facts in changed:
+            part.state.update(facts)
+        state["target"] = self._target
+        if self._begin is not None:
+            state["scopes"] = {name: dict(part.state) for name, part in self._parts.items() if name and part.state}
+        for key, value in state.items():
             if value is None:
                 self._state.pop(key, None)
             else:
@@ -222,6 +225,13 @@ class Recording:
         return part.file
 
 
-def start_anew() -> bytes:
-    """The event that says that what was read before does not count."""
-    return Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)).SerializeToString()
+def forget_earlier(file: EventFile) -> None:
+    """Say in a new file that what was read of the run before does not count.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    event = Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)).SerializeToString()
+    # Twice: TensorBoard takes the first that it reads of a run for its beginning, and drops nothing for that.
+    for _ in range(2):
+        file.append(event)

@@ -107,17 +107,24 @@ def whose(path: Path) -> dict[str, Any]:
 
 
 def _loader(path: Path) -> Iterator[Any]:
+    yield from _tensorboard()[0](str(path)).Load()
+
+
+def _tensorboard() -> tuple[Any, Any]:
+    """What reads event files, and what reads the values in them."""
     try:
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+        from tensorboard.util import tensor_util
     except ImportError as error:
         raise MissingDependencyError(
             f"reading event files back needs TensorBoard itself: pip install tensorboard ({error})"
         ) from error
-    yield from EventFileLoader(str(path)).Load()
+    return EventFileLoader, tensor_util
 
 
 def entries(directory: Path) -> Iterator[Entry]:
     """Every summary value in the event files of a run, in order; those of its sub-runs come last."""
+    _, tensor_util = _tensorboard()
     files = sorted(directory.glob("*tfevents*"))
     if any(whose(path).get("layout") == "scoped" for path in files):
         files += sorted(directory.glob("*/*tfevents*"))
@@ -125,8 +132,6 @@ def entries(directory: Path) -> Iterator[Entry]:
     number = 0
     for path in files:
         for event in _loader(path):
-            from tensorboard.util import tensor_util
-
             number += 1
             for value in event.summary.value:
                 key = (path.parent, value.tag)

@@ -421,7 +421,7 @@ class WandbTracker:
         """Log a row of the scalars of several records."""
         last = joined.records[-1]
         row = self._rows.build(
-            joined.values,
+            cast("Mapping[Any, Any]", joined.values),
             step=joined.step,
             axis=joined.axis,
             wall_time=joined.wall_time,
