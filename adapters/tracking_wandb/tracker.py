@@ -65,6 +65,7 @@ class WandbTracker:
         self._summary: dict[str, Any] = {}
         self._record: Record | None = None
         self._joining = Joining(self._hand_over)
+        self._unsent_row: RetryLater | None = None
         self._overwritten: dict[str, Any] = {}
         self._closed = False
         self._ending: ending.Ending | None = None
@@ -370,14 +371,19 @@ class WandbTracker:
         """
         with self._lock:
             if self._ending is None:
-                if self._gone is not None:
-                    self._closed = True
-                    raise gone(self._session.info.id, self._gone)
-                with self._talking():
-                    self._closed = True
+                try:
+                    with self._talking():
+                        self._closed = True
+                except RetryLater as problem:
+                    # The client does not take the last row. Its run is finished all the same.
+                    self._closed, self._unsent_row = True, problem
+                    if self._gone is not None:
+                        raise
                 self._ending = ending.Ending(self._session, self._tail, self._uploads)
                 self._ending.begin(status, error, self._summary)
             self._ending.complete(self._last_step if self._rows_sent else None)
+            if self._unsent_row is not None:
+                raise self._unsent_row
             self._joining.raise_refused()
             self._raise_failed_upload()
             if self._uploads.unsent is not None:
