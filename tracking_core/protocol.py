@@ -290,7 +290,9 @@ class SupportsDelivery(Protocol):
     It may also have an attribute `confirmed`, read once after opening: for each writer the highest sequence number
     that the backend itself says it has. `{}` means that it has nothing: it receives the run from the beginning; None,
     or no such attribute, means that the persisted cursor is right. When it also has an attribute `broken` that is True
-    while it raises `RetryLater`, the worker does not try it again, but opens a new tracker.
+    while it raises `RetryLater`, the worker does not try it again, but opens a new tracker. While an attribute
+    `gathering` is True, as for a second while records that belong together arrive, a worker that has nothing more to
+    deliver does not ask for a flush yet.
     """
 
     def deliver(self, records: Sequence[Record]) -> None:

@@ -1,6 +1,6 @@
 """The TensorBoard backend of tracking-core: runs as real event files.
 
-`TRACKING_BACKEND=tensorboard:./tb` writes each run into a directory of its own below `./tb`; look at them with
+`TRACKING_BACKEND=tensorboard:./tb` writes each run into a directory of its name below `./tb`; look at them with
 `tensorboard --logdir ./tb`. Importing this package imports no backend: tensorboardX is loaded when a run is opened.
 """
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _OPTIONS = {
     "hparams": "on (default): the configuration is a row of the HParams tab; off: it is shown as text only",
+    "layout": "flat (default): the tag of a value is its name; scoped: train/loss and val/loss are the tag loss in the "
+    "sub-runs train and val, and are drawn in one chart",
 }
 _CAPABILITIES = frozenset(
     {
@@ -74,7 +76,7 @@ def check_target(target: Target) -> None:
 
 @hookimpl
 def target_place(target: Target, run: RunInfo) -> str:
-    """The log directory: one place under all its names."""
+    """The log directory and the layout: one place under all its names."""
     from tracking_tensorboard.location import place
 
     return place(target, run)

@@ -12,7 +12,7 @@ from tracking_tensorboard.location import refuse_host, remote_scheme
 if TYPE_CHECKING:
     from tracking_core import Target
 
-_VALUES = {"hparams": ("on", "off")}
+_VALUES = {"hparams": ("on", "off"), "layout": ("flat", "scoped")}
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
 _ONLY_READ = frozenset(
     {

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tensorboardX.record_writer import RecordWriter
 
@@ -24,6 +24,15 @@ class EventFile(Protocol):
 
     def append(self, event: bytes) -> None:
         """Add one serialized event; when this raises, nothing was added."""
+        ...
+
+    @property
+    def position(self) -> Any:
+        """Where the next record will be; for `take_back`."""
+        ...
+
+    def take_back(self, position: Any) -> None:
+        """Remove the records from a position on, which were added since."""
         ...
 
     def flush(self) -> int | None:
@@ -77,6 +86,7 @@ class LocalEventFile:
         self.path = path
         self._framing = Framing()
         self._length = length
+        self._synced = -1
         self._last: int | None = None
         # A new file's entry in its directory has to reach the disk too.
         self._directory_synced = length > 0
@@ -118,8 +128,22 @@ class LocalEventFile:
         self._last = self._length
         self._length += len(data)
 
+    @property
+    def position(self) -> tuple[int, int | None]:
+        """The length, and where the last record begins."""
+        return self._length, self._last
+
+    def take_back(self, position: tuple[int, int | None]) -> None:
+        """Remove the records from a position on."""
+        self._length, self._last = position
+        # The next record goes there anyway; this is for whoever reads meanwhile.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, self._length)
+
     def flush(self) -> int:
         """Write everything to the disk; the length of the file."""
+        if self._length == self._synced:
+            return self._length
         os.fsync(self._descriptor)
         if not self._directory_synced:
             directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -130,6 +154,7 @@ class LocalEventFile:
             finally:
                 os.close(directory)
             self._directory_synced = True
+        self._synced = self._length
         return self._length
 
     @property

@@ -8,6 +8,7 @@ Source of the format: `tensorboard/plugins/hparams/{metadata.py,plugin_data.prot
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -31,6 +32,18 @@ def flat(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
     from tracking_core.values import flatten_config
 
     return {escape(str(name)): _plain(value) for name, value in flatten_config(config).items()}
+
+
+def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a summary by joined names: the tab takes every scalar of a run for a metric of its row."""
+    from tracking_core.values import flatten_config
+
+    found: dict[str, float] = {}
+    for name, value in flatten_config(summary).items():
+        if isinstance(value, (bool, int, float)):
+            with contextlib.suppress(OverflowError):  # an integer beyond the range of floats
+                found[str(name)] = float(value)
+    return found
 
 
 def session_start(config: Mapping[str, bool | float | str], started: float) -> Any:

@@ -7,6 +7,7 @@ names, and whose, `own_files` finds out.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from typing import Any, cast
 from tracking_tensorboard.tags import PLUGINS
 
 _MOST_COUNTED = 2**53
+MOST_SCOPES = 64
+"""Sub-runs of one run: each has an open file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Kept:
         hparams: What the row of the HParams tab will say; empty once it is written.
         session: Whether that row is written.
         ended: How the run was said to end.
+        token: What the files of its sub-runs have in their marks.
+        scopes: The files of its sub-runs, by the names of their directories.
     """
 
     file: str | None = None
@@ -42,6 +47,13 @@ class Kept:
     hparams: Mapping[str, bool | float | str] = field(default_factory=dict[str, "bool | float | str"])
     session: bool = False
     ended: str | None = None
+    token: str | None = None
+    scopes: Mapping[str, Kept] = field(default_factory=dict[str, "Kept"])
+
+    def as_state(self) -> dict[str, Any]:
+        """What it says of a file, as JSON values."""
+        facts = {"file": self.file, "length": self.length, "last": self.last, "tags": dict(self.tags) or None}
+        return {key: value for key, value in facts.items() if value is not None}
 
 
 def kept(state: Mapping[str, Any]) -> Kept:
@@ -51,12 +63,31 @@ def kept(state: Mapping[str, Any]) -> Kept:
         length=_number(state.get("length")),
         last=_number(state.get("last")),
         target=_text(state.get("target")),
-        tags={tag: entry for tag, entry in _mapping(state.get("tags")).items() if _is_entry(entry)},
+        tags=_tags(state.get("tags")),
         counts={tag: count for tag, count in _mapping(state.get("counts")).items() if _number(count) is not None},
         hparams={name: value for name, value in _mapping(state.get("hparams")).items() if _is_plain(value)},
         session=state.get("session") is True,
         ended=_text(state.get("ended")),
+        token=_text(state.get("token")),
+        scopes={
+            folder: _file(entry)
+            for folder, entry in itertools.islice(_mapping(state.get("scopes")).items(), MOST_SCOPES)
+        },
     )
+
+
+def _file(entry: object) -> Kept:
+    facts = _mapping(entry)
+    return Kept(
+        file=_text(facts.get("file")),
+        length=_number(facts.get("length")),
+        last=_number(facts.get("last")),
+        tags=_tags(facts.get("tags")),
+    )
+
+
+def _tags(value: object) -> dict[str, list[str]]:
+    return {tag: entry for tag, entry in _mapping(value).items() if _is_entry(entry)}
 
 
 def _text(value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Where a run's event file goes: the log directory, the run's own directory in it, the file's name."""
+"""Where the event files of a run go: the log directory, how a run is called in it, the file's name."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _TIME = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 _REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 #: Other names of a kind of storage.
 _SAME = {"gcs": "gs", "s3a": "s3"}
+FLAT, SCOPED = "flat", "scoped"
+"""Layouts: all tags in the directory of the run; or those of each scope of names in a sub-run of it."""
 
 
 def remote_scheme(path: str) -> str | None:
@@ -46,10 +48,17 @@ def log_directory(target: Target, run: RunInfo) -> str:
 def place(target: Target, run: RunInfo) -> str:
     """The log directory by its one name, whatever the target calls it; see the hook `target_place`.
 
-    Options do not count: they say what is written, and not where.
+    Of the options the layout counts, since the same record is under another tag in another directory then. The others
+    say what is written, and not where.
     """
     directory = log_directory(target, run)
-    return f"tensorboard:{directory if remote_scheme(directory) else os.path.realpath(directory)}"
+    where = f"tensorboard:{directory if remote_scheme(directory) else os.path.realpath(directory)}"
+    return f"{where}?layout={SCOPED}" if is_scoped(target) else where
+
+
+def is_scoped(target: Target) -> bool:
+    """Whether each scope of names has a sub-run."""
+    return target.options.get("layout") == SCOPED
 
 
 def refuse_host(target: Target) -> None:
@@ -67,13 +76,21 @@ def refuse_host(target: Target) -> None:
         )
 
 
-def run_directory(run: RunInfo) -> str:
-    """Name of the run's directory inside the log directory: its name, and its id unless the name ends in it."""
+def short_name(run: RunInfo) -> str | None:
+    """What the directory of a run is called if no other run has that name; None if its name is its id, or empty."""
     name = FILE_NAMES.encode(run.name) if run.name else ""
+    return None if not name or _has_id(name, run) else name
+
+
+def name_with_id(run: RunInfo) -> str:
+    """The same with the id behind it, unless it ends in that."""
+    name = FILE_NAMES.encode(run.name) if run.name else FILE_NAMES.encode(run.id)
+    return name if _has_id(name, run) else f"{name}-{FILE_NAMES.encode(run.id)}"
+
+
+def _has_id(name: str, run: RunInfo) -> bool:
     identity = FILE_NAMES.encode(run.id)
-    if not name or name == identity:
-        return identity
-    return name if name.endswith(f"-{identity}") else f"{name}-{identity}"
+    return name == identity or name.endswith(f"-{identity}")
 
 
 def file_name(after: str = "") -> str:

@@ -2,11 +2,12 @@
 
 A file is named by a state, which anybody may have written (see `kept`). It is the run's own when
 
-- it lies right in a directory of the run inside the log directory, and neither is a link;
-- its name is of the form that this adapter gives;
+- it lies in a directory inside the log directory, or in a sub-run of that, and nothing on the way is a link;
+- its name, and those of the directories, are of the form that this adapter gives;
 - its first record says so: `source_metadata.writer` of the event (where TensorBoard's own writers put their names) is
-  `tracking-core {"run": …, "target": …}`, with the run's id and the key of the target. Files of versions that did not
-  write this begin with the format's version and the text `_run_/about`, which has the run's id.
+  `tracking-core {"run": …, "target": …}`, with the run's id and the key of the target, and `"layout": "scoped"` in that
+  layout. Files of versions that did not write this begin with the format's version and the text `_run_/about`, which
+  has the run's id.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking_core.naming import FILE_NAMES, printable
+from tracking_core.naming import printable
+from tracking_tensorboard.location import FLAT, SCOPED
 from tracking_tensorboard.protos import Event
 from tracking_tensorboard.reading.record_files import record_end, records_of
 
@@ -47,15 +50,20 @@ class EmptyError(NotOursError):
     """A file has nothing in it: nothing that could be lost, and nothing that says whose it is."""
 
 
-def mark(run_id: str, target: str) -> bytes:
+def mark(run_id: str, target: str, *, layout: str = FLAT, token: str = "") -> bytes:
     """What the first event of a file ends in: field 10 of `Event`, which tensorboardX's message classes do not know.
 
     Args:
         run_id: Id of the run.
         target: Key of the target.
+        layout: How the tags of the run are distributed.
+        token: What the state of the run has too, in the files of sub-runs.
     """
+    facts = {"run": run_id, "target": target}
+    facts |= {"layout": layout} if layout != FLAT else {}
+    facts |= {"token": token} if token else {}
     # ASCII: an id may hold what protocol buffers cannot.
-    writer = (_WRITER + json.dumps({"run": run_id, "target": target})).encode("ascii")
+    writer = (_WRITER + json.dumps(facts)).encode("ascii")
     return _field(10, _field(1, writer))
 
 
@@ -76,33 +84,80 @@ def open_own(root: str, run: RunInfo, name: str, targets: Iterable[str]) -> int:
         FileNotFoundError: There is none.
         OSError: The file system refuses.
     """
-    folder, slash, leaf = name.partition("/")
-    identity = FILE_NAMES.encode(run.id)
-    ours = slash and _FOLDER.fullmatch(folder) and (folder == identity or folder.endswith(f"-{identity}"))
-    if not ours or not _NAME.fullmatch(leaf):
+    *folders, leaf = name.split("/")
+    if len(folders) not in {1, 2} or not all(map(is_folder, folders)) or not is_name(leaf):
         raise NotOursError("does not have the name of an event file of this run")
-    directory = inside = None
-    try:
-        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        # Not through links: they lead anywhere.
-        inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        # A pipe would make the opening wait.
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(leaf, flags, dir_fd=inside)
-    except OSError as error:
-        if error.errno in _NO_FILE:
-            raise NotOursError("is not a regular file, or is reached through a link") from error
-        raise
-    finally:
-        for opened in (directory, inside):
-            if opened is not None:
-                os.close(opened)
+    descriptor = _open_inside(root, folders, leaf)
     try:
         _require_own(descriptor, run.id, targets)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def is_folder(name: str) -> bool:
+    """Whether a directory may have been named by this adapter."""
+    return _FOLDER.fullmatch(name) is not None and name.strip(".") != ""
+
+
+def is_name(name: str) -> bool:
+    """Whether a file may have been named by this adapter."""
+    return _NAME.fullmatch(name) is not None
+
+
+def layout_of(file: Path, run_id: str) -> str | None:
+    """The layout of an event file of a run, "flat" or "scoped"; None if it is none of this run."""
+    with _opened(file) as descriptor:
+        facts = {} if descriptor is None else _facts(descriptor, run_id)
+    return (SCOPED if facts.get("layout") == SCOPED else FLAT) if facts.get("run") == run_id else None
+
+
+def scoped_run(file: Path) -> str | None:
+    """The id of the run whose event file this is, if the run has sub-runs."""
+    with _opened(file) as descriptor:
+        facts = {} if descriptor is None else _facts(descriptor, "")
+    return str(facts.get("run")) if facts.get("layout") == SCOPED else None
+
+
+def has_token(file: Path, run_id: str, tokens: Iterable[str]) -> bool:
+    """Whether an event file of a run has one of some tokens in its mark."""
+    with _opened(file) as descriptor:
+        facts = {} if descriptor is None else _facts(descriptor, run_id)
+    return facts.get("run") == run_id and facts.get("token") in set(tokens)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Generator[int | None]:
+    """A regular file, open for reading; None for anything else."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    finally:
+        os.close(descriptor)
+
+
+def _open_inside(root: str, folders: Sequence[str], leaf: str) -> int:
+    """Open a file below the log directory, not through links, which lead anywhere."""
+    opened: list[int] = []
+    try:
+        opened.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        for folder in folders:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            opened.append(os.open(folder, flags, dir_fd=opened[-1]))
+        # A pipe would make the opening wait.
+        return os.open(leaf, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=opened[-1])
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise NotOursError("is not a regular file, or is reached through a link") from error
+        raise
+    finally:
+        for one in opened:
+            os.close(one)
 
 
 def _require_own(descriptor: int, run_id: str, targets: Iterable[str]) -> None:
@@ -138,18 +193,28 @@ def confirmed_length(descriptor: int, kept: Kept) -> int:
 
 
 def _is_marked(descriptor: int, run_id: str, targets: Iterable[str]) -> bool:
+    facts = _facts(descriptor, run_id)
+    return facts.get("run") == run_id and facts.get("target", None) in {*targets, None}
+
+
+def _facts(descriptor: int, run_id: str) -> dict[str, Any]:
+    """What the mark of a file says; without a mark, the run if the file introduces the one with this id."""
     if (record_end(descriptor, 0) or 0) > _LARGEST_FIRST:
-        return False
+        return {}
     with open(descriptor, "rb", closefd=False) as file:
         file.seek(0)
-        found = records_of(file)
-        first = next(found, b"")
-        version = _event(first)
-        if version is None or version.file_version != VERSION:
-            return False
-        if _WRITER.encode() in first:
-            return any(first.endswith(mark(run_id, target)) for target in targets)
-        return any(_introduces(record, run_id) for record in itertools.islice(found, 3))
+        records = list(itertools.islice(records_of(file), 4))
+    version = _event(records[0]) if records else None
+    if version is None or version.file_version != VERSION:
+        return {}
+    _, found, text = records[0].partition(_WRITER.encode())
+    if not found:
+        return {"run": run_id} if any(_introduces(record, run_id) for record in records) else {}
+    with contextlib.suppress(ValueError, RecursionError):
+        facts: Any = json.loads(text)
+        if isinstance(facts, dict) and isinstance(facts.get("target"), str):
+            return facts
+    return {}
 
 
 def _introduces(record: bytes, run_id: str) -> bool:

@@ -46,6 +46,15 @@ class RemoteEventFile:
         """Add one serialized event; a flush uploads it."""
         self._data += self._framing.frame(event)
 
+    @property
+    def position(self) -> int:
+        """How many bytes there are."""
+        return len(self._data)
+
+    def take_back(self, position: int) -> None:
+        """Remove the records from a position on."""
+        del self._data[position:]
+
     def flush(self) -> None:
         """Put everything there; when this returns, it is as durable as the store makes it.
 

@@ -47,6 +47,7 @@ PLUGINS: Mapping[str, str] = {
     "about": "text",
     "config": "text",
     "summary": "text",
+    "metric": "scalars",
     "status": "text",
     "nan": "scalars",
     "posinf": "scalars",

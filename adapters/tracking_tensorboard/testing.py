@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import io
+import itertools
 import json
 import re
 import wave
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tracking_core import MissingDependencyError
-from tracking_core.naming import FILE_NAMES
 from tracking_core.testing import (
     AdapterHarness,
     Stored,
@@ -79,21 +79,39 @@ class TensorBoardHarness(AdapterHarness):
 
 
 def find_run(directory: Path, run_id: str) -> Path:
-    """The directory of a run's event files, somewhere below a directory.
+    """The directory of a run's event files, somewhere below a directory; of several the topmost.
 
     Raises:
         FileNotFoundError: There is none.
     """
-    wanted = FILE_NAMES.encode(run_id)
-    places = sorted({path.parent for path in directory.rglob("*tfevents*")})
-    for place in places:
-        if place.name == wanted or place.name.endswith(f"-{wanted}"):
-            return place
-    raise FileNotFoundError(f"there is no run {run_id!r} below {directory}; there are {[p.name for p in places]!r}")
+    files = sorted(path for path in directory.rglob("*tfevents*") if path.is_file())
+    places = {path.parent for path in files if whose(path).get("run") == run_id}
+    if not places:
+        raise FileNotFoundError(f"there is no run {run_id!r} below {directory}; there are {files!r}")
+    return min(places, key=lambda place: (len(place.parts), place))
 
 
-def entries(directory: Path) -> Iterator[Entry]:
-    """Every summary value in the event files of a directory, in order."""
+def whose(path: Path) -> dict[str, Any]:
+    """What the first event of a file says of the run that it is of; {} if nothing."""
+    first = next(iter(_loader(path)), None)
+    kind, _, facts = ("" if first is None else str(first.source_metadata.writer)).partition(" ")
+    if kind == "tracking-core":
+        return json.loads(facts)
+    # Files of before they said so: what they introduce.
+    for event in itertools.islice(_loader(path), 4):
+        for value in event.summary.value:
+            if value.tag == "_run_/about":
+                facts_of_run = {row[0]: row[1] for row in _rows(value.tensor.string_val[0].decode())}
+                return {"run": facts_of_run.get("id")}
+    return {}
+
+
+def _loader(path: Path) -> Iterator[Any]:
+    yield from _tensorboard()[0](str(path)).Load()
+
+
+def _tensorboard() -> tuple[Any, Any]:
+    """What reads event files, and what reads the values in them."""
     try:
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
         from tensorboard.util import tensor_util
@@ -101,15 +119,25 @@ def entries(directory: Path) -> Iterator[Entry]:
         raise MissingDependencyError(
             f"reading event files back needs TensorBoard itself: pip install tensorboard ({error})"
         ) from error
-    first: dict[str, tuple[str, str, str, str, bytes]] = {}
+    return EventFileLoader, tensor_util
+
+
+def entries(directory: Path) -> Iterator[Entry]:
+    """Every summary value in the event files of a run, in order; those of its sub-runs come last."""
+    _, tensor_util = _tensorboard()
+    files = sorted(directory.glob("*tfevents*"))
+    if any(whose(path).get("layout") == "scoped" for path in files):
+        files += sorted(directory.glob("*/*tfevents*"))
+    first: dict[tuple[Path, str], tuple[str, str, str, str, bytes]] = {}
     number = 0
-    for path in sorted(directory.glob("*tfevents*")):
-        for event in EventFileLoader(str(path)).Load():
+    for path in files:
+        for event in _loader(path):
             number += 1
             for value in event.summary.value:
-                if value.tag not in first:
-                    first[value.tag] = (*_described(value.tag, value.metadata), value.metadata.plugin_data.content)
-                plugin, name, kind, axis, content = first[value.tag]
+                key = (path.parent, value.tag)
+                if key not in first:
+                    first[key] = (*_described(value.tag, value.metadata), value.metadata.plugin_data.content)
+                plugin, name, kind, axis, content = first[key]
                 array: Any = tensor_util.make_ndarray(value.tensor)
                 yield Entry(
                     number, value.tag, plugin, name, kind, axis, int(event.step), event.wall_time, array, content
@@ -117,7 +145,7 @@ def entries(directory: Path) -> Iterator[Entry]:
 
 
 def read_run(directory: Path) -> Stored:
-    """Everything in the event files of a directory, in order."""
+    """Everything in the event files of a run, in order."""
     every = list(entries(directory))
     beside = {(entry.event, entry.kind, entry.name): entry for entry in every}
     stored = Stored.empty()

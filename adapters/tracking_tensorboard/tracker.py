@@ -1,4 +1,4 @@
-"""The tracker: every call becomes one event of the run's file, written before the call returns."""
+"""The tracker: every call becomes one event of the run's file, or of that of each sub-run, before it returns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tracking_tensorboard import hparams, listing, markdown, summaries
 from tracking_tensorboard.checking import check_options
 from tracking_tensorboard.kept import Kept
 from tracking_tensorboard.opening import open_recording
-from tracking_tensorboard.recording import Recording
+from tracking_tensorboard.recording import Placed, Recording
 from tracking_tensorboard.tags import DEFAULT_AXIS
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ ABOUT, CONFIG, SUMMARY, STATUS, ARTIFACTS = (
     "_run_/status",
     "_run_/artifacts",
 )
+
+METRICS = "summary"
+"""What stands in front of the name of a number of the summary, among the scalars."""
 
 
 def open_run(target: Target, run: RunInfo) -> TensorBoardTracker:
@@ -84,6 +87,7 @@ class TensorBoardTracker:
         self._run = run
         self._lock = threading.RLock()
         self._finished = False
+        self._hparams_tab = hparams_tab
         known = recording.kept if not recording.fresh else Kept()
         self._counts: dict[str, int] = dict(known.counts)
         self._ended: str | None = known.ended
@@ -111,7 +115,7 @@ class TensorBoardTracker:
     def log_scalars(
         self, scalars: Mapping[str, Any], *, step: int, step_axis: str = DEFAULT_AXIS, wall_time: float | None = None
     ) -> None:
-        """Record numbers, in one event; they are rounded to float32. See `Tracker.log_scalars`."""
+        """Record numbers, in one event of each file; they are rounded to float32. See `Tracker.log_scalars`."""
         step, axis = to_step(step), to_axis(step_axis)
         plain = to_scalars(scalars)
         with self._open():
@@ -135,7 +139,7 @@ class TensorBoardTracker:
         step, axis = to_step(step), to_axis(step_axis)
         pictures = to_image_mapping(images, value_range=value_range)
         with self._open():
-            values: list[Any] = []
+            values: list[Placed] = []
             for name, group in pictures.items():
                 values.append(self._recording.value(summaries.images, name, "images", axis, group))
                 values += self._captions(name, axis, [_caption(picture) for picture in group])
@@ -288,11 +292,17 @@ class TensorBoardTracker:
                 self._pending.update(hparams.flat(plain))
 
     def log_summary(self, summary: Mapping[str, Any], *, wall_time: float | None = None) -> None:
-        """Record values that describe the run as a whole, as text."""
+        """Record values that describe the run as a whole, as text; numbers also as metrics of the HParams tab."""
         plain = to_config(summary)
         with self._open():
             self._start_session()
-            self._document(SUMMARY, "summary", plain, wall_time=wall_time)
+            metrics = hparams.metrics(plain) if self._hparams_tab else {}
+            value = self._recording.value
+            beside = [
+                value(summaries.scalar, f"{METRICS}/{name}", "metric", DEFAULT_AXIS, number)
+                for name, number in metrics.items()
+            ]
+            self._document(SUMMARY, "summary", plain, beside, wall_time=wall_time)
 
     def flush(self) -> None:
         """Return when everything logged so far is on the disk.
@@ -320,7 +330,7 @@ class TensorBoardTracker:
                 raise Rejected(f"tensorboard: the run {self._run.id!r} is finished; open it again to log more to it")
             yield
 
-    def _record(self, values: Sequence[Any], step: int, wall_time: float | None) -> None:
+    def _record(self, values: Sequence[Placed], step: int, wall_time: float | None) -> None:
         if not values:
             return
         self._start_session()
@@ -336,7 +346,7 @@ class TensorBoardTracker:
         text = f"*{markdown.escape(what)}: TensorBoard cannot show it; the run store has the original.*"
         self._text(name, "note", text, step, axis, wall_time)
 
-    def _captions(self, name: str, axis: str, texts: Sequence[str | None]) -> list[Any]:
+    def _captions(self, name: str, axis: str, texts: Sequence[str | None]) -> list[Placed]:
         if all(text is None for text in texts):
             return []
         data = markdown.encode(markdown.captions(texts))
@@ -362,17 +372,26 @@ class TensorBoardTracker:
             if self._pending is not None:
                 self._pending.update(hparams.flat(plain))
 
-    def _document(self, tag: str, kind: str, content: Mapping[str, Any], *, wall_time: float | None = None) -> None:
+    def _document(
+        self,
+        tag: str,
+        kind: str,
+        content: Mapping[str, Any],
+        beside: Sequence[Placed] = (),
+        *,
+        wall_time: float | None = None,
+    ) -> None:
         data = markdown.encode(markdown.document(content))
         value = self._recording.value(summaries.text, tag, kind, DEFAULT_AXIS, data)
-        self._recording.append([value], step=self._count(tag), wall_time=wall_time)
+        self._recording.append([value, *beside], step=self._count(tag), wall_time=wall_time)
         self._counted(tag)
 
     def _start_session(self) -> None:
         """Write the row of the HParams tab, once there is something to say in it."""
         if self._pending:
             started = self._run.started
-            self._recording.append([hparams.session_start(self._pending, started)], wall_time=started or None)
+            row = Placed("", hparams.session_start(self._pending, started))
+            self._recording.append([row], wall_time=started or None)
             self._pending, self._session = None, True
 
     def _end(self, status: str, text: str) -> None:
@@ -380,7 +399,7 @@ class TensorBoardTracker:
         values = [self._recording.value(summaries.text, STATUS, "status", DEFAULT_AXIS, data)]
         # An interrupted run is often continued, and TensorBoard would never take back what it read first.
         if self._session and status in {"finished", "failed"}:
-            values.append(hparams.session_end(status))
+            values.append(Placed("", hparams.session_end(status)))
         self._recording.append(values, step=self._count(STATUS))
         self._counted(STATUS)
         self._ended = text

@@ -41,7 +41,8 @@ class ServerHistory:
         The rows are read from the end. Records of one writer go out in order, so the last row of a writer tells. Of a
         writer that started before all those with rows near the end, what it sent had arrived before theirs. One that
         started later and has no row there is looked for further back: its rows are there, or never arrived. What was
-        sent again behind others tells nothing of these.
+        sent again behind others tells nothing of these. A row of several records has the number of the last one, and
+        arrives with all of them or not at all.
 
         Args:
             sent: By writer, the highest number that was sent in this round when the state of the run was last kept.

@@ -14,7 +14,8 @@ Keys with an underscore in front are hidden by W&B. Every row may have:
 |---|---|
 | `_timestamp` | when it was recorded, in seconds since the epoch |
 | `_tracking_axis` | the key of the row's axis; a row without it is on the axis `step` |
-| `_tracking_seq`, `_tracking_writer` | the record of the journal that it came from |
+| `_tracking_seq`, `_tracking_writer` | the record of the journal that it came from; of several, the last one |
+| `_tracking_first` | the number of the first of several; from there to `_tracking_seq` all records are in the row |
 | `_tracking_round` | the round it was given in, from 1; a row without it is of round 0 (see `RunInfo.round`) |
 | `_tracking_again` | 1 when the record had failed before, and came behind others on request |
 """
@@ -30,6 +31,7 @@ from tracking_wandb.names import artifact_key, fits_artifact, is_cut, media_key,
 MAIN_AXIS = "step"
 TIMESTAMP, AXIS = "_timestamp", "_tracking_axis"
 SEQ, WRITER, ROUND, AGAIN = "_tracking_seq", "_tracking_writer", "_tracking_round", "_tracking_again"
+FIRST = "_tracking_first"
 _INT64 = 2**63
 
 
@@ -63,6 +65,7 @@ class Rows:
         artifact_of: str | None = None,
         hidden: Mapping[str, Any] | None = None,
         record: Record | None = None,
+        first: int | None = None,
     ) -> dict[str, Any]:
         """One row.
 
@@ -75,7 +78,8 @@ class Rows:
             artifact_of: For values that become artifacts as well, with names made of their keys and of this, the id of
                 the run.
             hidden: Further entries, by their keys.
-            record: The journal record it comes from, if any.
+            record: The journal record it comes from, if any; of several, the last one.
+            first: The number of the first of several records; None for a row of one.
         """
         column = self._axis(axis)
         row: dict[str, Any] = {}
@@ -90,6 +94,8 @@ class Rows:
             row[TIMESTAMP] = wall_time
         if record is not None:
             row[SEQ], row[WRITER] = record.seq, record.writer
+            if first is not None and first < record.seq:
+                row[FIRST] = first
             if self._round:
                 row[ROUND] = self._round
             if record.again:

@@ -32,6 +32,7 @@ from tracking_wandb import ending, media, recovery
 from tracking_wandb.artifacts import ArtifactBuilder, Uploads, reference
 from tracking_wandb.client import quiet, writes_soon
 from tracking_wandb.failures import call_error, gone, is_gone, is_unreachable
+from tracking_wandb.joining import Joining, OpenRow
 from tracking_wandb.names import MAX_TITLE, clean, metric_key, shortened
 from tracking_wandb.offline.tail import LogTail
 from tracking_wandb.plain import OWN, merge, plain_config
@@ -63,6 +64,8 @@ class WandbTracker:
         self._own: dict[str, Any] = dict(self._config.pop(OWN, None) or {})
         self._summary: dict[str, Any] = {}
         self._record: Record | None = None
+        self._joining = Joining(self._hand_over)
+        self._unsent_row: RetryLater | None = None
         self._overwritten: dict[str, Any] = {}
         self._closed = False
         self._ending: ending.Ending | None = None
@@ -109,14 +112,26 @@ class WandbTracker:
         """Whether wandb-core is gone: only opening the run again helps."""
         return self._gone is not None
 
+    @property
+    def gathering(self) -> bool:
+        """Whether a row is open that the next record may belong into; a flush would end it."""
+        row = self._joining.row
+        return row is not None and not row.is_due and self._gone is None
+
     # ------------------------------------------------------------------ rows
 
     def log_scalars(
         self, scalars: Mapping[str, Any], *, step: int, step_axis: str = "step", wall_time: float | None = None
     ) -> None:
-        """See `tracking_core.Tracker.log_scalars`: one row of the history."""
-        plain = to_scalars(scalars)
-        self._log({name: storable(value) for name, value in plain.items()}, step, step_axis, wall_time)
+        """See `tracking_core.Tracker.log_scalars`: one row of the history, or a part of one behind a run."""
+        values = {name: storable(value) for name, value in to_scalars(scalars).items()}
+        record = self._record
+        if record is None or record.again or not values:
+            self._log(values, step, step_axis, wall_time)
+            return
+        at, on = to_step(step), to_axis(step_axis)
+        with self._talking(ends_row=False):
+            self._joining.add(record, values, step=at, axis=on, wall_time=wall_time)
 
     def log_images(
         self,
@@ -306,17 +321,20 @@ class WandbTracker:
     def deliver(self, records: Sequence[Record]) -> None:
         """Take journal records; their numbers go into the rows.
 
+        Scalars of one step that follow one another are joined to one row, which may stay open behind the last record.
+
         Raises:
             BatchInterrupted: From the error, with how many records were taken before it.
         """
         remove_replaced(self._session)
-        sent: dict[str, int] = self._session.info.state.setdefault("sent", {})
         for taken, record in enumerate(records):
             try:
                 self._deliver(record)
             except Exception as error:
                 raise BatchInterrupted(taken) from error
-            sent[record.writer] = max(sent.get(record.writer, 0), record.seq)
+            if self._joining.row is None:
+                # Otherwise it is in the row that is open, or was not sent at all.
+                self._sent(record)
             if record.step is None and not record.again and self._session.mode == "online":
                 recovery.sent(self._session.info.state, record)
 
@@ -327,7 +345,7 @@ class WandbTracker:
 
         Raises:
             RetryLater: The client does not write.
-            Rejected: An artifact that was logged before could not be uploaded.
+            Rejected: An artifact that was logged before could not be uploaded, or a row not be logged.
         """
         with self._talking():
             if self._overwritten:
@@ -342,6 +360,7 @@ class WandbTracker:
                         f"wandb: {self._session.log} stays at {self._tail}, expected row {self._last_step}; "
                         "wandb-core does not write"
                     )
+        self._joining.raise_refused()
         self._raise_failed_upload()
 
     def finish(self, status: str = "finished", *, error: str | None = None) -> None:
@@ -352,12 +371,20 @@ class WandbTracker:
         """
         with self._lock:
             if self._ending is None:
-                self._closed = True
-                if self._gone is not None:
-                    raise gone(self._session.info.id, self._gone)
+                try:
+                    with self._talking():
+                        self._closed = True
+                except RetryLater as problem:
+                    # The client does not take the last row. Its run is finished all the same.
+                    self._closed, self._unsent_row = True, problem
+                    if self._gone is not None:
+                        raise
                 self._ending = ending.Ending(self._session, self._tail, self._uploads)
                 self._ending.begin(status, error, self._summary)
             self._ending.complete(self._last_step if self._rows_sent else None)
+            if self._unsent_row is not None:
+                raise self._unsent_row
+            self._joining.raise_refused()
             self._raise_failed_upload()
             if self._uploads.unsent is not None:
                 raise self._unsent(*self._uploads.unsent)
@@ -394,11 +421,33 @@ class WandbTracker:
                 hidden=hidden,
                 record=self._record,
             )
-            late = self._record is not None and self._record.again
-            if late or self._overwritten:
-                self._keep_summary(row, late=late)
-            self._run.log(row)
-            self._rows_sent += 1
+            self._send(row, late=self._record is not None and self._record.again)
+
+    def _hand_over(self, joined: OpenRow) -> None:
+        """Log a row of the scalars of several records."""
+        last = joined.records[-1]
+        row = self._rows.build(
+            cast("Mapping[Any, Any]", joined.values),
+            step=joined.step,
+            axis=joined.axis,
+            wall_time=joined.wall_time,
+            record=last,
+            first=joined.records[0].seq,
+        )
+        self._send(row, late=False)
+        self._sent(last)
+
+    def _send(self, row: dict[str, Any], *, late: bool) -> None:
+        """Log a row."""
+        if late or self._overwritten:
+            self._keep_summary(row, late=late)
+        self._run.log(row)
+        self._rows_sent += 1
+
+    def _sent(self, record: Record) -> None:
+        """Note in the state of the run that a record was handed to the client."""
+        sent: dict[str, int] = self._session.info.state.setdefault("sent", {})
+        sent[record.writer] = max(sent.get(record.writer, 0), record.seq)
 
     def _deliver(self, record: Record) -> None:
         if record.step is not None and self._has(record):
@@ -444,14 +493,20 @@ class WandbTracker:
                 self._overwritten[key] = now[key]
 
     @contextmanager
-    def _talking(self) -> Generator[None]:
-        """Hold the lock while the client is called; refuse once the run is finished; know when wandb-core is gone."""
+    def _talking(self, *, ends_row: bool = True) -> Generator[None]:
+        """Hold the lock while the client is called; refuse once the run is finished; know when wandb-core is gone.
+
+        Args:
+            ends_row: Whether the row that is open is handed over first, so that all is in the order in which it came.
+        """
         with self._lock:
             if self._gone is not None:
                 raise gone(self._session.info.id, self._gone)
             if self._closed:
                 raise Rejected(f"wandb: the run {self._session.info.id!r} is finished; open it again to log more to it")
             try:
+                if ends_row:
+                    self._joining.end()
                 yield
             except Exception as error:
                 if is_gone(error):

@@ -96,6 +96,21 @@ def test_a_tensorboard_that_looks_on_sees_a_restart_without_doubles(tmp_path):
     assert seen() == list(range(30))
 
 
+def test_a_tensorboard_that_looks_on_drops_what_a_run_that_went_back_had(tmp_path):
+    tracker, run = open_run(tmp_path)
+    log(tracker, range(5))
+    tracker.finish()
+    watching = EventAccumulator(str(find_run(tmp_path / "tb", "r")), size_guidance={"tensors": 0})
+    assert [event.step for event in watching.Reload().Tensors("loss")] == list(range(5))
+    states = (run.state,)
+    for generation in (1, 2):
+        tracker, run = open_run(tmp_path, generation=generation, replaced=states)
+        log(tracker, [0, 1, 6 + generation])
+        tracker.finish()
+        assert [event.step for event in watching.Reload().Tensors("loss")] == [0, 1, 6 + generation]
+        states += (run.state,)
+
+
 def test_a_crash_before_the_first_flush_of_records(tmp_path):
     tracker, run = open_run(tmp_path, config={"lr": 1})
     opened = copy.deepcopy(run.state)

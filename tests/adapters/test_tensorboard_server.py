@@ -74,11 +74,11 @@ def server(log_dir):
     return server
 
 
-RUN = "first~20run-aa11"
+RUN = "first~20run"
 
 
 def test_runs(server):
-    # The id is not repeated where the name holds it, and stands alone where there is no name.
+    # The name, and the id where there is no name.
     assert sorted(server.json("runs")) == ["cc33", RUN, "other-bb22"]
 
 

@@ -201,6 +201,118 @@ def test_rows_of_the_journal_say_which_record_they_are(client, tmp_path):
     assert [(metric["name"], metric["hidden"]) for metric in run.metrics] == [("step", True), (None, False)]
 
 
+def joined_rows(run):
+    own = ("_tracking_first", "_tracking_seq", "_tracking_writer", "step", "epoch", "_timestamp")
+    return [
+        (row.get("_tracking_first"), row["_tracking_seq"], {key for key in row if key[0] != "_" and key not in own})
+        for row in run.history
+    ]
+
+
+def test_scalars_of_one_step_that_come_one_key_at_a_time_are_one_row(client, tmp_path):
+    tracker = open_run(tmp_path, "joined")
+    at = {"step": 5}
+    tracker.deliver([scalar(1, data={"a": 1}, **at), scalar(2, data={"b": 2, "c": 3}, **at)])
+    assert tracker.gathering
+    # The next batch goes on where the one before ended.
+    tracker.deliver([scalar(3, data={"d": 4}, **at)])
+    tracker.flush()
+    assert not tracker.gathering
+    ends = [
+        scalar(4, data={"e": 5}, **at),  # a flush ends a row
+        scalar(5, data={"e": 6}, **at),  # a key that is there
+        scalar(6, data={"f": 7}, step=6),  # another step
+        scalar(7, data={"g": 8}, step=6, axis="epoch"),  # another axis
+        scalar(8, data={"h": 9}, step=6, axis="epoch", writer="w2"),  # another writer
+        scalar(10, data={"i": 10}, step=6, axis="epoch", writer="w2"),  # a record that the target does not get
+        Record("text", 11, "w2", 0.0, step=6, axis="epoch", data={"name": "t", "value": "x"}),  # another kind
+        scalar(12, data={"j": 11}, step=6, axis="epoch", writer="w2"),
+        Record("config", 13, "w2", 0.0, data={"late": True}),
+        scalar(14, data={"k": 12}, step=6, axis="epoch", writer="w2"),
+        scalar(
+            3, data={"l": 13}, step=6, axis="epoch", writer="w2", again=True
+        ),  # what failed before is looked for alone
+        scalar(4, data={"m": 14}, step=6, axis="epoch", writer="w2", again=True),
+    ]
+    tracker.deliver(ends)
+    tracker.finish()
+    run = read(tracker)
+    assert joined_rows(run) == [
+        (1, 3, {"a", "b", "c", "d"}),
+        *((None, seq, {key}) for seq, key in zip((4, 5, 6, 7, 8, 10), "eefghi", strict=True)),
+        (None, 11, {"t"}),
+        *((None, seq, {key}) for seq, key in zip((12, 14, 3, 4), "jklm", strict=True)),
+    ]
+    # The time of the first record, and no row without a number.
+    assert run.history[0]["_timestamp"] == 1.7e9 + 1
+    assert tracker._session.info.state["sent"] == {"w1": 7, "w2": 14}
+
+
+def test_a_row_is_open_for_a_second_and_for_so_many_keys(client, tmp_path, monkeypatch):
+    tracker = open_run(tmp_path, "bounded")
+    monkeypatch.setattr("tracking_wandb.joining.MOST_KEYS", 3)
+    now = [1000.0]
+    monkeypatch.setattr("tracking_wandb.joining.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for seq, seconds in enumerate((0.0, 0.5, 0.4, 0.05, 0.99, 0.02), start=1):
+        now[0] += seconds
+        tracker.deliver([scalar(seq, step=0, data={f"k{seq}": seq})])
+    assert tracker.gathering
+    now[0] += 1.0
+    assert not tracker.gathering
+    tracker.finish()
+    assert [row[:2] for row in joined_rows(read(tracker))] == [(1, 3), (4, 5), (None, 6)]
+
+
+def test_a_row_that_cannot_be_logged_fails_its_own_records(client, tmp_path, monkeypatch):
+    """The record that ends it is not to blame."""
+    tracker = open_run(tmp_path, "refusing")
+    real = tracker.native.log
+
+    def log(row):
+        if "b" in row:
+            raise ValueError("no b")
+        real(row)
+
+    monkeypatch.setattr(tracker.native, "log", log)
+    tracker.deliver([scalar(1, step=0, data={"a": 1}), scalar(2, step=0, data={"b": 1}), scalar(3)])
+    for seq in (1, 2):
+        with pytest.raises(tracking.Rejected, match="no b") as caught:
+            tracker.flush()
+        assert caught.value.record == ("w1", seq)
+    tracker.flush()
+    tracker.finish()
+    assert [row["_tracking_seq"] for row in read(tracker).history] == [3]
+
+
+def test_a_row_waits_for_a_client_that_does_not_answer(client, tmp_path, monkeypatch):
+    tracker = open_run(tmp_path, "waiting")
+    real, faults = tracker.native.log, [TimeoutError("no answer")] * 2
+
+    def log(row):
+        if faults:
+            raise faults.pop()
+        real(row)
+
+    monkeypatch.setattr(tracker.native, "log", log)
+    records = [scalar(1, step=0, data={"a": 1}), scalar(2, step=0, data={"b": 1}), scalar(3), scalar(4)]
+    with pytest.raises(tracking.BatchInterrupted) as caught:
+        tracker.deliver(records)
+    assert caught.value.taken == 2
+    assert tracker._session.info.state.get("sent", {}) == {}
+    with pytest.raises(tracking.RetryLater, match="no answer"):
+        tracker.flush()
+    tracker.deliver(records[2:])
+    faults.append(TimeoutError("no answer"))
+    # The client's run is finished; whoever delivers keeps the cursor before the row that it did not take.
+    for _ in range(2):
+        with pytest.raises(tracking.RetryLater, match="no answer"):
+            tracker.finish()
+    rows = read(tracker).history
+    assert [(row.get("_tracking_first"), row["_tracking_seq"]) for row in rows] == [(1, 2), (None, 3)]
+    assert read(tracker).exit_code == 0
+    assert tracker._session.info.state["sent"] == {"w1": 3}
+
+
 # ---- media
 
 

@@ -167,6 +167,50 @@ def test_a_run_goes_on_after_what_the_server_has(server, start):
     assert seqs(server.runs["resumed"]) == [1, 3, 4, 5]
 
 
+def test_a_run_goes_on_after_rows_of_several_records(server, start):
+    """One key at a time: what was joined, and what was not, is told by the number of the last record of each row."""
+
+    def keys(first, last):
+        return [scalar(seq, step=seq // 4, data={f"k{seq % 4}": seq}) for seq in range(first, last)]
+
+    state: dict = {}
+    first = start("joined", state=state)
+    first.deliver([*keys(1, 4), *keys(4, 8), *keys(8, 10)])
+    first.flush()
+    kept = again(state)
+    # Of the row that is open, the client has nothing, and a crash takes it away.
+    first.deliver(keys(10, 11))
+    assert first.gathering
+    assert state["sent"] == kept["sent"] == {"w1": 9}
+    first._joining.row = None
+    first.finish("interrupted")
+    second = start("joined", state=kept, resumed=True)
+    assert second.confirmed == {"w1": 9}
+    # The cursor may be older than what the server has: a row is there as a whole, and its records are passed over.
+    second.deliver(keys(6, 14))
+    second.finish()
+    rows = server.runs["joined"].history
+    told = [(row.get("_tracking_first"), row["_tracking_seq"], row["step"]) for row in rows]
+    assert told == [(1, 3, 0), (4, 7, 1), (8, 9, 2), (10, 11, 2), (12, 13, 3)]
+    found = sorted(value for row in rows for key, value in row.items() if key.startswith("k"))
+    assert found == list(range(1, 14))
+
+
+def test_rows_of_before_they_were_joined_are_gone_on_from(server, start):
+    state: dict = {}
+    first = start("single", state=state)
+    # As earlier versions wrote: a number for each row.
+    for seq in (1, 2):
+        first.native.log({"step": 0, f"k{seq}": seq, "_tracking_seq": seq, "_tracking_writer": "w1"})
+    first.finish("interrupted")
+    second = start("single", state={**again(state), "sent": {"w1": 2}}, resumed=True)
+    assert second.confirmed == {"w1": 2}
+    second.deliver([scalar(seq, step=0, data={f"k{seq}": seq}) for seq in (1, 2, 3, 4)])
+    second.finish()
+    rows = server.runs["single"].history
+    assert [(row.get("_tracking_first"), row["_tracking_seq"]) for row in rows] == [(None, 1), (None, 2), (3, 4)]
+
+
 def test_only_the_end_of_a_long_history_is_read(server, start):
     state: dict = {}
     tracker = start("long", state=state)
@@ -410,6 +454,7 @@ def test_rows_that_the_server_did_not_take_are_missed_and_sent_again(server, sta
     state: dict = {}
     first = start("fault-lost", "finish_timeout=2.5", state=state)
     first.deliver([scalar(seq) for seq in range(1, 4)])
+    first.flush()
     server.wait_for(lambda: seqs(server.runs["fault-lost"]) == [1, 2, 3])
     server.fail(status=500, on="file_stream")
     first.deliver([scalar(seq) for seq in range(4, 7)])

@@ -282,6 +282,44 @@ def test_an_interrupted_worker_goes_on_where_the_cursor_stands():
     assert steps[-(600 - confirmed) :] == list(range(confirmed, 600))
 
 
+class Gathering(Plain):
+    """Puts together what comes next with what it has, until it is flushed."""
+
+    gathering = False
+
+    def __init__(self):
+        super().__init__()
+        self.flushes = []
+
+    def deliver(self, records):
+        self.rows += records
+
+    def flush(self):
+        self.flushes.append(len(self.rows))
+        self.gathering = False
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_a_target_that_puts_records_together_is_not_flushed_meanwhile(final):
+    with started("local") as run:
+        run.log_scalars({"a": 1.0}, step=0)
+    tracker, now = Gathering(), [0.0]
+    target = Destination("gathering", parse_target("gathering"), tracker)
+    worker = TargetWorker(run.dir, target, pause=lambda _: True, note=lambda *_: None, clock=lambda: now[0])
+    assert worker.open(wait=0.0)
+    tracker.flushes.clear()
+    assert worker.deliver(final=final)
+    tracker.gathering = True
+    count = len(tracker.rows)
+    # There is nothing more for now. Where nothing more can come, there is nothing to wait for.
+    assert worker.deliver(final=final) == 0
+    assert tracker.flushes == ([count] if final else [])
+    tracker.gathering = False
+    assert worker.deliver(final=final) == 0
+    assert tracker.flushes == [count]
+    worker.close("finished", None)
+
+
 def test_held_events_are_not_passed_over(tmp_path):
     """An event below `low` that is still missing holds back what comes after it."""
     from tracking_core.base.processes import process_facts

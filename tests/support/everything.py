@@ -158,6 +158,10 @@ class Found:
     """(kind, seconds since the epoch) of configurations, summaries and artifacts."""
     marks: Counter = field(default_factory=Counter)
     """(writer, seq) of the calls that became rows."""
+    moments: dict[tuple[str, int], float] = field(default_factory=dict)
+    """(writer, seq) of the calls of scalars, and when they were made."""
+    joined: dict[tuple[str, int], int] = field(default_factory=dict)
+    """(writer, seq) of the calls that are in a row with earlier ones, and the seq of the first of these."""
 
     def kind(self, *kinds: str) -> Counter:
         """The rows of some kinds."""
@@ -230,6 +234,8 @@ def from_journal(run_dir: Path) -> Found:
         for event in sorted(events, key=lambda event: event["seq"]):
             if event["kind"] in ROWS:
                 found.marks[writer, event["seq"]] += 1
+            if event["kind"] == "scalars":
+                found.moments[writer, event["seq"]] = event["t"]
             _take(found, event, run_dir)
     return found
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from tracking_wandb.offline.run import (
 def from_tensorboard(directory: Path, run_id: str) -> Found:
     """What the event files of a run hold."""
     place = tensorboard.find_run(directory, run_id)
-    places = {path.parent for path in directory.rglob("*tfevents*") if path.parent.name.endswith(f"-{run_id}")}
-    assert places == {place}, "the run is there more than once"
+    files = [path for path in directory.rglob("*tfevents*") if tensorboard.whose(path).get("run") == run_id]
+    assert {path.parent for path in files} - set(place.iterdir()) == {place}, "the run is there more than once"
     stored = tensorboard.read_run(place)
     assert stored.images is not None
     found = Found(config=dict(stored.config or {}), summary=dict(stored.summary or {}))
@@ -70,7 +71,12 @@ def from_wandb(run: OfflineRun) -> Found:
         if "_tracking_seq" not in row:
             found.rows["unmarked row", json.dumps(row)] += 1
             continue
-        found.marks[row["_tracking_writer"], row["_tracking_seq"]] += 1
+        writer, last = row["_tracking_writer"], row["_tracking_seq"]
+        first = row.get("_tracking_first", last)
+        for seq in range(first, last + 1):
+            found.marks[writer, seq] += 1
+            if seq > first:
+                found.joined[writer, seq] = first
         column = row.get("_tracking_axis", "step")
         values = {key: value for key, value in row.items() if key != column and not key.startswith("_")}
         if any(isinstance(value, dict) for value in values.values()):
@@ -188,8 +194,9 @@ def check_tensorboard(found: Found, journal: Found) -> None:
 
 
 def check_wandb(found: Found, journal: Found, *, online: bool, alerts_once: bool = True) -> None:
-    """W&B has 64 bits, a number of its own for every call, and dates neither configurations nor alerts."""
-    require_same(found.rows, as_float64(journal.rows, signed_zero=not online))
+    """W&B has 64 bits and the numbers of all calls, the time of the first call of a row, and dates neither
+    configurations nor alerts."""
+    require_same(found.rows, as_float64(as_joined(journal, found.joined), signed_zero=not online))
     require_same(found.marks, journal.marks)
     require_same(found.artifacts, journal.artifacts)
     # An alert may come again after a crash.
@@ -199,6 +206,16 @@ def check_wandb(found: Found, journal: Found, *, online: bool, alerts_once: bool
     # Beside what was set W&B has the last value of each scalar there.
     set_by_hand = {key: value for key, value in found.summary.items() if key in journal.summary}
     require_same(as_lines(as_words(set_by_hand)), as_lines(as_words(journal.summary)))
+
+
+def as_joined(journal: Found, joined: Mapping[tuple[str, int], int]) -> Counter:
+    """The rows of a journal with the times of a backend that has one time for calls that it joined to a row."""
+    assert len(set(journal.moments.values())) == len(journal.moments), "calls are told apart by their times"
+    moved = {journal.moments[call]: journal.moments[call[0], first] for call, first in joined.items()}
+    rows: Counter = Counter()
+    for row, count in journal.rows.items():
+        rows[(*row[:5], moved.get(row[5], row[5])) if row[0] == "scalars" else row] += count
+    return rows
 
 
 def as_float32(rows: Counter) -> Counter:

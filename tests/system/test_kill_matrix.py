@@ -36,11 +36,14 @@ class Place:
     def __init__(self, folder: Path, backend: str) -> None:
         self.folder, self.backend, self.mark = folder, backend, uuid4().hex
         self.server = WandbServer("team").start() if backend == "wandb-online" else None
+        # With sub-runs or without: one of both each time.
+        layout = random.SystemRandom().choice(["flat", "scoped"])
         self.target = {
-            "tensorboard": "tensorboard:./tb",
+            "tensorboard": f"tensorboard:./tb?layout={layout}",
             "wandb-offline": "wandb://?mode=offline",
             "wandb-online": "wandb://team/p",
         }[backend]
+        print(self.target)
         self.env = {MARK: self.mark, **(self.server.env(folder / "client") if self.server else {"HOME": str(folder)})}
 
     def start(self, *arguments: str) -> subprocess.Popen:

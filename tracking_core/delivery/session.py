@@ -118,6 +118,11 @@ class Session:
             return adapter.supports(self.tracker, capability)
         return capability != "deliver" or callable(getattr(self.tracker, "deliver", None))
 
+    @property
+    def is_gathering(self) -> bool:
+        """Whether the backend puts together what comes next with what it has; a flush would end that."""
+        return getattr(self.tracker, "gathering", False) is True
+
     # ------------------------------------------------------------------ going back
 
     def go_back(self) -> bool:

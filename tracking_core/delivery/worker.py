@@ -190,7 +190,7 @@ class TargetWorker:
             self.inbox.pull(final=final)
         events = self.inbox.ready(BATCH if most is None else most)
         if not events:
-            if self._backlog.unsaved:
+            if self._backlog.unsaved and (final or not session.is_gathering):
                 session.commit()
             return 0
         if not session.is_there():

@@ -19,7 +19,7 @@ from tracking_tensorboard.reading import shown_text, tensors
 from tracking_tensorboard.tags import EXPERIMENT_TAG, SESSION_END_TAG, SESSION_START_TAG
 
 _HPARAMS = frozenset({EXPERIMENT_TAG, SESSION_START_TAG, SESSION_END_TAG})
-_BESIDE = frozenset({"captions", "nan", "posinf", "neginf"})
+_BESIDE = frozenset({"captions", "nan", "posinf", "neginf", "metric"})
 _SUCCESS, _FAILURE = 1, 2
 
 

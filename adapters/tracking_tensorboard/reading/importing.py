@@ -1,6 +1,7 @@
 """Event files as runs: those of any writer, and those of this adapter with all that it wrote beside the values.
 
-Every directory that holds event files is one run, as it is for TensorBoard.
+Every directory that holds event files is one run, as it is for TensorBoard; but the sub-runs that this adapter makes
+for scopes are part of their run.
 """
 
 from __future__ import annotations
@@ -34,7 +35,19 @@ def runs(path: Path) -> Iterable[ForeignRun] | None:
     folders: dict[Path, list[Path]] = {}
     for file in files:
         folders.setdefault(file.parent, []).append(file)
-    return _read(list(folders.values()), path)
+    groups = {folder: _in_order(some) for folder, some in folders.items()}
+    for folder in [folder for folder in groups if folder.parent in groups]:
+        if _is_sub_run(groups[folder], groups[folder.parent]):
+            # Behind those of the run itself, whose first file says what it is.
+            groups[folder.parent] += groups.pop(folder)
+    return _read(list(groups.values()), path)
+
+
+def _is_sub_run(files: list[Path], above: list[Path]) -> bool:
+    from tracking_tensorboard.own_files import scoped_run
+
+    runs = {run for file in files if (run := scoped_run(file)) is not None}
+    return len(runs) == 1 and runs <= {scoped_run(file) for file in above}
 
 
 def _hidden(file: Path, root: Path) -> bool:
@@ -47,7 +60,7 @@ def _hidden(file: Path, root: Path) -> bool:
 def _read(groups: list[list[Path]], root: Path) -> Iterator[ForeignRun]:
     for files in groups:
         try:
-            foreign = _EventFiles(_in_order(files), root).foreign()
+            foreign = _EventFiles(files, root).foreign()
         except Exception as error:  # noqa: BLE001 - what damaged files bring a reader to is not to be foreseen
             # It must not keep the others from being read: it fails by itself, when its records are asked for.
             directory = files[0].parent
@@ -71,10 +84,10 @@ def _in_order(files: list[Path]) -> list[Path]:
 
 
 class _EventFiles:
-    """The event files of one directory.
+    """The event files of one run.
 
     Args:
-        files: In the order in which they were written.
+        files: In the order in which they were written, directory by directory.
         root: The directory that was named; the run is called after the way from there.
     """
 
@@ -151,7 +164,8 @@ class _EventFiles:
                 except Exception as error:  # noqa: BLE001 - the error class is the protocol buffer library's own
                     self._problems.append(f"{file.name}: a record is not an event ({error})")
                     continue
-                if any(number < at and event.step >= step for at, step in purges) and event.HasField("summary"):
+                before = purges.get(file.parent, ())
+                if any(number < at and event.step >= step for at, step in before) and event.HasField("summary"):
                     dropped += 1
                     self._decoder.learn(event)
                     continue
@@ -163,15 +177,15 @@ class _EventFiles:
             )
         yield from self._decoder.end()
 
-    def _purges(self) -> list[tuple[int, int]]:
-        """(number of the event, step): what stands before it and has this step or a later one was taken back.
+    def _purges(self) -> dict[Path, list[tuple[int, int]]]:
+        """By directory, (number of the event, step): what is before it and has this step or a later one was taken back.
 
         From step 0 on that is everything: the run was started anew in the same directory.
         """
         from tracking_tensorboard.protos import Event
         from tracking_tensorboard.reading.record_files import records
 
-        found: list[tuple[int, int]] = []
+        found: dict[Path, list[tuple[int, int]]] = {}
         number = 0
         for file in self._files:
             for data in records(file):
@@ -181,7 +195,7 @@ class _EventFiles:
                 with contextlib.suppress(Exception):  # what is no event is said when its values are read
                     event = Event.FromString(data)
                     if event.HasField("session_log") and event.session_log.status == _START:
-                        found.append((number, event.step))
+                        found.setdefault(file.parent, []).append((number, event.step))
         return found
 
 
