@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.delivery.report import DeliveryReport
@@ -41,6 +42,16 @@ class NullRun(NullTracker, Run):
     def health(self) -> Health:
         """Nothing is recorded, and so nothing is wrong."""
         return Health(durability="none")
+
+    @property
+    def step(self) -> int:
+        """Nothing is counted."""
+        return 0
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """Nothing is recorded."""
+        return MappingProxyType({})
 
     @property
     def should_stop(self) -> bool:

@@ -111,6 +111,11 @@ class Run(Recording):
         return MappingProxyType(settled(self._config))
 
     @property
+    def step(self) -> int:
+        """The step that comes next on the axis "step": that of a call which names none. 0 for a new run."""
+        return self._steps.next.get("step", 0)
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """Labels."""
         return tuple(self._facts["tags"])
@@ -138,6 +143,14 @@ class Run(Recording):
             call_p99_us=self._times.quantile(0.99),
             in_flight=resolver().waiting(),
         )
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """The last value of every scalar, and what `log_summary` has set."""
+        from tracking_core.store import RunRecord
+
+        self.flush(local=True)
+        return MappingProxyType(RunRecord(self._dir).summary())
 
     @property
     def should_stop(self) -> bool:
