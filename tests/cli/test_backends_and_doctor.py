@@ -306,7 +306,13 @@ def test_a_package_that_is_missing_is_no_error_until_it_is_asked_for(tmp_path):
     site = install(tmp_path / "site", "nothing", modules={"sitecustomize": BLOCKER})
     out, _ = command("backends", cwd=tmp_path, PYTHONPATH=str(site))
     assert "tensorboardX (missing)" in out
-    command("doctor", cwd=tmp_path, PYTHONPATH=str(site))
+    out, _ = command("doctor", "--json", cwd=tmp_path, PYTHONPATH=str(site))
+    [one] = [one for one in findings(json.loads(out), "backends") if "left out" in one["message"]]
+    assert (one["level"], one["message"]) == (
+        "ok",
+        "left out, as nothing asks for them: tensorboard (needs tensorboardX)",
+    )
+    assert one["remedy"] == "pip install 'tracking-core[tensorboard]'"
     out, _ = command("doctor", "--json", "tensorboard:./tb", cwd=tmp_path, code=1, PYTHONPATH=str(site))
     [error] = findings(json.loads(out), level="error")
     assert error["message"] == "tensorboard:./tb: tensorboardX is not installed"
@@ -320,7 +326,8 @@ def test_the_doctor_names_every_adapter_that_is_broken(tmp_path, zoo):
     for part in ("broken-dist", "exits-dist", "newer-dist", "one-dist", "two-dist"):
         assert part in errors
     assert "garbled_dist-1.0.dist-info" in messages(found, "backends", "warning")
-    assert "tensorboard is not available" in messages(found, "backends", "ok")
+    assert "not available" not in messages(found, "backends")
+    assert "tensorboard (needs tensorboardX)" in messages(found, "backends", "ok")
     assert messages(found, "targets", "error") == "", "the target itself, local, is fine"
 
 
@@ -827,8 +834,27 @@ def test_advice_begins_with_what_is_seen(tmp_path, monkeypatch):
     assert "tensorboard has the filter every=100 (argument)" in seen
     seen, _ = advice(found, "a run does not appear")
     assert f"runs go to {tmp_path / 'tracking_runs'} (default): there are no runs yet" in seen
-    text = invoke("doctor")
+    assert "If logging is slow" not in invoke("doctor")
+    text = invoke("doctor", "--advice")
     assert "If logging is slow\n  seen: delivery is inline" in text
+
+
+def test_the_end_is_what_is_wrong(monkeypatch):
+    """Errors first, each with its remedy: what scrolled by need not be looked for."""
+    monkeypatch.setenv("TRACKING_PROJCT", "typo")
+    text = invoke("doctor", "nothing:./tb", code=1)
+    _, _, end = text.rpartition("1 error, 1 warning:\n")
+    error, remedy, warning, _, hint = end.splitlines()
+    assert error.startswith("  error    ")
+    assert "nothing" in error
+    assert remedy.strip().startswith("-> ")
+    assert warning.startswith("  warning  ")
+    assert "TRACKING_PROJCT" in warning
+    assert hint.startswith("tracking doctor --advice says")
+    assert "--advice" not in invoke("doctor", "--advice", "nothing:./tb", code=1)
+    monkeypatch.delenv("TRACKING_PROJCT")
+    *_, verdict, hint = invoke("doctor").splitlines()
+    assert (verdict, hint.split()[0]) == ("Everything is fine.", "tracking")
 
 
 def test_a_run_that_does_not_appear_may_be_in_many_places(tmp_path, monkeypatch, troubles):

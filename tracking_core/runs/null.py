@@ -25,9 +25,20 @@ class NullRun(NullTracker, Run):
         facts: What `run.json` would say.
         directory: Where the run would be.
         on_finish: Called with the run when it ends.
+        say: Called then with what there is to say.
+        why: Why nothing is recorded.
     """
 
-    def __init__(self, facts: Mapping[str, Any], directory: Path, on_finish: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        directory: Path,
+        on_finish: Callable[[Run], None],
+        *,
+        say: Callable[[str], None] = lambda _: None,
+        why: str = "",
+    ) -> None:
+        self._say, self._why = say, why
         self._facts = facts
         self._dir = directory
         self._on_finish = on_finish
@@ -130,6 +141,7 @@ class NullRun(NullTracker, Run):
         if self._status == "running":
             self._on_finish(self)
             self._status = status
+            self._say(f"run {self.name} {status}: {self._why}")
         return DeliveryReport({}, self._status)
 
     def await_end(self, timeout: float = 60.0) -> None:

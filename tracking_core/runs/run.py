@@ -290,6 +290,9 @@ class Run(Recording):
             self._troubles.note("journal", f"the end of the run could not be written: {problem}", error=problem)
         self._delivery.finish(status, error, timeout)
         self._report = self._make_report()
+        empty = self._why_no_scalar()
+        if empty:
+            self._say(f"run {self.name}: {empty}")
         # What is not well has been said, or is about to be, and once is enough.
         arrived = "; ".join(str(report) for report in self._report.values() if report.ok)
         self._say(f"run {self.name} {status}: {self.health.without_troubles()}" + (f"; {arrived}" if arrived else ""))
@@ -300,6 +303,13 @@ class Run(Recording):
         words = self._closing_words()
         if words and not self._strict:
             self._troubles.note("delivery", words)
+
+    def _why_no_scalar(self) -> str:
+        from tracking_core.runs.no_scalar import why_no_scalar
+
+        dropped = self._dropped()
+        last = self._troubles.last_of(*dropped)
+        return why_no_scalar(self._journal.kinds, dropped, last, has_config=bool(self._config))
 
     def _closing_words(self) -> str:
         assert self._report is not None

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking_core.base.keywords import names_nearest
 from tracking_core.base.problems import Troubles
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
 from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
 from tracking_core.runs.housekeeping import MonitoredRun, housekeeper
+from tracking_core.runs.no_scalar import why_not_recorded
 from tracking_core.runs.null import NullRun
 from tracking_core.runs.run import Run
 
@@ -79,6 +81,7 @@ class _Begun:
     created: bool
 
 
+@names_nearest
 def start_run(
     project: str | None = None,
     name: str | None = None,
@@ -163,9 +166,12 @@ def start_run(
     records = settings.choice("process") == "all" or peers.index == 0
     chosen = settings.get("run_id", run_id) is not None
     facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
-    if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
+    by_backend = [getattr(target, "name", None) for target in requested] == ["none"]
+    if by_backend or not records:
         peers.announce(facts["id"])
-        run: Run = NullRun(facts, run_directory(folder, facts["project"], facts["id"]), _on_finishing)
+        place = run_directory(folder, facts["project"], facts["id"])
+        why = why_not_recorded(by_backend=by_backend)
+        run: Run = NullRun(facts, place, _on_finishing, say=lambda message: _say(settings, message), why=why)
         open_runs.append(run)
         return run
     if peers.index > 0:

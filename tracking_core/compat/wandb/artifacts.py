@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from tracking_core.values import ArtifactRef
 
 _HAS = (
-    "add_dir", "add_file", "aliases", "description", "digest", "metadata", "name", "new_file", "type", "version", "wait",
+    "add_dir", "add_file", "aliases", "description", "digest", "files", "metadata", "name", "new_file", "type",
+    "version", "wait",
 )  # fmt: skip
 
 
@@ -56,7 +58,7 @@ class Artifact:
         """Facts about it; what is changed before it is logged is recorded."""
         self.files: dict[str, Path] = {}
         """Path inside the artifact → where the content is."""
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._ref: ArtifactRef | None = None
 
     def add_file(
@@ -117,7 +119,7 @@ class Artifact:
             self.add_file(file.source, f"{name}/{file.path}" if name else file.path, policy=policy)
 
     @contextlib.contextmanager
-    def new_file(self, name: str, mode: str = "x", encoding: str | None = None) -> Iterator[IO[Any]]:
+    def new_file(self, name: str, mode: str = "x", encoding: str | None = None) -> Generator[IO[Any]]:
         """Write a file of the artifact: a context manager that gives the open file.
 
         Args:
@@ -169,8 +171,9 @@ class Artifact:
 
     def _place(self, name: str) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="tracking-artifact-", ignore_cleanup_errors=True)
-        place = Path(self._folder.name, name)
+            self._folder = Path(tempfile.mkdtemp(prefix="tracking-artifact-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        place = self._folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         return place
 

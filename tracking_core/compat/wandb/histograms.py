@@ -28,9 +28,9 @@ class Histogram:
         self._value, self._bins = sequence, num_bins
         try:
             if np_histogram is not None:
-                self._value = np_histogram
-                counts, edges = np_histogram
-                self._value = BaseHistogram(counts, edges)
+                # A text, which nobody takes for numbers, where it is not of the form that it must have.
+                self._value = np_histogram if len(np_histogram) == 2 else f"np_histogram={np_histogram!r:.100}"
+                self._value = BaseHistogram(*np_histogram)
             elif not is_on_device(sequence):
                 self._value = BaseHistogram.from_values(sequence, bins=num_bins)
         except (ValueError, TypeError):

@@ -17,7 +17,7 @@ _KEY = "wandb.Image"
 
 
 class Image(BaseImage):
-    """A picture, as W&B's class of this name takes it. It never raises: what is no picture is refused when it is logged.
+    """A picture, as W&B's class of this name takes it. What is no picture is refused when it is logged, not before.
 
     Floats in [0, 1] are scaled by 255; floats in [0, 255] are grey levels; any others are scaled from their smallest to
     their largest value. So are integers that are not in [0, 255]. What is not finite is black. Channels may come first

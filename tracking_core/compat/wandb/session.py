@@ -13,7 +13,7 @@ from tracking_core.compat.wandb.configuration import Config, Summary
 from tracking_core.compat.wandb.missing import BeforeInit, Error, ignored, said
 from tracking_core.compat.wandb.runs import Run
 
-_RESUME = {None: None, False: "never", True: "allow", "auto": "allow"}
+_RESUME: dict[bool | str | None, str | None] = {None: None, False: "never", True: "allow", "auto": "allow"}
 _WITHOUT_MEANING = "the backends and their options are set with TRACKING_BACKEND"
 _runs: list[Run] = []
 """The runs that `init` has started, the newest last; the one that functions speak of is `_current`."""
@@ -77,7 +77,11 @@ def init(
     """
     global _current  # noqa: PLW0603 - the functions of the module speak of one run
     previous = _open_runs()
-    how = reinit if isinstance(reinit, str) else {True: "finish_previous", False: "return_previous", None: "default"}[reinit]
+    how = (
+        reinit
+        if isinstance(reinit, str)
+        else {True: "finish_previous", False: "return_previous", None: "default"}[reinit]
+    )
     if previous and (how == "finish_previous" or (how == "default" and _in_notebook())):
         for run in previous:
             run.finish()
@@ -91,20 +95,21 @@ def init(
     _say_ignored(entity, mode, {"settings": settings, **others})
     from tracking_core.runs.start import start_run
 
-    facts = {"group": group, "job_type": job_type, "notes": notes}
     begun = Run(
         start_run(
             project,
             name,
             run_id=id,
-            resume=_RESUME.get(resume, resume) if resume is None or isinstance(resume, (bool, str)) else str(resume),
+            resume=resume if isinstance(resume, str) and resume != "auto" else _RESUME[resume],
             config=config,
             tags=tags or (),
+            group=group,
+            job_type=job_type,
+            notes=notes,
             backends="none" if mode == "disabled" else None,
             root=None if dir is None else Path(dir),
-            **facts,
         ),
-        facts,
+        {"group": group, "job_type": job_type, "notes": notes},
     )
     _runs.append(begun)
     if how != "create_new":
