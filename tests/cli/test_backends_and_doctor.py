@@ -501,6 +501,42 @@ def test_a_key_that_is_missing_and_a_server_that_does_not_answer_are_found():
     assert all(one["remedy"] for one in findings(found, "targets", "error"))
 
 
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("0123456789" * 4, None),
+        ("local-" + "a" * 40, None),
+        ("wandb_v1_" + "a" * 80, None),
+        ("aaa.bbb-b.ccc_c", None),
+        ("abc123", "it has 6 characters; a key has 40 or more"),
+        ("a" * 39 + "!", "it has other characters"),
+        ("a" * 40 + "\n", "it begins or ends with a space or a line break"),
+        ("https://wandb.ai/authorize", "it has other characters"),
+    ],
+)
+def test_the_form_of_a_key_is_checked(key, says, monkeypatch):
+    client = pytest.importorskip("wandb.sdk.lib.wbauth.validation", reason="where version 0.31 of the client has it")
+    from tracking_wandb.credentials import key_problem
+
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    problem = key_problem("https://api.wandb.ai")
+    assert problem is None if says is None else says in problem
+    assert (client.check_api_key(key) is None) is (problem is None), "the client judges alike"
+
+
+def test_a_key_that_is_none_is_found_and_not_shown(monkeypatch):
+    import socket
+
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        text = invoke("doctor", f"wandb?base_url={address}", code=1)
+    end = text.rpartition("errors, 0 warnings:")[2]
+    assert f"the API key for {address} in WANDB_API_KEY is none: it has 14 characters" in " ".join(end.split())
+    assert SECRET not in text
+
+
 def test_filters_on_the_local_store_do_nothing_and_that_is_said():
     assert "the local store keeps everything" in messages(doctor("local?every=10"), "targets", "warning")
 

@@ -113,8 +113,7 @@ class Artifact:
             raise InvalidValueError(f"wandb.Artifact {self.name!r}: {str(local_path)!r} is no directory")
         if not any(Path(local_path).iterdir()):
             return
-        _, found = artifact_files(Path(local_path), self.name)
-        for file in found:
+        for file in artifact_files(Path(local_path), self.name)[1]:
             assert isinstance(file.source, Path)
             self.add_file(file.source, f"{name}/{file.path}" if name else file.path, policy=policy)
 
