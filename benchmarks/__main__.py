@@ -8,6 +8,7 @@ from benchmarks import (
     call_cost,
     continue_cost,
     drain,
+    finish_cost,
     jax_cost,
     kill_loss,
     loop_overhead,
@@ -30,6 +31,7 @@ def main() -> None:
         jax_cost,
         loop_overhead,
         drain,
+        finish_cost,
         kill_loss,
         store_read,
     ):

@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from tracking_core.base import problems as troubles_module
+from tracking_core.layout import fallback
 
 # A machine that is busy with something else is no error of the code under test.
 hypothesis.settings.register_profile("shared", deadline=None)
@@ -28,6 +29,8 @@ def _own_place(tmp_path, monkeypatch):
             monkeypatch.delenv(name)
     # What the account remembers is that of the test.
     monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}-state")
+    # What is recorded elsewhere because its root cannot be written, too.
+    monkeypatch.setattr(fallback, "fallback_root", lambda: tmp_path.with_name(f"{tmp_path.name}-elsewhere"))
     monkeypatch.chdir(tmp_path)
     yield
     # What a test installed for itself must not be there for the next.

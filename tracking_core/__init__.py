@@ -64,8 +64,9 @@ if TYPE_CHECKING:
         SupportsVideo,
         Tracker,
     )
+    from tracking_core.runs.exit import current_run
     from tracking_core.runs.run import Run
-    from tracking_core.runs.start import current_run, start_run
+    from tracking_core.runs.start import start_run
     from tracking_core.store import Comparison, MetricSummary, RunRecord, Series, Store, open_store
     from tracking_core.transfer import import_runs, pack_run
     from tracking_core.values import (
@@ -138,7 +139,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Tracker",
     ),
     "runs.run": ("Run",),
-    "runs.start": ("current_run", "start_run"),
+    "runs.exit": ("current_run",),
+    "runs.start": ("start_run",),
     "store": ("Comparison", "MetricSummary", "RunRecord", "Series", "Store", "open_store"),
     "transfer": ("import_runs", "pack_run"),
     "values": (

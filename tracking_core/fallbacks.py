@@ -214,8 +214,9 @@ def log_mixed(
     Args:
         tracker: Any tracker.
         values: Names to numbers, `Image`, `Histogram`, `Table`, `Video`, `Audio`, `Figure`, `Html`, `Text`, str (text),
-            PIL images, figures, lists of images, or arrays: size 1 is a scalar; uint8 of 2 to 4 dimensions an image;
-            anything else real a histogram. Mappings nest.
+            PIL images, figures, lists of images, data frames (tables), `(counts, edges)` as `numpy.histogram` returns
+            them, or arrays: size 1 is a scalar; uint8 of 2 to 4 dimensions an image; anything else real a histogram,
+            but for shapes `[T]` and `[H, W, 3|4]`, which may be meant in several ways. Mappings nest.
         step: Position on `step_axis`.
         step_axis: Which axis `step` counts on.
         on_error: Called with (key, error) for a value that cannot be recognised or logged; the value is left out. None
@@ -224,7 +225,7 @@ def log_mixed(
     Raises:
         InvalidValueError: A value is not one of these, from trackers that raise.
     """
-    from tracking_core.values import flatten_scalars
+    from tracking_core.values import Histogram, flatten_scalars
 
     if not isinstance(values, Mapping):
         raise InvalidValueError(f"log: expected a mapping of names to values, got {type(values).__name__}")
@@ -233,13 +234,13 @@ def log_mixed(
     images: dict[str, Any] = {}
     for name, value in flatten_scalars(values, "", on_error):
         try:
-            kind = kind_of(value)
+            kind = kind_of(value, name)
             if kind == "scalar":
                 scalars[name] = value
             elif kind == "image":
                 images[name] = value
             elif kind == "histogram":
-                tracker.log_histogram(name, value, **when)
+                tracker.log_histogram(name, Histogram(*value) if isinstance(value, tuple) else value, **when)
             else:
                 log_medium(MEDIA[kind], tracker, name, value, **when)
         except Exception as error:
@@ -268,27 +269,63 @@ def _plain(name: str, error: Exception) -> TrackingError:
     return InvalidValueError(f"{name!r}: it cannot be read ({type(error).__name__}{text[:200]})")
 
 
-def kind_of(value: Any) -> str:
-    """The kind `log_mixed` sees: "scalar", "image", "histogram", or one of `values.kinds.MEDIA`."""
-    from tracking_core.values import Histogram, Image
+def kind_of(value: Any, name: str = "value") -> str:
+    """The kind `log_mixed` sees: "scalar", "image", "histogram", or one of `values.kinds.MEDIA`.
 
-    if isinstance(value, Image) or hasattr(value, "getbands"):
-        return "image"
-    if isinstance(value, Histogram):
+    Args:
+        value: The value.
+        name: Its name, for the error message.
+
+    Raises:
+        InvalidValueError: It is an array that may be meant in several ways; the message names the calls.
+    """
+    from tracking_core.values import Histogram
+    from tracking_core.values.arrays import describe
+    from tracking_core.values.right_call import array_call
+
+    if isinstance(value, Histogram) or _is_counted(value):
         return "histogram"
     for kind in MEDIA.values():
         if kind.is_one(value):
             return kind.name
-    if (
-        isinstance(value, (list, tuple))
-        and value
-        and all(kind_of(part) == "image" for part in cast("list[Any]", value))
-    ):
+    if _is_image(value):
         return "image"
     size, dtype = getattr(value, "size", None), getattr(value, "dtype", None)
-    if isinstance(size, int) and size > 1 and dtype is not None:
-        return "image" if str(dtype) == "uint8" and 2 <= getattr(value, "ndim", 0) <= 4 else "histogram"
-    return "scalar"
+    if not isinstance(size, int) or size <= 1 or dtype is None:
+        return "scalar"
+    call = array_call(value)
+    if call:
+        raise InvalidValueError(f"{name!r}: {describe(value)} may be several things: use {call}")
+    return "histogram"
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a value is an image and nothing else, or a list of those."""
+    from tracking_core.values import Image
+
+    if isinstance(value, Image) or hasattr(value, "getbands"):
+        return True
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(_is_image, cast("list[Any]", value)))
+    size, dtype = getattr(value, "size", None), getattr(value, "dtype", None)
+    return isinstance(size, int) and size > 1 and str(dtype) == "uint8" and 2 <= getattr(value, "ndim", 0) <= 4
+
+
+def _is_counted(value: Any) -> bool:
+    """Whether a value is what `numpy.histogram` returns: counts, and one edge more."""
+    if not isinstance(value, tuple) or len(cast("tuple[Any, ...]", value)) != 2:
+        return False
+    counts, edges = map(_length, cast("tuple[Any, Any]", value))
+    return counts > 0 and edges == counts + 1
+
+
+def _length(value: Any) -> int:
+    """How many numbers are in an array of one dimension, or a list; -1 for anything else."""
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        return len(parts) if all(isinstance(part, (int, float)) for part in parts) else -1
+    shape = getattr(value, "shape", None)
+    return shape[0] if isinstance(shape, tuple) and len(cast("tuple[int, ...]", shape)) == 1 else -1
 
 
 def _log(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex
 
 from tracking_core.errors import InvalidStepError, SettingsError
 from tracking_core.protocol import OPTIONAL_CAPABILITIES
@@ -72,7 +72,23 @@ for _method in _OF_MEDIA:
     setattr(NullTracker, _method, _ignore)
 
 
-class _Around:
+class Single:
+    """What there is one of: a copy is that very object, and it does not go to another process."""
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be pickled, since it belongs to the process that made it. In another process, call "
+            "start_run there: for a run of its own, or with the run_id of this one and resume='allow' to add to it"
+        )
+
+
+class _Around(Single):
     """The base of wrappers: everything they do not change comes from the wrapped tracker."""
 
     def __init__(self, tracker: Tracker) -> None:
@@ -228,7 +244,7 @@ def _log_artifact(tracker: Tracker, artifact: Any, replayed: Mapping[str, Any], 
 
 
 @with_media
-class MultiTracker(MediaMethods):
+class MultiTracker(Single, MediaMethods):
     """Sends every call to several trackers in order; see `multi`."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:

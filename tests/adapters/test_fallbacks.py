@@ -12,7 +12,11 @@ import weakref
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+import wandb
 from PIL import Image as Pillow
 
 import tracking_core as tracking
@@ -287,9 +291,11 @@ class PandasLike:
     ("value", "kind"),
     [
         (1, "scalar"), (0.5, "scalar"), (True, "scalar"), (np.float32(1), "scalar"), (np.zeros(1), "scalar"), (np.zeros((1, 1)), "scalar"),
-        (jnp.float32(1), "scalar"), (jnp.zeros((1,)), "scalar"), (np.zeros(5), "histogram"), (np.zeros((5, 5)), "histogram"),
-        (jnp.zeros((5, 5, 3)), "histogram"), (np.zeros(5, int), "histogram"), (np.zeros((5, 5), np.uint8), "image"),
-        (np.zeros((2, 5, 5, 3), np.uint8), "image"), (jnp.zeros((5, 5, 3), jnp.uint8), "image"), (np.zeros(5, np.uint8), "histogram"),
+        (jnp.float32(1), "scalar"), (jnp.zeros((1,)), "scalar"), (np.zeros((5, 5)), "histogram"),
+        (jnp.zeros((5, 5, 8)), "histogram"), (jnp.zeros((3, 3, 5, 3)), "histogram"), (np.histogram([1, 2]), "histogram"), (([1, 2], [0.0, 0.5, 1.0]), "histogram"), (([1, 2], [0.0, 0.5]), "scalar"), (([1, "a"], [0.0, 0.5, 1.0]), "scalar"), (jnp.histogram(jnp.ones(3)), "histogram"), (np.zeros((5, 5), np.uint8), "image"),
+        (np.zeros((2, 5, 5, 3), np.uint8), "image"), (jnp.zeros((5, 5, 3), jnp.uint8), "image"),
+        (pd.DataFrame({"a": [1]}), "table"), (pd.DataFrame({"a": [1, 2]}), "table"), (pd.DataFrame(), "table"), (pd.Series([1.0]), "table"), (pl.DataFrame({"a": [1]}), "table"),
+        (pl.LazyFrame({"a": [1]}), "table"), (pl.Series([1, 2]), "table"), (pa.table({"a": [1]}), "table"), (np.zeros(1, [("a", "f8")]), "table"), ((np.zeros(2), np.zeros(2)), "scalar"),
         (np.zeros((1, 1), np.uint8), "scalar"), (np.zeros((2,) * 5, np.uint8), "histogram"), (Image(np.zeros((2, 2))), "image"),
         (Pillow.new("L", (2, 2)), "image"), ([Image(np.zeros((2, 2)))], "image"), ([Pillow.new("L", (2, 2)), np.zeros((2, 2), np.uint8)], "image"),
         ("text", "text"), (Text("text"), "text"), (Html("<b>"), "html"), (TABLE, "table"), (Video(PIXELS), "video"), (Audio([0.0]), "audio"),
@@ -305,7 +311,7 @@ def test_kinds_are_told_apart(value, kind):
 def test_a_mixture_is_logged_by_kind():
     full = Full()
     values = {
-        "loss": 1.0, "deep": {"acc": jnp.float32(0.5), "w": np.zeros(4)}, "img": Image(PIXELS[0]), "imgs": [PIXELS[0], PIXELS[1]],
+        "loss": 1.0, "deep": {"acc": jnp.float32(0.5), "w": np.zeros((2, 2))}, "img": Image(PIXELS[0]), "imgs": [PIXELS[0], PIXELS[1]],
         "note": "text", "t": TABLE, "v": Video(PIXELS), "a": Audio([0.0]), "f": Figure.from_plotly("{}"), "h": Histogram([1], [0, 1]),
     }  # fmt: skip
     fallbacks.log_mixed(full, values, step=3, step_axis="epoch")
@@ -357,7 +363,7 @@ def test_errors_in_a_mixture_are_handed_over_and_cost_only_themselves():
             raise InvalidValueError("no images")
 
     picky, errors = Picky(), []
-    values = {"a": 1, 3: 1, "w": np.zeros(4), "img": Image(PIXELS[0]), "note": "x", "nested": {4: 1, "b": 2}}
+    values = {"a": 1, 3: 1, "w": np.zeros((2, 2)), "img": Image(PIXELS[0]), "note": "x", "nested": {4: 1, "b": 2}}
     fallbacks.log_mixed(picky, values, step=0, on_error=lambda key, error: errors.append((key, type(error))))
     assert sorted(key for key, _ in errors) == ["img", "int", "nested", "w"]
     assert [call[:2] for call in picky.calls] == [("media", "note"), ("scalars", {"a": 1, "nested/b": 2})]
@@ -372,9 +378,98 @@ def test_a_run_takes_mixtures_and_keeps_the_good_ones(troubles):
                 "nested": {"ok": 2, 3: 4},
                 "note": "text",
                 "img": PIXELS[0],
-                "w": np.zeros(4),
+                "w": np.zeros((2, 2)),
             }
         )
     found = tracking.open_store("runs").run(run.id)
     assert (found.scalar_names(), found.image_names(), found.names("text"), found.names("histogram")) == (["good", "nested/ok"], ["img"], ["note"], ["w"])  # fmt: skip
     assert [reason for reason, _, _ in troubles if reason == "invalid"] == ["invalid"] * 2
+
+
+WANDB = {
+    "Image": lambda folder: wandb.Image(PIXELS[0]),
+    "Table": lambda folder: wandb.Table(columns=["a"], data=[[1]]),
+    "Histogram": lambda folder: wandb.Histogram([1.0, 2.0]),
+    "Html": lambda folder: wandb.Html("<b>x</b>", inject=False),
+    "Audio": lambda folder: wandb.Audio(_file(folder, "a.wav", Audio([0.0]).wav())),
+    "Video": lambda folder: wandb.Video(_file(folder, "v.gif", Video(PIXELS).gif()), format="gif"),
+}
+
+
+def _file(folder, name, content):
+    (folder / name).write_bytes(content)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("kind", WANDB)
+def test_values_of_another_client_are_refused_with_the_name_of_our_call(tmp_path, monkeypatch, kind):
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    value = WANDB[kind](tmp_path)
+    call = f"log_{kind.lower()}s?"
+    for log in (
+        lambda: fallbacks.log_mixed(Full(), {"x": value}, step=0),
+        lambda: fallbacks.log_mixed(Full(), {"x": [value, value]}, step=0),
+    ):
+        with pytest.raises(
+            InvalidValueError, match=rf"'x'.*a wandb.{kind} is W&B's own: use {call}.*tracking_core\.{kind}\("
+        ):
+            log()
+    if kind in {"Image", "Histogram", "Table"}:
+        log = {
+            "Image": lambda run: run.log_images({"x": value}, step=0),
+            "Histogram": lambda run: run.log_histogram("x", value, step=0),
+            "Table": lambda run: run.log_table("x", value, step=0),
+        }[kind]
+        with (
+            tracking.start_run(root="runs", strict=True, backends="local") as run,
+            pytest.raises(InvalidValueError, match=f"tracking_core.{kind}"),
+        ):
+            log(run)
+
+
+@pytest.mark.parametrize(
+    ("value", "calls"),
+    [
+        ([1, 2.5], ["log_histogram", "log_table", "log_scalars"]), ([jnp.float32(1), 2], ["log_histogram"]), ([np.zeros((4, 4)), np.zeros((4, 4))], ["log_images", "log_histogram"]), ([np.zeros(4), np.zeros(3)], ["log_histogram"]),
+        ((jnp.zeros((4, 4)),) * 2, ["log_images", "log_histogram"]), ([[1, 2], [3, 4]], ["log_images"]), ([{"digit": 3}, {"digit": 7}], ["log_table"]), (["a", "b"], ["log_text"]), (b"x", ["log_text"]),
+        (np.zeros(5), ["log_histogram", "log_audio", "log_table", "log_scalars"]), (jnp.zeros(5), ["log_histogram"]), (np.zeros(5, np.uint8), ["log_histogram"]), (np.arange(3), ["log_histogram"]),
+        (np.zeros((8, 8, 3)), ["log_images", "Image(", "log_histogram"]), (jnp.zeros((8, 8, 4)), ["log_images", "Image(", "log_histogram"]),
+    ],
+    ids=lambda value: f"{type(value).__name__}{getattr(value, 'shape', '')}",
+)  # fmt: skip
+def test_what_may_be_several_things_is_refused_with_the_names_of_the_calls(value, calls, troubles):
+    full = Full()
+    with pytest.raises(InvalidValueError, match="'x'") as caught:
+        fallbacks.log_mixed(full, {"x": value, "y": 1}, step=0)
+    for call in calls:
+        assert call in str(caught.value)
+    assert full.calls == []
+    # It costs itself alone.
+    with tracking.start_run("p", root="runs", backends="local") as run:
+        run.log({"x": value, "y": 1.0})
+    record = tracking.open_store("runs").run(run.id)
+    assert (record.scalar_names(), record.names("histogram"), record.image_names()) == (["y"], [], [])
+    assert [reason for reason, _, _ in troubles if reason == "invalid"] == ["invalid"]
+
+
+def test_a_run_takes_data_frames_and_counts():
+    frame = pd.DataFrame({"digit": [3, 7], "score": [0.5, np.nan]})
+    with tracking.start_run("p", root="runs", strict=True, backends="local") as run:
+        run.log(
+            {
+                "frame": frame,
+                "deep": {"one": frame.iloc[:1, :1]},
+                "h": np.histogram([1.0, 2.0, 4.0], bins=3),
+                "j": jnp.histogram(jnp.array([1.0, 2.0]), bins=2),
+            }
+        )
+    record = tracking.open_store("runs").run(run.id)
+    ((_, table),) = record.tables("frame")
+    assert repr(table.rows) == "((3, 0.5), (7, nan))"
+    assert record.tables("deep/one")[0][1].rows == ((3,),)
+    assert record.histograms("h")[0][1] == Histogram([1, 1, 1], [1.0, 2.0, 3.0, 4.0])
+    assert record.histograms("j")[0][1].counts.tolist() == [1, 1]
+    for wrong in ((np.array([1, -1]), np.arange(3.0)), (np.array([1, 1]), np.zeros(3))):
+        with pytest.raises(InvalidValueError, match="histogram"):
+            fallbacks.log_mixed(Full(), {"x": wrong}, step=0)

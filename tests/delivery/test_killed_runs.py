@@ -229,7 +229,8 @@ def serve(run_dir, monkeypatch, *targets, last=b"", unread=False):
     ours, theirs = socket.socketpair()
     server = deliverer_process.Server(theirs)
     # Priorities and the environment are those of the tests.
-    monkeypatch.setattr(deliverer_process, "set_priority", lambda nice: None)
+    monkeypatch.setattr(deliverer_process, "set_priority", lambda *_: None)
+    monkeypatch.setattr(deliverer_process, "lower_backends", lambda: None)
     monkeypatch.setattr(deliverer_process, "_raise_file_limit", lambda: None)
     monkeypatch.setattr(deliverer_process, "_follow", lambda path, environ: None)
     request = {"do": "open", "run": "r", "dir": str(run_dir), "path": [], "env": None}

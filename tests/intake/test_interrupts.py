@@ -71,9 +71,13 @@ class _Injector:
                 if self.left == 0:
                     self._before.clear()
                     self.fired = True
-                    raise KeyboardInterrupt
+                    self.where = (frame.f_code.co_qualname, frame.f_lineno)
+                    self._raise()
                 self.left -= 1
         return self._trace
+
+    def _raise(self):
+        raise KeyboardInterrupt
 
     def call(self, function):
         before = sys.gettrace()
@@ -138,6 +142,74 @@ def test_an_interrupt_at_any_moment_of_a_call_holds_nothing_back(tmp_path, name)
     assert run.finish().ok
     good = [row for row in scalar_rows(run.dir) if row[0] == "good"]
     assert good == [("good", "step", n, float(n)) for n in range(acknowledged)]
+
+
+class _Alarm(Exception):
+    """What the handler of a watchdog raises."""
+
+
+@pytest.mark.parametrize("kind", [_Alarm, TimeoutError])
+@pytest.mark.parametrize("name", ["scalars of the host", "mixture"])
+def test_what_the_programs_own_handler_raises_reaches_the_program(tmp_path, name, kind):
+    """At any moment of a call; what the values themselves raise is counted as ever."""
+
+    def handler(number, frame):
+        raise kind("too slow")
+
+    class Watchdog(_Injector):
+        def _raise(self):
+            handler(signal.SIGUSR1, None)
+
+    run = tracking.start_run("p", root=tmp_path, backends="local")
+    assert starting._monitored[id(run)].captured.wait(60)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        swallowed, number = [], 0
+        while True:
+            injector = Watchdog(number)
+            try:
+                injector.call(lambda number=number: CALLS[name](run, number))
+            except kind:
+                assert injector.fired
+            else:
+                if not injector.fired:
+                    break
+                swallowed.append((number, injector.where))
+            number += 1
+        assert swallowed == []
+        assert number > 20
+        assert run.health.dropped == {}
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    run.log_scalars({"good": 1.0}, step=0)
+    assert run.finish().ok
+    assert [row for row in scalar_rows(run.dir) if row[0] == "good"] == [("good", "step", 0, 1.0)]
+
+
+def test_an_alarm_that_is_over_is_not_raised_again(tmp_path, troubles):
+    """Nor is what a value raises by itself, while one is being handled."""
+
+    def handler(number, frame):
+        raise _Alarm
+
+    class Hostile:
+        def __float__(self):
+            raise RuntimeError("no number")
+
+        __array__ = __float__
+
+    run = tracking.start_run("p", root=tmp_path, backends="local")
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    except _Alarm:
+        run.log_scalars({"x": Hostile(), "y": 1.0}, step=0)
+        run.log({"x": Hostile(), "y": 2.0}, step=1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    run.finish()
+    assert [row for row in scalar_rows(run.dir) if row[0] == "y"] == [("y", "step", 0, 1.0), ("y", "step", 1, 2.0)]
+    assert troubles
 
 
 def test_an_interrupt_while_appends_are_deferred_holds_nothing_back(tmp_path):

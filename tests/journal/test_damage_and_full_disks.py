@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 import tracking_core as tracking
+from tests.support.commands import tracking as command
 from tests.support.programs import journal_events, only_run, scalar_rows
 from tests.support.programs import run as run_program
 from tracking_core.journal import JournalWriter, read_events
 from tracking_core.journal import writer as writer_module
+from tracking_core.layout import fallback
 
 # ---------------------------------------------------------------- torn and flipped
 
@@ -375,7 +377,7 @@ def open_place():
 
 
 def test_a_root_that_cannot_be_written(open_place):
-    """The run goes to the temporary directory, and says so."""
+    """Runs go to one place of their user in the temporary directory, and say so; `tracking runs` finds them there."""
     code = """
     import os, sys
     import tracking_core as tracking
@@ -386,21 +388,71 @@ def test_a_root_that_cannot_be_written(open_place):
     if os.geteuid() == 0:
         # What is imported later may lie where only root can read it.
         import tracking_core.cli, tracking_core.environment.machine, tracking_core.journal.deferral
+        import tracking_core.layout.fallback
         with tracking.start_run("warm", root="warm") as run:
             run.log_scalars({"x": 1.0}, step=0)
         os.seteuid(65534)
-    run = tracking.start_run("p", root="closed/runs")
-    for step in range(10):
-        run.log_scalars({"x": float(step)}, step=step)
-    assert run.finish()["local"].delivered >= 10
+    for _ in range(2):
+        run = tracking.start_run("p", root="closed/runs")
+        for step in range(10):
+            run.log_scalars({"x": float(step)}, step=step)
+        assert run.finish()["local"].delivered >= 10
+        print(run.dir)
+    from tracking_core.layout.fallback import runs_elsewhere
+    from pathlib import Path
+    print(runs_elsewhere(Path("closed/runs")))
     os.seteuid(os.getuid())
-    print(run.dir)
     """
-    out, err = run_program(code, open_place, TMPDIR=str(open_place / "tmp"))
-    directory = Path(out.strip())
-    assert directory.is_relative_to(open_place / "tmp")
-    assert [row[2] for row in scalar_rows(directory)] == list(range(10))
-    assert err.count("cannot be written; this run is recorded under") == 1
+    out, err = run_program(code, open_place, TMPDIR=str(open_place / "tmp"), TRACKING_CONSOLE="on")
+    first, second, found = out.splitlines()
+    root = Path(first).parents[1]
+    assert root == Path(second).parents[1]
+    assert root.parent == open_place / "tmp"
+    assert root.stat().st_mode & 0o777 == 0o700
+    assert [row[2] for row in scalar_rows(Path(second))] == list(range(10))
+    assert err.count("cannot be written; this run is recorded under") == 2
+    assert err.splitlines()[-1].endswith(
+        f"it is recorded under {root}, because {open_place}/closed/runs could not be written"
+    )
+    assert found.startswith(f"2 runs are under {root}, ") and found.endswith(f"tracking runs --root {root}")
+
+
+@pytest.mark.parametrize("how", ["of another user", "a link", "open to others", "a file"])
+def test_a_place_that_somebody_else_has_made_is_not_used(tmp_path, monkeypatch, troubles, how):
+    place = fallback.fallback_root()
+    if how == "a link":
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        place.symlink_to(tmp_path / "theirs")
+    elif how == "a file":
+        place.write_text("")
+    else:
+        place.mkdir(mode=0o700)
+        if how == "open to others":
+            place.chmod(0o777)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    Path("taken").write_text("not a directory")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with tracking.start_run("p", root="taken") as run:
+        run.log_scalars({"x": 1.0}, step=0)
+    assert scalar_rows(run.dir) == [("x", "step", 0, 1.0)]
+    assert not run.dir.is_relative_to(place)
+    assert not run.dir.resolve().is_relative_to(tmp_path / "theirs")
+    assert fallback.runs_elsewhere(Path("taken")) == ""
+    ((reason, message, _),) = troubles
+    assert reason == "root"
+    assert f"{place} is not a directory that only this user can write to" in message
+
+
+def test_runs_tell_of_those_elsewhere(tmp_path, troubles):
+    Path("taken").write_text("not a directory")
+    with tracking.start_run("p", root="taken") as run:
+        pass
+    root = run.dir.parents[1]
+    out, err = command("runs", "--ids", cwd=tmp_path)
+    assert out == ""
+    assert err.splitlines()[-1].endswith(f"tracking runs --root {root}")
+    assert command("runs", "--ids", "--root", str(root), cwd=tmp_path) == (f"{run.id}\n", "")
 
 
 def test_a_root_that_is_a_file(tmp_path, troubles):

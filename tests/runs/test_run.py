@@ -16,6 +16,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.programs import journal_events, only_run, scalar_rows
+from tests.support.programs import run as run_code
 
 
 def started(**keywords):
@@ -160,6 +161,75 @@ def test_what_cannot_be_recorded_is_counted_and_the_rest_is_kept(troubles):
     assert "transpose(1, 2, 0)" in said
 
 
+def test_each_kind_of_mistake_in_a_call_is_warned_about_once(caplog, troubles):
+    mistakes = [
+        lambda run, n: run.log_scalars(3.0 + n),
+        lambda run, n: run.log_scalars({"a": 1.0}, step=n + 1.5),
+        lambda run, n: run.log_scalars({"a": 1.0}, step="abc"[n]),
+        lambda run, n: run.log_scalars({"a": 1.0}, step=2**63 + n),
+        lambda run, n: run.log_scalars({"a": 1.0}, step=0, step_axis=n),
+        lambda run, n: run.log_scalars({"a": 1.0}, step=0, wall_time=1e300 + n),
+        lambda run, n: run.log_histogram("w", [[1.0], "a"], step=n),
+        lambda run, n: run.log_histogram("w", [1.0], step=n, bins=0),
+        lambda run, n: run.log_histogram("w", [1.0], step=0.5 + n),
+        lambda run, n: run.log_images([n]),
+        lambda run, n: run.log_images({"x": np.zeros((2, 2))}, step=n + 1.5),
+        lambda run, n: run.log(n),
+        lambda run, n: run.log({"a": 1}, step=n + 1.5),
+    ]
+    with started() as run:
+        for number in range(3):
+            for mistake in mistakes:
+                mistake(run, number)
+    warned = [record.message for record in caplog.records if "not recorded: " in record.message]
+    assert len(warned) == len(mistakes) + 1, "the end counts them"
+    assert not [message for message in warned if "as before" in message]
+    assert run.health.dropped == {"invalid": 3 * len(mistakes)}
+    troubles.clear()
+
+
+def test_traced_values_in_config_and_summary_are_left_out_by_key(troubles):
+    with started() as run:
+        jax.jit(lambda x: run.log_summary({"best": x, "deep": {"x": x, "y": 2}, "fine": 1}))(1.0)
+        jax.jit(lambda x: run.log_config({"lr": x, "width": 3}))(1.0)
+        run.log_artifact({"a": b"x"}, name="a", metadata={"n": 1})
+    events = {event["kind"]: event for event in journal_events(run.dir)}
+    assert events["summary"]["summary"] == {"deep": {"y": 2}, "fine": 1}
+    assert (events["config"]["config"], run.config) == ({"width": 3}, {"width": 3})
+    said = [message for reason, message, _ in troubles if reason == "invalid"]
+    assert len(said) == 3
+    for message, name in zip(said, ("best", "deep", "lr"), strict=True):
+        assert name in message
+        assert "the log call is inside jit; return the value from the jitted function, and log that" in message
+    for call in (run.log_summary, run.log_config):
+        with started(strict=True) as run, pytest.raises(tracking.InvalidValueError, match="inside jit"):
+            jax.jit(lambda x: getattr(run, call.__name__)({"a": x}))(1.0)
+    with pytest.raises(tracking.InvalidValueError, match="inside jit"):
+        jax.jit(lambda x: started(config={"a": x}))(1.0)
+
+
+@pytest.mark.system
+def test_a_subinterpreter_is_told_where_runs_are_started(tmp_path):
+    code = (
+        "try: import _interpreters as interpreters\n"
+        "except ImportError: import _xxsubinterpreters as interpreters\n"
+        "inside = '''\n"
+        "import sys, tracking_core\n"
+        "try: tracking_core.start_run(root='runs')\n"
+        "except tracking_core.SettingsError as error: print(error)\n"
+        "print('numpy' in sys.modules)\n"
+        "'''\n"
+        "interpreters.run_string(interpreters.create(), inside)\n"
+        "import tracking_core\n"
+        "tracking_core.start_run(root='runs', backends='local').finish()\n"
+    )
+    out, _ = run_code(code, tmp_path)
+    said, numpy = out.splitlines()
+    assert said.startswith("start_run: this is a subinterpreter")
+    assert "main interpreter" in said
+    assert numpy == "False"
+
+
 def test_strict_raises_what_is_otherwise_counted():
     with started(strict=True) as run:
         with pytest.raises(tracking.InvalidValueError, match="'bad'"):
@@ -207,7 +277,7 @@ def test_log_takes_a_mixture():
                 "loss": 0.5,
                 "words": "some text",
                 "image": np.zeros((4, 4), np.uint8),
-                "weights": np.linspace(0.0, 1.0, 100),
+                "weights": np.linspace(0.0, 1.0, 100).reshape(10, 10),
                 "table": tracking.Table(["a"], [[1]]),
             },
             step=7,
@@ -236,6 +306,79 @@ def test_current_run_is_the_newest_open_one():
             assert tracking.current_run() is inner
         assert tracking.current_run() is outer
     assert tracking.current_run() is None
+
+
+def test_current_run_of_threads_and_tasks():
+    """Each has its own, where it has one; otherwise the last of the process that is open."""
+    import asyncio
+    import contextvars
+    import threading
+
+    seen = {}
+
+    def in_thread(name, go_on):
+        seen[f"{name} without one"] = tracking.current_run()
+        with started() as own:
+            seen[name] = tracking.current_run() is own
+            go_on.wait(60)
+            seen[f"{name} later"] = tracking.current_run() is own
+
+    async def task(all_started):
+        before = tracking.current_run()
+        with started() as own:
+            await all_started.wait()
+            assert tracking.current_run() is own
+        assert tracking.current_run() is before
+
+    async def tasks():
+        all_started = asyncio.Barrier(3)
+        await asyncio.gather(*(task(all_started) for _ in range(3)))
+
+    with started() as outer:
+        asyncio.run(tasks())
+        assert tracking.current_run() is outer
+        go_on = threading.Event()
+        threads = [threading.Thread(target=in_thread, args=(name, go_on)) for name in ("a", "b")]
+        for thread in threads:
+            thread.start()
+        go_on.set()
+        for thread in threads:
+            thread.join()
+        assert [seen[key] for key in ("a", "b", "a later", "b later")] == [True] * 4
+        assert tracking.current_run() is outer
+        with started(), outer:
+            assert tracking.current_run() is outer
+        assert tracking.current_run() is None
+    # A context that has kept what was finished meanwhile.
+    held = []
+
+    def start():
+        held.append(started())
+
+    context = contextvars.copy_context()
+    context.run(start)
+    newest = started()
+    assert context.run(tracking.current_run) is held[0]
+    held[0].finish()
+    assert context.run(tracking.current_run) is newest
+    newest.finish()
+    assert context.run(tracking.current_run) is None
+
+
+@pytest.mark.parametrize("backends", ["local", "none"])
+def test_copies_of_a_run_are_the_run(backends):
+    import copy
+    import pickle
+
+    with started(backends=backends) as run:
+        for one in (run, run.scope("train"), run.every(10), run.scope("a").every(2), tracking.multi(run, run)):
+            assert copy.copy(one) is one
+            assert copy.deepcopy({"tracker": [one]})["tracker"][0] is one
+            with pytest.raises(TypeError, match=r"start_run there.*resume='allow'"):
+                pickle.dumps(one)
+        copy.deepcopy(run).log_scalars({"x": 1.0}, step=0)
+    if backends == "local":
+        assert scalar_rows(run.dir) == [("x", "step", 0, 1.0)]
 
 
 def test_none_records_nothing_and_still_is_a_run():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -159,7 +163,7 @@ def test_priorities_of_other_processes_are_left_alone():
     """What leads no group of its own may be in that of a shell, with whatever else was started there."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         before = [os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, other.pid)]
-        code = "from tracking_core.delivery.process.server import set_priority; set_priority(19)"
+        code = "from tracking_core.delivery.process.priority import lower_backends; lower_backends()"
         subprocess.run([sys.executable, "-c", code], check=True)
         assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, other.pid)] == before
         other.communicate(b"\n")
@@ -204,6 +208,158 @@ def test_a_deliverer_that_would_run_if_it_could_is_waited_for(adapter, monkeypat
     report = run.finish()
     assert report["odd"].delivered == 3
     assert report.ok
+
+
+def test_one_that_is_given_up_while_it_runs_is_not_said_to_be_stopped(adapter, monkeypatch, troubles):
+    adapter(
+        """
+        import sys
+
+        class Odd(FakeTracker):
+            def log_scalars(self, scalars, **keywords):
+                if keywords["step"] == 3:
+                    sys.setswitchinterval(1000)
+                    until = time.monotonic() + 5
+                    while time.monotonic() < until:
+                        pass
+                    sys.setswitchinterval(0.005)
+        """
+    )
+    run = tracking.start_run("p", root="runs", backends="odd")
+    log(run, 0, 3)
+    assert run.flush()["odd"].delivered == 3
+    # What has to start first may take longer.
+    monkeypatch.setattr(deliverer, "PATIENCE", 0.2)
+    monkeypatch.setattr(deliverer, "GLANCE", 0.2)
+    monkeypatch.setattr(deliverer, "STARVED", 0.5)
+    log(run, 3, 4)
+    report = run.finish()["odd"]
+    assert report.pending == 1
+    assert report.last_error == f"the deliverer process {remote.SILENT}"
+
+
+#: Writes down the niceness of every thread and process that matters when it is called, where it is called.
+WATCHED = """
+import json, os, subprocess, sys, threading, time
+import tracking_core as tracking
+from tracking_core.testing import FakeTracker
+
+@tracking.hookimpl
+def tracking_adapter():
+    return tracking.AdapterInfo("odd", 1)
+
+@tracking.hookimpl
+def open_tracker(target, run):
+    return Odd()
+
+def nice(task):
+    return os.getpriority(os.PRIO_PROCESS, task)
+
+class Odd(FakeTracker):
+    def __init__(self):
+        super().__init__()
+        self.child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+        self.client = threading.Thread(target=self.child.wait, name="client", daemon=True)
+        self.client.start()
+
+    def note(self, what):
+        line = [what, nice(threading.get_native_id()), nice(os.getpid()), nice(self.client.native_id), nice(self.child.pid)]
+        with open("seen.jsonl", "a") as file:
+            file.write(json.dumps(line) + chr(10))
+
+    def log_scalars(self, scalars, **keywords):
+        self.note(keywords["step"])
+        # Until the training waits for it: then another thread stands ready to go on.
+        until = time.monotonic() + 60
+        while "wait" in scalars and sum(one.name == "tracking-odd" for one in threading.enumerate()) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    def flush(self):
+        self.note("flush")
+
+    def finish(self, status="finished", *, error=None):
+        self.note("finish")
+        self.child.communicate(bytes([10]))
+"""
+USES_IT = """
+import json, os, sys, time
+from pathlib import Path
+import tracking_core as tracking
+
+def seen():
+    return [json.loads(line) for line in Path("seen.jsonl").read_text().splitlines()] if Path("seen.jsonl").exists() else []
+
+def log(step, name="x"):
+    run.log_scalars({name: 1.0}, step=step)
+    until = time.monotonic() + 60
+    while not any(one[0] == step for one in seen()):
+        assert time.monotonic() < until, seen()
+        time.sleep(0.01)
+
+run = tracking.start_run("p", root="runs", backends="odd")
+log(0)
+log(1, "wait")
+assert run.flush()["odd"].delivered == 2
+log(2)
+log(3, "wait")
+assert run.finish().ok
+print(json.dumps(seen()))
+before = os.getpriority(os.PRIO_PROCESS, 0)
+os.setpriority(os.PRIO_PROCESS, 0, before + 1)
+try:
+    os.setpriority(os.PRIO_PROCESS, 0, before)
+except PermissionError:
+    sys.exit(0)
+sys.exit("a priority can be raised here")
+"""
+
+
+def test_a_deliverer_is_at_its_first_priority_while_the_training_waits(open_place):
+    """As a user who cannot raise a priority again."""
+    site = open_place / "odd_adapter-1.dist-info"
+    site.mkdir()
+    (open_place / "odd_adapter.py").write_text(WATCHED)
+    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-adapter\nVersion: 1\n")
+    (site / "entry_points.txt").write_text("[tracking_core.adapters]\nodd = odd_adapter\n")
+    (open_place / "train.py").write_text(USES_IT)
+    done = subprocess.run(
+        [*unprivileged(), sys.executable, "train.py"],
+        cwd=open_place, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first = os.getpriority(os.PRIO_PROCESS, 0)
+    lines = json.loads(done.stdout)
+    # Neither the main thread, nor what a client has started, changes again.
+    assert {tuple(line[2:]) for line in lines} == {(first, 10, 10)}
+    own = {step: nice for step, nice, *_ in lines if step != "flush"}
+    assert own == {0: 19, 1: 19, 2: 19, 3: 19, "finish": first}
+    # The last one before the training went on: it waited for that.
+    assert [nice for what, nice, *_ in lines[: [one[0] for one in lines].index(2)] if what == "flush"][-1] == first
+
+
+def unprivileged():
+    """What starts a program without the privilege to raise a priority, as another user where that one can read all."""
+    if os.getuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv to give privileges up with")
+    check = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import tracking_core'], check=True)"
+    for rights in (["--reuid", "65534", "--regid", "65534", "--clear-groups"], ["--bounding-set=-all"]):
+        prefix = ["setpriv", *rights, "--inh-caps=-all"]
+        if subprocess.run([*prefix, sys.executable, "-c", check], capture_output=True, check=False).returncode == 0:
+            return prefix
+    pytest.skip("nothing can be started without privileges here")
+    return []
+
+
+@pytest.fixture
+def open_place():
+    """A directory that every user can come to, unlike those of the tests."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o777)
+    yield place
+    shutil.rmtree(place)
 
 
 def test_what_a_deliverer_said_before_it_died_is_passed_on(adapter, troubles):
@@ -264,8 +420,8 @@ def test_a_target_that_lags_behind_is_hurried(tmp_path):
     )
     assert halfway.wait(60)
     assert delivery.lags()[0] > 0
-    delivery.hurry(1e9, lambda: nice(0))
-    delivery.hurry(0.0, lambda: nice(process.HURRY))
+    delivery.move(1e9, lambda: nice(0))
+    delivery.move(0.0, lambda: nice(process.HURRY))
     go_on.set()
     delivery.finish("finished", None, 60)
     assert [step for step, _ in seen] == list(range(1000))

@@ -433,8 +433,8 @@ def test_forks_with_host_values(tmp_path, delivery):
 def test_forks_with_device_values_pending(tmp_path):
     imports = """
 import jax, jax.numpy as jnp
-import tracking_core.intake.sink as sink
-sink.is_ready_on_host = lambda values: False
+import tracking_core.intake.scalars as scalars, tracking_core.intake.sink as sink
+sink.is_ready_on_host, scalars.read_ready = lambda values: False, lambda named, values: None
 """
     code = FORKS.format(imports=imports, value="jnp.float32(step)", backend="local", delivery="process")
     (tmp_path / "forks.py").write_text(code)

@@ -411,8 +411,26 @@ class TestJax:
             seen.append(value_of(x))
             return x
 
-        step(jax.numpy.ones(3))
-        assert "float32[3]" in seen[0]
+        with pytest.raises(InvalidValueError, match=r"inside jit.*log that"):
+            step(jax.numpy.ones(3))
+
+        @jax.jit
+        def left_out(x):
+            config = {
+                "lr": 0.1,
+                "loss": x,
+                "deep": {"x": x, "y": [1, x], "z": 2},
+                "objects": argparse.Namespace(x=x, y=3),
+            }
+            errors = []
+            seen.append((to_plain(config, lambda path, error: errors.append((path, str(error)))), errors))
+            return x
+
+        left_out(jax.numpy.ones(3))
+        ((plain, errors),) = seen
+        assert plain == {"lr": 0.1, "deep": {"z": 2}, "objects": {"y": 3}}
+        assert [path for path, _ in errors] == ["loss", "config.deep.x", "config.deep.y", "config.objects.x"]
+        assert all("inside jit" in text and "return the value" in text for _, text in errors)
 
     @pytest.mark.system
     def test_optimizers_and_networks(self):

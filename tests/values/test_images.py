@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -165,9 +166,11 @@ def test_other_integers_are_grey_levels(dtype):
 
 def test_integers_beyond_a_byte_are_refused_with_the_remedy():
     array = np.array([[0, 1000]], np.uint16)
-    refused(array, "uint16", "0 and 1000", "value_range=(0, 1000)")
+    refused(array, "uint16", "0 and 1000", "value_range=(0, 65535)")
     np.testing.assert_array_equal(pixels(array, value_range=(0, 1000)).ravel(), [0, 255])
-    refused(np.array([[-1, 255]]), "value_range=(-1, 255)")
+    refused(np.array([[-1, 255]]), "between -1 and 255", "clip them")
+    refused(np.array([[-128, 127]], np.int8), "value_range=(-128, 127)")
+    refused(np.array([[0, 70_000]]), "clip them")
 
 
 def test_bools_are_black_and_white():
@@ -221,11 +224,71 @@ def test_overshoot_by_rounding_is_clipped_and_counted():
     assert to_images("x", np.full((2, 2), 1.01), value_range=(-1, 1))[0].clipped == 4
 
 
-@pytest.mark.parametrize("value", [1.02, -0.02, 2.0, 255.0])
-def test_beyond_rounding_is_refused_with_the_remedy(value):
-    array = np.array([[0.0, value]])
-    refused(array, "expected 0 to 1", "value_range=(", "clip")
-    refused(array.astype(np.float32), f"value_range=({min(value, 0):g}, {max(value, 0):g})")
+@pytest.mark.parametrize(
+    ("low", "high", "remedy"),
+    [(0.0, 1.02, None), (-0.02, 0.0, (-1, 1)), (-0.93, 0.98, (-1, 1)), (-1.01, 1.01, (-1, 1)), (0.0, 2.0, None), (0.0, 3.1, (0, 255)), (9.0, 9.0, (0, 255)),
+     (0.0, 255.0, (0, 255)), (-0.5, 256.0, (0, 255)), (-1.5, 1.0, None), (-200.0, 3.0, None), (0.0, 1e9, None)],
+)  # fmt: skip
+@pytest.mark.parametrize("make", [np.asarray, jnp.asarray])
+def test_beyond_rounding_is_refused_with_a_remedy_that_helps(make, low, high, remedy):
+    array = make(np.array([[low, high]], np.float32))
+    refused(array, "expected 0 to 1", "clip them")
+    with pytest.raises(InvalidValueError) as caught:
+        to_images("x", array)
+    named = re.findall(r"value_range=\(([-\d.]+), ([-\d.]+)\)", str(caught.value))
+    assert named == ([tuple(map(str, remedy))] if remedy else [])
+    # What is advised is accepted, and does not depend on what this batch happens to hold.
+    assert remedy is None or len(to_images("x", array, value_range=remedy)) == 1
+
+
+def test_a_range_that_was_given_is_not_advised_again():
+    refused(np.array([[-5.0, 0.5]]), "expected -1 to 1: clip them", value_range=(-1, 1))
+    refused(np.array([[0, 300]]), "expected 0 to 255: pass value_range=(0, 65535)", value_range=(0, 255))
+
+
+def every_image():
+    """One of everything that is one image, and the grey or red level it has."""
+    level = np.full((4, 5), 0.5, np.float32)
+    colour = np.full((4, 5, 3), 128, np.uint8)
+    return {
+        "uint8": colour, "float": level, "bfloat16": level.astype(ml_dtypes.bfloat16), "bool": np.ones((4, 5), bool), "lists": level.tolist(),
+        "jax uint8": jnp.asarray(colour), "jax float": jnp.asarray(level), "jax bfloat16": jnp.asarray(level, jnp.bfloat16),
+        "PIL": Pillow.fromarray(colour), "PIL grey": Pillow.new("L", (5, 4), 128), "Image": Image(level, "said"),
+        "Image of jax": Image(jnp.asarray(level), "said"), "Image of PIL": Image(Pillow.fromarray(colour), "said"), "Image with range": Image(level - 0.5, value_range=(-0.5, 0.5)),
+        "png": to_images("x", colour)[0].png(), "normal": to_images("x", colour)[0],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("outer", [list, tuple])
+@pytest.mark.parametrize("deferred", [False, True], ids=["to_images", "a run"])
+def test_every_image_in_every_sequence(outer, deferred):
+    from tracking_core.intake.pixels import take
+
+    def images(value):
+        if not deferred:
+            return to_images("x", value)
+        arrays, rebuild, _ = take("x", value, None)
+        return to_images("x", rebuild(iter([np.asarray(array) for array in arrays])))
+
+    ones = every_image()
+    for name, one in ones.items():
+        (alone,) = images(one)
+        twice = images(outer([one, one]))
+        assert twice == [alone, alone], name
+        # A batch, and a sequence inside one.
+        batch = np.zeros((2, 4, 5), np.float32)
+        for inner in (batch, jnp.asarray(batch), list(jnp.asarray(batch))):
+            found = images(outer([inner, one]))
+            assert len(found) == 3, name
+            assert found[2] == alone, name
+    mixed = images(outer(ones.values()))
+    assert mixed == [image for one in ones.values() for image in images(one)]
+    assert [image.caption for image in mixed] == [
+        "said" if name in {"Image", "Image of jax", "Image of PIL"} else None for name in ones
+    ]
+    captions = [str(number) for number in range(len(ones))]
+    captioned = images(Image(outer(ones.values()), captions))
+    assert [image.caption for image in captioned] == captions
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -342,7 +405,7 @@ def test_pil_palettes_keep_their_transparency():
 
 
 def test_pil_images_of_any_range_follow_the_rules_for_arrays():
-    refused(Pillow.new("I", (2, 2), 1000), "value_range=(0, 1000)")
+    refused(Pillow.new("I", (2, 2), 1000), "value_range=(0, 65535)")
     refused(Pillow.new("F", (2, 2), 3.0), "expected 0 to 1")
     assert pixels(Pillow.new("I", (2, 2), 1000), value_range=(0, 2000))[0, 0].tolist() == [128]
 

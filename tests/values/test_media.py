@@ -6,14 +6,23 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import decimal
 import enum
+import fractions
 import io
+import json
 import math
+import pathlib
+import uuid
 import wave
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +32,7 @@ from tracking_core.errors import InvalidValueError
 from tracking_core.values import (
     Audio,
     Figure,
+    Histogram,
     Image,
     Record,
     Table,
@@ -348,11 +358,66 @@ def test_other_cells_become_plain(cell, plain):
     assert type(found) is type(plain)
 
 
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Hostile:
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+CYCLE = []
+CYCLE.append(CYCLE)
+
+
 @pytest.mark.parametrize(
-    "cell", [object(), {}, b"bytes", 1j, np.zeros(5000), Image(np.zeros((2, 2)))], ids=lambda cell: type(cell).__name__
-)
-def test_cells_that_are_no_plain_values_are_refused(cell):
-    refused(lambda: Table(["a", "weight"], [[1, 2], [1, cell]]), "row 1", "'weight'")
+    ("cell", "text"),
+    [
+        (datetime.timedelta(days=1, seconds=2), "1 day, 0:00:02"), (datetime.time(3, 4), "03:04:00"), (decimal.Decimal("1.50"), "1.50"), (fractions.Fraction(1, 3), "1/3"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"), (pathlib.PurePosixPath("/data/x"), "/data/x"), (Colour.RED, "Colour.RED"), (b"bytes", "b'bytes'"),
+        (b"x" * 1000, "<bytes of length 1000>"), (bytearray(b"a"), "b'a'"), (1j, "1j"), (np.complex64(1j), "1j"), ({}, "{}"), ({"a": [1, None], "b": {2.5}}, '{"a": [1, null], "b": [2.5]}'),
+        ({3, 1}, "[1, 3]"), (frozenset(), "[]"), (np.timedelta64(3, "s"), "3 seconds"), (range(3), "range(0, 3)"), (print, "<built-in function print>"),
+        (Image(np.zeros((2, 3)), "black"), "Image(<numpy.ndarray of shape (2, 3) and dtype float64>, caption='black')"), (Image.from_pixels(np.zeros((2, 3, 1), np.uint8)), "Image(2x3x1, caption=None)"),
+        (np.zeros(5000), "<numpy.ndarray of shape (5000,) and dtype float64>"), (pd.Interval(0.5, 1.5), "(0.5, 1.5]"), (pd.Period("2026-01", "M"), "2026-01"),
+        (pd.Timedelta(days=1), "1 days 00:00:00"), (Histogram([1], [0, 1]), None), (object(), "<object object>"), (Hostile(), None), (10**5000, None),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("beside", [[], [object()]], ids=["copied", "converted"])
+def test_any_other_cell_becomes_text(cell, text, beside):
+    content = [[1, 2], [1, cell], *([3, one] for one in beside)]
+    for table in (
+        Table(["a", "b"], content),
+        to_table({"a": [row[0] for row in content], "b": [row[1] for row in content]}),
+    ):
+        assert table.rows[0] == (1, 2)
+        stored = json.loads(table.json())["rows"][1][1]
+        assert isinstance(stored, str)
+        assert stored == text or text is None
+        if not isinstance(cell, int):
+            assert table.rows[1] == (1, stored)
+
+
+def test_pillow_images_lists_and_missing_values_in_cells():
+    def one(cell):
+        return Table(["a"], [[cell]]).rows[0][0]
+
+    assert one(Pillow.new("L", (2, 2))).startswith("<PIL.Image.Image image mode=L size=2x2")
+    assert one([decimal.Decimal(1), {"a": 1}, b"x"]) == ["1", '{"a": 1}', "b'x'"]
+    assert [one(missing) for missing in (pd.NA, pd.NaT, np.datetime64("NaT"), np.ma.masked)] == [None] * 4
+    assert "..." in str(one(CYCLE))
+    assert one(np.array(["x", 1j], object)) == ["x", "1j"]
+    assert one(np.array(["x", "y"])) == ["x", "y"]
+
+
+def test_a_cell_that_should_have_been_a_number_is_refused():
+    gone = jnp.ones(3)
+    gone.delete()
+    refused(lambda: Table(["a", "weight"], [[1, 2], [1, gone]]), "row 1", "'weight'", "donated")
+    jax.jit(lambda x: refused(lambda: Table(["a"], [[x]]), "row 0", "inside jit"))(1.0)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +448,7 @@ def test_columns_may_be_arrays_and_names_anything():
 
 
 class PandasLike:
-    """Stands in for a pandas data frame, which is not installed."""
+    """Stands in for a data frame of another library that is made like those of pandas."""
 
     columns, iloc = ["a", "b"], None
 
@@ -393,7 +458,7 @@ class PandasLike:
 
 
 class PolarsLike:
-    """Stands in for a polars data frame, which is not installed."""
+    """The same, made like those of polars."""
 
     columns = ["a", "b"]
 
@@ -402,9 +467,116 @@ class PolarsLike:
         return {"a": [1, 2], "b": ["x", None]}
 
 
-def test_data_frames():
+def test_what_is_like_a_data_frame():
     assert to_table(PandasLike()) == Table(["a", "b"], [[1, 0.5], [2, "2026-01-01"]])
     assert to_table(PolarsLike()) == Table(["a", "b"], [[1, "x"], [2, None]])
+
+
+COLUMNS = {"n": [3, 7, 2**40], "x": [0.5, math.nan, -math.inf], "s": ["größe", "", "z"], "b": [True, False, True]}
+FRAMES = {
+    "mapping": lambda c: c,
+    "arrays": lambda c: {name: np.array(cells) for name, cells in c.items()},
+    "rows": lambda c: [dict(zip(c, row, strict=True)) for row in zip(*c.values(), strict=True)],
+    "pandas": pd.DataFrame,
+    "polars": lambda c: pl.DataFrame(c, nan_to_null=False),
+    "polars, lazy": lambda c: pl.LazyFrame(c).filter(pl.col("n") > 0),
+    "pyarrow": pa.table,
+    "record batch": lambda c: pa.RecordBatch.from_pydict(c),
+    "structured": lambda c: np.array(
+        list(zip(*c.values(), strict=True)), [("n", "i8"), ("x", "f8"), ("s", "U9"), ("b", "?")]
+    ),
+    "records": lambda c: pd.DataFrame(c).to_records(index=False),
+}
+
+
+@pytest.mark.parametrize("make", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize("times", [1, 1500])
+def test_data_frames_of_every_library_are_one_table(make, times):
+    columns = {name: cells * times for name, cells in COLUMNS.items()}
+    frame = make(columns)
+    for table in (to_table(frame), Table(frame)):
+        assert table == Table(list(columns), list(zip(*columns.values(), strict=True)))
+        assert {name: [type(row[place]) for row in table.rows[:3]] for place, name in enumerate(table.columns)} == {
+            "n": [int] * 3, "x": [float] * 3, "s": [str] * 3, "b": [bool] * 3,
+        }  # fmt: skip
+        stored = json.loads(table.json())
+        assert [[row[place] for row in stored["rows"]] for place in (0, 2, 3)] == [columns[name] for name in "nsb"]
+        assert stored["rows"][1][1] == {"$float": "NaN"}
+
+
+def test_columns_of_data_frames_and_their_missing_values():
+    for column in (
+        pd.Series([1, 2], name="n"),
+        pl.Series("n", [1, 2]),
+        {"n": pd.Series([1, 2])},
+        {"n": pl.Series([1, 2])},
+        {"n": pa.array([1, 2])},
+    ):
+        assert to_table(column) == Table(["n"], [[1], [2]])
+    for column in (pd.Series([1, 2]), pl.Series([1, 2]), pa.array([1, 2]), pa.chunked_array([[1], [2]])):
+        assert to_table(column) == Table(["value"], [[1], [2]])
+    expected = Table(["i", "s"], [[1, "a"], [None, None]])
+    frame = pd.DataFrame({"i": pd.array([1, None], "Int64"), "s": pd.array(["a", None], "string")})
+    assert to_table(frame) == expected
+    assert to_table(frame.convert_dtypes(dtype_backend="pyarrow")) == expected
+    assert to_table(pl.DataFrame({"i": [1, None], "s": ["a", None]})) == expected
+    assert to_table(pa.table({"i": [1, None], "s": ["a", None]})) == expected
+    assert to_table(pd.DataFrame({"c": pd.Categorical(["x", None]), "t": pd.to_timedelta([1, None], "s")})) == Table(["c", "t"], [["x", "0 days 00:00:01"], [None, None]])  # fmt: skip
+
+
+def test_an_index_with_a_name_is_a_column():
+    frame = pd.DataFrame({"digit": [3, 3, 7], "loss": [0.5, 1.5, 1.0]})
+    assert to_table(frame[1:]) == Table(["digit", "loss"], [[3, 1.5], [7, 1.0]])
+    assert to_table(frame.groupby("digit").mean()) == Table(["digit", "loss"], [[3, 1.0], [7, 1.0]])
+    assert to_table(frame.groupby("digit")["loss"].mean()) == Table(["digit", "loss"], [[3, 1.0], [7, 1.0]])
+    levels = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]))
+    assert to_table(levels) == Table(["a/x", "a/y"], [[1, 2]])
+    refused(lambda: to_table(pd.DataFrame([[1, 2]], columns=["a", "a"])), "each name may appear only once")
+
+
+def test_times_are_text_of_the_length_they_need():
+    days = np.array(["2026-01-02", "2026-01-03"], "M8[ns]")
+    for times in (days, pd.Series(days), pl.Series(days), pa.array(days)):
+        assert to_table({"t": times}).rows[1] == ("2026-01-03T00:00:00",)
+    odd = days + np.array([0, 250_000_000], "m8[ns]")
+    assert to_table({"t": odd}).rows == (("2026-01-02T00:00:00.000",), ("2026-01-03T00:00:00.250",))
+    assert to_table({"t": np.array(["NaT", "2026-01-02"], "M8[D]")}).rows == ((None,), ("2026-01-02",))
+
+
+def test_a_frame_that_is_changed_afterwards_leaves_the_table_alone():
+    arrays = {
+        "x": np.zeros(3),
+        "v": np.zeros((3, 2)),
+        "t": np.zeros(3, "M8[s]"),
+        "l": [0.0, 0.0, 0.0],
+        "o": [[0], [0], [0]],
+    }
+    frame = pd.DataFrame({"x": np.zeros(3)})
+    tables = [to_table(arrays), to_table(frame), to_table(np.zeros(3, [("x", "f8")]))]
+    before = repr([table.rows for table in tables])
+    tables = [to_table(arrays), to_table(frame), to_table(np.zeros(3, [("x", "f8")]))]
+    for name in ("x", "v"):
+        arrays[name][:] = 9
+    arrays["t"][:] = np.datetime64("2026-01-02")
+    arrays["l"][0] = 9.0
+    arrays["o"][0].append(9)
+    frame.loc[0, "x"] = 9.0
+    assert repr([table.rows for table in tables]) == before
+
+
+def test_columns_of_other_shapes():
+    assert to_table({"v": np.arange(4).reshape(2, 2)}).rows == (([0, 1],), ([2, 3],))
+    assert to_table({"v": jnp.arange(2.0).astype(jnp.bfloat16)}).rows == ((0.0,), (1.0,))
+    assert to_table({"v": np.array([1, 2**64 - 1], np.uint64)}).rows == ((1,), (2**64 - 1,))
+    assert to_table({"v": np.array([1, "a", None], object)}).rows == ((1,), ("a",), (None,))
+    assert to_table({"v": np.zeros((1, 5000))}).rows == (("<numpy.ndarray of shape (5000,) and dtype float64>",),)
+    assert Table(["a", "b"], np.arange(4).reshape(2, 2)).rows == ((0, 1), (2, 3))
+    assert (Table(["a"], []).rows, Table([], [[], []]).rows, to_table({"a": []}).rows) == ((), ((), ()), ())
+    assert json.loads(Table([], [[], []]).json()) == {"columns": [], "rows": [[], []]}
+
+
+def test_what_a_library_cannot_read_is_refused():
+    refused(lambda: to_table(pl.LazyFrame({"a": [1]}).select("b")), "LazyFrame cannot be read", "ColumnNotFoundError")
 
 
 def test_tables_are_frozen_and_copied():

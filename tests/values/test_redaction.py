@@ -202,6 +202,53 @@ class TestText:
         assert redact_text(once) == once
 
     @pytest.mark.system
+    @pytest.mark.parametrize("redact", [redact_text, redact_document])
+    @pytest.mark.parametrize("around", ["a line of a log, step=3\n", "lorem ipsum ", "x", "0f3b", "size: 3\n\n"])
+    def test_a_long_text_is_searched_like_a_short_one(self, monkeypatch, redact, around):
+        filler = (around * 80_000)[:80_000]
+        key = (
+            "-----BEGIN RSA "
+            + "PRIVATE KEY-----\n"
+            + "aB3d" * 16
+            + "\n"
+            + ("aB3d" * 16 + "\n") * 400
+            + "-----END RSA "
+            + "PRIVATE KEY-----"
+        )
+        secrets = [
+            KNOWN_FORMS["openai"],
+            f"password='{'hunter2 ' * 600}'",
+            "curl -u me:hunter2 https://a.b",
+            '{"name": "api_key",\n "value": "abc"}',
+            key,
+        ]
+        assert redact(filler) == filler
+        # At both sides of where a piece ends, at the ends of the text, and inside a piece.
+        for at in (0, (1 << 14) - 5, (1 << 14) - 12, (1 << 14) + (1 << 11) - 5, len(filler)):
+            for secret in secrets:
+                text = f"{filler[:at]} {secret}\n{filler[at:]}"
+                found = redact(text)
+                with monkeypatch.context() as patch:
+                    patch.setattr("tracking_core.base.redaction.text.LARGE", len(text))
+                    assert found == redact(text), (at, secret[:20])
+        monkeypatch.setenv("MY_TOKEN", "long secret " * 1000)
+        assert "long secret" not in redact(f"{filler} {'long secret ' * 1000}{filler}")
+
+    @given(
+        st.text("apswdtoken_K=: \"'\n-", max_size=60), st.sampled_from(["token", "Key", "PASS", "login", "auth", "x"])
+    )
+    def test_only_names_that_can_be_secret_are_looked_at(self, text, word):
+        from tracking_core.base.redaction import text as module
+
+        texts = [f"{text}{word}=abc123", f'"{text}{word}": "abc123"', f"--{word}{text} abc123 val default"]
+        found = [redact_text(one) for one in texts]
+        kept = module._IN_SECRET_NAMES
+        try:
+            module._IN_SECRET_NAMES = ("",)
+            assert found == [redact_text(one) for one in texts]
+        finally:
+            module._IN_SECRET_NAMES = kept
+
     def test_hostile_text_takes_no_quadratic_time(self):
         # Together two seconds of a processor; each took more when a pattern could look on to the end from every beginning.
         code = """

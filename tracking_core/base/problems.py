@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.naming import printable
 
 _SHORT = 8
@@ -61,13 +62,16 @@ class Troubles:
         for message in held:
             self._warn(message)
 
-    def note(self, reason: str, message: str, *, key: str = "", error: BaseException | None = None) -> None:
-        """Count one trouble, and warn if this reason and key were not warned about yet. Never raises.
+    def note(
+        self, reason: str, message: str, *, key: str = "", kind: str = "", error: BaseException | None = None
+    ) -> None:
+        """Count one trouble, and warn if this reason and key were not warned about yet. Raises nothing of its own.
 
         Args:
             reason: A short word that counts are kept under, such as "invalid" or "journal".
             message: What happened and what to do about it.
             key: What it happened to; each key is warned about once, up to 20 keys a reason.
+            kind: Tells several kinds of trouble with one key apart; each is warned about once. See `kind_of_mistake`.
             error: What was raised, if anything was.
         """
         try:
@@ -75,7 +79,7 @@ class Troubles:
             # Moved to the end: the last of several reasons is asked for.
             self._last.pop(reason, None)
             self._last[reason] = message
-            said = f"{reason}:{key[:200]}"
+            said = f"{reason}:{key[:200]}:{kind}"
             if said not in self._said and self._room(reason):
                 self._said.add(said)
                 whose = reason.rpartition(": ")[0]
@@ -83,7 +87,8 @@ class Troubles:
                 self._messages.append((whose, message))
             for listener in tuple(listeners):
                 listener(reason, message, error)
-        except Exception:  # noqa: BLE001 - a broken handler of the user must not stop the training either
+        except Exception as problem:  # noqa: BLE001 - a broken handler of the user must not stop the training either
+            raise_from_handler(problem)
             self.counts["unsaid"] += 1
 
     def _warn(self, message: str) -> None:
@@ -98,11 +103,24 @@ class Troubles:
             quoted = "" if error is None else str(error)
         except Exception:  # noqa: BLE001 - an exception's __str__ may raise as well
             return message
-        known = any(whose == target and quoted in said for target, said in self._messages)
+        known = whose and any(whose == target and quoted in said for target, said in self._messages)
         return message.replace(quoted, "as before") if known and len(quoted) > _SHORT else message
 
     def _room(self, reason: str) -> bool:
         return sum(1 for said in self._said if said.startswith(f"{reason}:")) < 20
+
+
+def kind_of_mistake(error: BaseException) -> str:
+    """What kind of mistake an error is about: that of the line that raised it.
+
+    Two wrong steps are one kind, and a wrong step and a wrong mapping two, whatever values they quote.
+    """
+    traced = error.__traceback__
+    if traced is None:
+        return type(error).__name__
+    while traced.tb_next is not None:
+        traced = traced.tb_next
+    return f"{traced.tb_frame.f_code.co_qualname}:{traced.tb_lineno}"
 
 
 def _on_one_line(message: str) -> str:

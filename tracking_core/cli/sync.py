@@ -72,7 +72,22 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None, *, faile
             if run_ids or to:
                 raise
             results.append(_unreadable(record.id, str(error)))
+    if not is_address(load_settings().get("dir", root) or ""):
+        # What came from a bucket is not changed.
+        _compact(records)
     return {"runs": results, "ok": all(result["ok"] for result in results)}
+
+
+def _compact(records: Sequence[RunRecord]) -> None:
+    """Make columns of what trainings left; a run for which that is not possible stays as it is."""
+    from tracking_core.compaction.background import is_left_over, is_possible
+
+    for record in records if is_possible() else ():
+        with contextlib.suppress(TrackingError, OSError):
+            if is_left_over(record.dir):
+                from tracking_core.compaction.compaction import compact
+
+                compact(record.dir)
 
 
 def _unreadable(run_id: str, why: str) -> dict[str, Any]:

@@ -76,11 +76,11 @@ def compact(directory: Path, *, over: bool = False) -> Compacted:
         JournalError: A segment is of a newer format.
         OSError: Files cannot be written.
     """
-    _need_pyarrow(directory)
+    need_pyarrow(directory)
     result = Compacted(before=_size(directory))
     sweep_aside(directory)
     for writer, files in find_files(directory).items():
-        covered = _covered(files)
+        covered = covered_segments(files)
         for numbers in _groups(directory, writer, files, covered, over=over):
             with contextlib.suppress(FileNotFoundError):
                 # What is gone was merged by another in the meantime.
@@ -94,7 +94,8 @@ def compact(directory: Path, *, over: bool = False) -> Compacted:
 # -------------------------------------------------------------------- what is closed
 
 
-def _covered(files: WriterFiles) -> set[int]:
+def covered_segments(files: WriterFiles) -> set[int]:
+    """The segments of a writer that are in parts."""
     covered: set[int] = set()
     for part in files.parts:
         with contextlib.suppress(JournalError, FileNotFoundError, OddFileError):
@@ -271,7 +272,15 @@ def _size(directory: Path) -> int:
     return total
 
 
-def _need_pyarrow(directory: Path) -> None:
+def need_pyarrow(directory: Path) -> None:
+    """Import pyarrow.
+
+    Args:
+        directory: What it is needed for.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
     try:
         import pyarrow.parquet  # noqa: F401  # pyright: ignore[reportUnusedImport] - whether it is there
     except ImportError as error:
@@ -285,7 +294,10 @@ def _need_pyarrow(directory: Path) -> None:
 
 
 def main() -> None:
-    """Compact one run, and go when whoever started this is gone: `python -m tracking_core.compaction.compaction`."""
+    """Compact one run, as trainings asked for it that began before the package was upgraded.
+
+    It goes when whoever started it is gone. `compaction.server` is what a training starts now.
+    """
 
     def watch() -> None:
         while os.read(0, 1):
@@ -295,7 +307,7 @@ def main() -> None:
     threading.Thread(target=watch, daemon=True).start()
     try:
         # First: at the lowest priority that takes minutes on a busy machine.
-        _need_pyarrow(Path(sys.argv[1]))
+        need_pyarrow(Path(sys.argv[1]))
         with contextlib.suppress(OSError, AttributeError):
             os.nice(NICE)
         compact(Path(sys.argv[1]), over="--over" in sys.argv[2:])

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.base.problems import brief
 from tracking_core.delivery.backlog import Backlog
 from tracking_core.delivery.report import Notes
@@ -159,10 +160,12 @@ def backoff(tries: int) -> float:
 def raise_if_for_training(error: BaseException) -> None:
     """Raise again what a signal raised in a delivery on the training's own thread.
 
-    Ctrl-C, and SystemExit from a handler of SIGTERM, are then meant for the training. Other threads never get them: a
+    Ctrl-C, SystemExit from a handler of SIGTERM, and what the program's own handlers raise are then meant for the
+    training. Other threads never get them: a
     backend that raises them there has failed.
     """
-    if (
-        isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == PREEMPTED)
-    ) and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == PREEMPTED):
         raise error
+    raise_from_handler(error)

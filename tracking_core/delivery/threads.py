@@ -26,8 +26,16 @@ STALLED = 60.0
 class _Lane:
     """One target: its worker and the thread that runs it."""
 
-    def __init__(self, directory: Path, destination: Destination, note: Note, on_open: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        destination: Destination,
+        note: Note,
+        on_open: Callable[[], None],
+        batch: Callable[[], int | None],
+    ) -> None:
         self.destination = destination
+        self._batch = batch
         self.worker = TargetWorker(directory, destination, pause=self._pause, note=note)
         self._settled = Latch()
         self._on_open = on_open
@@ -51,10 +59,10 @@ class _Lane:
                 self._on_open()
             self._tell()
             idle = POLL
-            while self._ending is None:
+            while self._ending is None and self.thread is me:
                 # The request is read before the work, so that what was recorded before it is delivered.
                 asked = self._asked
-                if self.worker.tracker is not None and self.worker.deliver():
+                if self.worker.tracker is not None and self.worker.deliver(most=self._batch()):
                     idle = POLL
                 elif asked > self._answered:
                     self.worker.commit()
@@ -65,14 +73,15 @@ class _Lane:
                     self._wake.wait(idle)
                     self._wake.clear()
                     idle = min(idle * 1.25, IDLE_POLL)
-                if self.thread is not me:
-                    return
-                if self._leaving:
+                if self._leaving and self.thread is me:
                     self.worker.commit()
                     self.worker.release()
                     return
-            while self.worker.tracker is not None and self.worker.deliver():
+            while self.thread is me and self.worker.tracker is not None and self.worker.deliver(most=self._batch()):
                 pass
+            if self.thread is not me or self._ending is None:
+                # Another thread goes on, even with the end.
+                return
             if self._stop.is_set():
                 # It was given up. Records that it did deliver must not be sent again.
                 self.worker.commit()
@@ -159,7 +168,9 @@ class ThreadDelivery:
         self, directory: Path, destinations: Sequence[Destination], note: Note, on_open: Callable[[], None]
     ) -> None:
         self.directory = directory
-        self._lanes = [_Lane(directory, destination, note, on_open) for destination in destinations]
+        self.batch: int | None = None
+        """How many records are delivered before a thread looks whether another is to go on; None for the usual."""
+        self._lanes = [_Lane(directory, destination, note, on_open, lambda: self.batch) for destination in destinations]
         for lane in self._lanes:
             lane.thread.start()
 
@@ -238,8 +249,18 @@ class ThreadDelivery:
         """For how many seconds the oldest record of each target has waited."""
         return [lane.worker.inbox.lag() for lane in self._lanes]
 
-    def hurry(self, lag: float, prepare: Callable[[], None]) -> None:
-        """Move targets that lag by more than `lag` seconds to threads that run `prepare` first."""
+    def move(self, lag: float = -1.0, prepare: Callable[[], None] = lambda: None) -> None:
+        """Move open targets to new threads, which have the priority of the calling one.
+
+        Args:
+            lag: Only those that lag by more than so many seconds.
+            prepare: What those threads do first.
+        """
         for lane in self._lanes:
             if lane.worker.tracker is not None and lane.worker.inbox.lag() > lag and not lane.ended:
                 lane.move(prepare)
+
+    def tasks(self) -> list[int]:
+        """The numbers of the threads of open targets, as the system has them."""
+        found = [lane.thread.native_id for lane in self._lanes if lane.worker.tracker is not None and not lane.ended]
+        return [number for number in found if number is not None]

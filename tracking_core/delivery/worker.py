@@ -165,11 +165,12 @@ class TargetWorker:
 
     # ------------------------------------------------------------------ delivering
 
-    def deliver(self, *, final: bool = False) -> int:
+    def deliver(self, *, final: bool = False, most: int | None = None) -> int:
         """Deliver one batch of new records.
 
         Args:
             final: Whether the writers have ended.
+            most: How many records at most; None means `BATCH`.
 
         Returns:
             How many records were done with; 0 when there is nothing to do.
@@ -185,7 +186,7 @@ class TargetWorker:
             if not session.go_back():
                 return 0
             self.inbox.pull(final=final)
-        events = self.inbox.ready(BATCH)
+        events = self.inbox.ready(BATCH if most is None else most)
         if not events:
             if self._backlog.unsaved:
                 session.commit()

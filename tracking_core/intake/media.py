@@ -9,7 +9,7 @@ from tracking_core.errors import InvalidValueError
 from tracking_core.intake.pixels import take
 from tracking_core.intake.sink import Array, Sink
 from tracking_core.on_device.arrays import tracing
-from tracking_core.values import Image, to_axis, to_images, to_name
+from tracking_core.values import Image, Table, to_axis, to_images, to_name
 from tracking_core.values.hiding import hide_png
 from tracking_core.values.kinds import Medium, said, with_media
 from tracking_core.values.scalars import entries
@@ -105,4 +105,6 @@ class MediaIntake(Sink):
 
         frames = getattr(medium, "frames", None)
         nbytes = frames.nbytes if frames is not None else len(medium) if isinstance(medium, str) else 0
+        if isinstance(medium, Table):
+            nbytes = medium.nbytes
         return self._named(kind.name, name, fields, *where, nbytes=nbytes)

@@ -14,7 +14,7 @@ from tracking_core.on_device.arrays import is_device_array, local_view, snapshot
 from tracking_core.on_device.programs import programs
 from tracking_core.values import Image, to_images
 from tracking_core.values.arrays import bounded, to_host
-from tracking_core.values.images import OVERSHOOT, check_pixels, check_shape, checked_range, range_error
+from tracking_core.values.images import OVERSHOOT, check_pixels, check_shape, checked_range, holds_numbers, range_error
 
 Array = np.ndarray[Any, Any]
 Rebuild = Callable[[Iterator[Array]], Any]
@@ -46,7 +46,7 @@ def take(key: str, value: Any, value_range: tuple[float, float] | None) -> tuple
         return arrays, lambda host: Image(rebuild(host), caption, value_range=inner_range), nbytes
     if isinstance(value, (list, tuple)):
         value = bounded(value, repr(key))
-    if isinstance(value, (list, tuple)) and not all(isinstance(part, (int, float, list, tuple)) for part in value):
+    if isinstance(value, (list, tuple)) and not holds_numbers(value):
         parts = [take(f"{key}[{number}]", part, value_range) for number, part in enumerate(value)]
         arrays = [array for part, _, _ in parts for array in part]
         return arrays, lambda host: [rebuild(host) for _, rebuild, _ in parts], sum(part[2] for part in parts)

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tracking_core.base.redaction import redact_text
+from tracking_core.base.redaction import redact_text, redact_tree
+from tracking_core.base.redaction.text import LARGE
 from tracking_core.errors import InvalidValueError, StoreError
 from tracking_core.intake.histograms import HistogramIntake
 from tracking_core.intake.media import MediaIntake
@@ -22,7 +23,7 @@ from tracking_core.journal import pack
 from tracking_core.journal.times import to_seconds
 from tracking_core.on_device.arrays import is_device_array, local_view, snapshots, tracing
 from tracking_core.values import ArtifactFile, ArtifactRef, artifact_files
-from tracking_core.values.config import Later, settled, to_plain
+from tracking_core.values.config import Later, length_of_text, settled, to_plain
 
 LEVELS = ("info", "warn", "error")
 
@@ -51,7 +52,7 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
         # A name or path with a secret in it is another one from here on: in the manifest, its digest and the reference.
         label, type, aliases = self.names(label), self.names(type), [self.names(alias) for alias in aliases]  # noqa: A001
         files = [ArtifactFile(self.names(file.path), file.source) for file in found]
-        facts = to_plain(metadata or {})
+        facts = to_plain(metadata or {}, self.on_error)
         version = self.artifacts.put(
             label,
             type,
@@ -101,13 +102,13 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
 
     def log_config(self, config: Any) -> dict[str, Any]:
         """See `SupportsConfig.log_config`; what is recorded, with a `Later` for what a device still computes."""
-        return self._facts("config", config)
+        return self._facts("config", config, search=True)
 
-    def log_summary(self, summary: Any) -> dict[str, Any]:
-        """See `SupportsSummary.log_summary`; the same."""
-        return self._facts("summary", summary)
+    def log_summary(self, summary: Any) -> None:
+        """See `SupportsSummary.log_summary`; searching long texts for secrets is left to the encoder."""
+        self._facts("summary", summary, search=False)
 
-    def _facts(self, kind: str, facts: Any) -> dict[str, Any]:
+    def _facts(self, kind: str, facts: Any, *, search: bool) -> dict[str, Any]:
         found: list[Later] = []
 
         def defer(array: Any) -> Later | None:
@@ -120,17 +121,21 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
                 return None
             return found[-1]
 
-        plain = to_plain(facts, None if self._inline or tracing() else defer)
-        if not found:
-            self.journal.append(kind, {kind: pack(plain)})
-            return plain
+        at_once = self._inline or tracing()
+        plain = to_plain(facts, self.on_error, None if at_once else defer, search=search)
 
         def fields(host: list[Array]) -> dict[str, Any]:
             for later, array in zip(found, host, strict=True):
                 later.arrive(array)
-            return {kind: pack(settled(plain))}
+            whole = settled(plain) if found else plain
+            return {kind: pack(whole if search else redact_tree(whole))}
 
-        self._submit(kind, f"log_{kind}", [later.array for later in found], fields, None)
+        length = 0 if search or self._inline else length_of_text(plain)
+        if not found and length <= LARGE:
+            self.journal.append(kind, fields([]))
+        else:
+            arrays = [later.array for later in found]
+            self._submit(kind, f"log_{kind}", arrays, fields, None, nbytes=length, encode=length > LARGE)
         return plain
 
     def log_alert(self, title: str, text: str = "", *, level: str = "info", wall_time: float | None = None) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from tracking_core.errors import InvalidStepError, InvalidValueError
-from tracking_core.intake.sink import STEP, Array, Sink, is_here
-from tracking_core.on_device.arrays import DEVICE_TYPES, is_device_array, local_view, tracing
+from tracking_core.intake.sink import STEP, Array, Sink
+from tracking_core.on_device.arrays import DEVICE_TYPES, is_device_array, local_view, read_ready, tracing
 from tracking_core.on_device.packing import Pack, pack_scalars, pack_stacked
 from tracking_core.values import Stacked, to_axis, to_scalar, to_scalars, to_step
 
-_SMALL = 2**1023
+_SMALL = 2**63
 
 
 class ScalarIntake(Sink):
@@ -32,6 +32,8 @@ class ScalarIntake(Sink):
         """
         waiting: list[tuple[str, Any]] = []
         values: dict[str, Any] = {}
+        # Of what is read here it is known at once, and nothing has to be looked at again.
+        small = False
         if isinstance(scalars, Stacked):
             found = self._from_stacked(scalars)
             if found is None:
@@ -39,6 +41,7 @@ class ScalarIntake(Sink):
             values = found
         elif type(scalars) is dict:
             rest: dict[str, Any] | None = None
+            small = True
             for name, value in scalars.items():
                 kind = type(value)
                 if type(name) is not str:
@@ -54,14 +57,22 @@ class ScalarIntake(Sink):
                 rest[name] = value
             if rest is not None:
                 values.update(to_scalars(rest, self.on_error, _deferring(waiting)))
+                small = False
         else:
             values = to_scalars(scalars, self.on_error, _deferring(waiting))
         if type(step) is not int and is_device_array(step):
             waiting.append((STEP, step))
-        if waiting and ((at_once := self._inline or tracing()) or is_here([value for _, value in waiting])):
-            self._read_now(waiting, values, ready=not at_once)
-            step = values.pop(STEP, step)
-            waiting = []
+        if waiting:
+            # Whether JAX traces is asked when it matters: with cold caches that takes as long as reading three numbers.
+            odd = read_here(waiting, values)
+            if odd is None and (self._inline or tracing()):
+                odd = waiting
+            if odd is not None:
+                if odd:
+                    self._read_now(odd, values)
+                    small = False
+                step = values.pop(STEP, step)
+                waiting = []
         axis = to_axis(step_axis)
         if not waiting:
             if values:
@@ -72,7 +83,7 @@ class ScalarIntake(Sink):
                 if axis not in names.known:
                     axis = names(axis)
                 fields = {"axis": axis, "step": to_step(step), "values": kept}
-                self.journal.append("scalars", fields, time=wall_time)
+                self.journal.append("scalars", fields, time=wall_time, small=small)
             return bool(values)
         pack = pack_scalars(waiting, self._left_out)
         return self._submit_scalars(pack, values, step if is_device_array(step) else to_step(step), axis, wall_time)
@@ -120,19 +131,20 @@ class ScalarIntake(Sink):
         self._submit("scalars", names[0] if names else "step", pack.words, fields, wall_time, (axis, step))
         return False
 
-    def _read_now(self, waiting: Sequence[tuple[str, Any]], values: dict[str, Any], *, ready: bool) -> None:
-        as_array = np.asarray
+    def _read_now(self, waiting: Sequence[tuple[str, Any]], values: dict[str, Any]) -> None:
         for name, value in waiting:
             try:
-                if ready:
-                    # Nothing keeps the view that numpy gets, nor so the buffer from being donated.
-                    number = as_array(value)
-                    if number.size == 1 and number.dtype.kind in "biuf":
-                        values[name] = number.item()
-                        continue
                 values[name] = to_scalar(value, name if name != STEP else "step")
             except InvalidValueError as error:
                 self._left_out(name, error)
+
+
+def read_here(named: Sequence[tuple[str, Any]], values: dict[str, Any]) -> list[tuple[str, Any]] | None:
+    """See `read_ready`."""
+    try:
+        return read_ready(named, values)
+    except Exception:  # noqa: BLE001 - whatever is wrong with an array is said when it is packed
+        return None
 
 
 def _deferring(waiting: list[tuple[str, Any]]) -> Callable[[str, Any], bool]:

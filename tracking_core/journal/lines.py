@@ -72,7 +72,7 @@ class Event:
     writer: str = ""
 
 
-def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str, Any]) -> bytes:
+def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str, Any], *, small: bool = False) -> bytes:
     """Encode an event as one line, newline included.
 
     Args:
@@ -81,15 +81,18 @@ def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str,
         kind: See `Event`.
         time: Seconds since the epoch.
         fields: JSON values; `values` may hold any real numbers, what else is non-finite was packed with `pack`.
+        small: Whether it is known that no integer in `values` needs more than 64 bits.
 
     Raises:
         InvalidValueError: It is longer than any line that is read.
     """
     body: dict[str, Any] = {"seq": seq, "low": low, "kind": kind, "t": time, **fields}
-    values = fields.get("values")
-    if values and kind == "scalars" and not _plain_numbers(values):
+    text = to_json(body)
+    # What is not finite was written as null, which a name may say as well.
+    if kind == "scalars" and (values := fields.get("values")) and (b"null" in text or not (small or _small(values))):
         body["values"] = {name: number_out(value) for name, value in values.items()}
-    head = to_json(body)[:-1]
+        text = to_json(body)
+    head = text[:-1]
     if len(head) > LONGEST - _TAIL:
         raise InvalidValueError(f"{kind}: {len(head)} bytes do not fit into a line of the journal (at most {LONGEST})")
     return b'%b%b%08x"}\n' % (head, _CRC, zlib.crc32(head))
@@ -154,10 +157,9 @@ def _check_common(seq: Any, low: Any, kind: Any, time: Any) -> None:
         raise ValueError(f"t is {time}")
 
 
-def _plain_numbers(values: Mapping[str, Any]) -> bool:
-    # Two passes in C: the largest magnitude finds infinities and large integers, the sum finds NaN.
-    numbers = values.values()
-    return max(map(abs, numbers)) < INT_LIMIT and sum(numbers) > -math.inf
+def _small(values: Mapping[str, Any]) -> bool:
+    """Whether no integer needs more than 64 bits."""
+    return all(type(value) is float or -INT_LIMIT <= value < INT_LIMIT for value in values.values())
 
 
 def _number_in(text: str) -> float:

@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time_ns
 from typing import Any
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.base.processes import process_facts
 from tracking_core.base.regular import open_regular, own_folder
 from tracking_core.environment.mounts import on_network
@@ -94,15 +95,21 @@ class JournalWriter:
     def _header(self, number: int, *, first: bool = False) -> bytes:
         previous = self.path.name if number > 1 and not first else None
         header = {"v": FORMAT, "run": self.run_id, "writer": self.id, "segment": number, "previous": previous}
-        return encode_line(0, self._low, "segment", _seconds(self.clock()), {**header, "parent": self._parent})
+        return encode_line(0, self._low, "segment", self._now(), {**header, "parent": self._parent})
 
-    def append(self, kind: str, fields: Mapping[str, Any], *, time: float | None = None) -> bool:
+    def _now(self) -> float:
+        """This moment, in whole microseconds."""
+        # Dividing gives the number that rounding would, and with cold caches rounding takes as long as a write.
+        return time_ns() // 1000 / 1e6 if self.clock is time.time else _seconds(self.clock())
+
+    def append(self, kind: str, fields: Mapping[str, Any], *, time: float | None = None, small: bool = False) -> bool:
         """Write one event.
 
         Args:
             kind: Kind of the event.
             fields: JSON values, see `encode_line`.
             time: Seconds since the epoch; None means now.
+            small: See `encode_line`.
 
         Returns:
             Whether it was written. What was not is counted in `unwritten`.
@@ -111,8 +118,8 @@ class JournalWriter:
             JournalError: The journal was closed.
             InvalidValueError: `time` is no moment that can be kept, or the event is too long for a line.
         """
-        at = _seconds(self.clock() if time is None else time)
-        return self.write(self._take(), kind, fields, at)
+        at = self._now() if time is None else _seconds(time)
+        return self.write(self._take(), kind, fields, at, small=small)
 
     def reserve(self, time: float | None = None) -> tuple[Ticket, float]:
         """Take the place of an event that is written later: its ticket, and its time in seconds since the epoch.
@@ -120,12 +127,12 @@ class JournalWriter:
         Whoever takes one must `write` it or `give_up`: until then the journal claims nothing beyond it. One whose
         ticket nobody holds any more is given up by `reclaim`.
         """
-        at = _seconds(self.clock() if time is None else time)
+        at = self._now() if time is None else _seconds(time)
         ticket = self._take()
         self._reserved[ticket[0]] = monotonic()
         return ticket, at
 
-    def write(self, ticket: Ticket, kind: str, fields: Mapping[str, Any], at: float) -> bool:
+    def write(self, ticket: Ticket, kind: str, fields: Mapping[str, Any], at: float, *, small: bool = False) -> bool:
         """Write an event whose place was reserved; see `append`."""
         seq = ticket[0]
         deferred, over = self._deferred, True
@@ -136,9 +143,22 @@ class JournalWriter:
             while low < seq and low not in held:
                 low += 1
             self._low = low
-            line = encode_line(seq, seq + 1 if low == seq else low, kind, at, fields)
+            line = encode_line(seq, seq + 1 if low == seq else low, kind, at, fields, small=small)
             if deferred is None:
-                return self._write(line)
+                if self._torn or self._suspicious:
+                    return self._write(line)
+                # `_write`, written out for when all is well: this is what every step of a training does.
+                begin = monotonic()
+                try:
+                    self._torn = os.write(self._fd, line) != len(line)
+                except OSError as error:
+                    return self._lost(error)
+                if self._torn:
+                    return self._write(line)
+                self.written += 1
+                if (took := monotonic() - begin) > SLOW:
+                    self._was_slow(took, None)
+                return True
             over = not self._queue(deferred, ticket, line)
         except BaseException:
             self._given_up = True
@@ -262,9 +282,15 @@ class JournalWriter:
                     return True
                 self._torn = True
         except OSError as error:
-            if self._fd < 0:
-                raise JournalError(f"the journal of writer {self.id} is closed") from error
             failure = error
+        return self._lost(failure)
+
+    def _lost(self, failure: OSError) -> bool:
+        """An event could not be written."""
+        # A watchdog's TimeoutError is an OSError as well.
+        raise_from_handler(failure)
+        if self._fd < 0:
+            raise JournalError(f"the journal of writer {self.id} is closed") from failure
         self.unwritten += 1
         if self.on_error is not None:
             self.on_error(failure)
@@ -309,7 +335,7 @@ class JournalWriter:
         turning.before = self.written
         barrier = self._take()
         turning.retired.append(Retired(turning.number - 1, before, old, barrier[0]))
-        self.write(barrier, "mark", {}, _seconds(self.clock()))
+        self.write(barrier, "mark", {}, self._now())
 
     def _go_on_in(self, path: Path, header: bytes, leave: Callable[[], int]) -> int | None:
         """Put a new file behind the descriptor.

@@ -129,5 +129,42 @@ def is_ready_on_host(values: Sequence[Any]) -> bool:
     return True
 
 
+@lru_cache(maxsize=1)
+def _is_all_here() -> bool:
+    """Whether this process has no other device than CPUs, and no array is spread over others."""
+    import jax
+    from jax.extend.backend import backends
+
+    return set(backends()) == {"cpu"} and jax.process_count() == 1
+
+
+def read_ready(named: Sequence[tuple[str, Any]], values: dict[str, Any]) -> list[tuple[str, Any]] | None:
+    """Read numbers that are computed, and in the memory of this process: `is_ready_on_host`, and reading, in one pass.
+
+    This is what every step of a training does. After it the caches hold the data of the step: each array is touched
+    once.
+
+    Args:
+        named: Names and arrays.
+        values: Where the numbers go.
+
+    Returns:
+        What is no plain number of 64 bits; None where something is not ready, and nothing in `values` counts.
+    """
+    as_array, is_here = np.asarray, _is_all_here()
+    odd: list[tuple[str, Any]] = []
+    for name, value in named:
+        if value.is_deleted() or not value.is_ready() or not (is_here or is_ready_on_host((value,))):
+            return None
+        # Nothing keeps the view that numpy gets, nor so the buffer from being donated.
+        array = as_array(value)
+        number = array.item() if array.size == 1 else None
+        if type(number) is float or (type(number) is int and number < 2**63) or type(number) is bool:
+            values[name] = number
+        else:
+            odd.append((name, value))
+    return odd
+
+
 #: The sharding that was last found to be at hand.
 _last_at_hand: list[Any] = [None]

@@ -8,8 +8,10 @@ import signal
 import sys
 import threading
 import weakref
+from contextvars import ContextVar
 from types import FrameType
 
+from tracking_core.compaction.background import compaction
 from tracking_core.protocol import PREEMPTED
 from tracking_core.runs.housekeeping import housekeeper
 from tracking_core.runs.outcome import outcome
@@ -17,9 +19,36 @@ from tracking_core.runs.run import Run
 
 open_runs: list[Run] = []
 """The runs of this process that are not finished, the one that was started last at the end."""
+_of_context: ContextVar[tuple[weakref.ref[Run], ...]] = ContextVar("tracking_runs", default=())
+"""The runs that were started or entered in a context, such as a thread or an asyncio task; weakly, since contexts live
+long."""
 ending: weakref.WeakSet[Run] = weakref.WeakSet()
 """Runs whose end has begun."""
 _terminated = False
+
+
+def enter(run: Run) -> None:
+    """A run was started in this context, or its `with` block begins here."""
+    _of_context.set((*(one for one in _of_context.get() if one() in open_runs and one() is not run), weakref.ref(run)))
+
+
+def current_run() -> Run | None:
+    """The open run that was started, or entered by `with`, last in this context; otherwise the last one of the process.
+
+    A context is a thread or an asyncio task; a task begins with that of the code that created it. A run that was
+    finished is never returned; None if no run is open.
+
+    Example:
+        >>> from tracking_core import start_run
+        >>> with start_run("digits", backends="none") as run:
+        ...     current_run() is run
+        True
+    """
+    for one in reversed(_of_context.get()):
+        run = one()
+        if run is not None and run in open_runs:
+            return run
+    return open_runs[-1] if open_runs else None
 
 
 def watch_exit() -> None:
@@ -39,6 +68,7 @@ def _at_exit() -> None:
     # Another thread may be ending one, as where a finaliser does: it dies with the main thread.
     for run in tuple(ending):
         run.await_end()
+    compaction.leave(at_once=_terminated)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's signature
@@ -96,6 +126,7 @@ def _in_child() -> None:
     handler runs only once the lock is had.
     """
     housekeeper.forget()
+    compaction.forget()
     if signal.getsignal(signal.SIGTERM) is _on_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _after_fork()

@@ -18,7 +18,6 @@ from tracking_core.environment.settings import working_directory
 
 if TYPE_CHECKING:
     from tracking_core.base.problems import Troubles
-    from tracking_core.compaction.background import Compactor
     from tracking_core.journal import JournalWriter
 
 TICK = 1.0
@@ -45,7 +44,6 @@ class MonitoredRun:
     synced_at: float = 0.0
     beat_at: float = 0.0
     merged: int = 0
-    compactor: Compactor | None = None
 
 
 class Housekeeper:
@@ -78,8 +76,6 @@ class Housekeeper:
         while monitored.busy.locked() and time.monotonic() < deadline:
             time.sleep(0.001)
         self._note_accelerators(monitored)
-        if monitored.compactor is not None:
-            monitored.compactor.stop()
         monitored.journal.recover()
 
     def forget(self) -> None:
@@ -124,22 +120,17 @@ class Housekeeper:
     @staticmethod
     def _compact(monitored: MonitoredRun) -> None:
         """Let another process merge segments, a block at a time."""
-        if monitored.compactor is not None:
-            problem = monitored.compactor.ended()
-            if problem is None:
-                return
-            monitored.compactor = None
-            if problem:
-                monitored.troubles.note("compaction", f"segments were not merged: {problem}")
         from tracking_core.journal.segments import MERGED
 
         blocks = monitored.journal.sealed // MERGED
         if blocks > monitored.merged:
-            from tracking_core.compaction.background import Compactor, is_possible
+            from tracking_core.compaction.background import compaction
+
+            def say(problem: str) -> None:
+                monitored.troubles.note("compaction", f"segments were not merged: {problem}")
 
             monitored.merged = blocks
-            if is_possible():
-                monitored.compactor = Compactor(monitored.journal.directory)
+            compaction.add(monitored.journal.directory, say)
 
     @staticmethod
     def _note_accelerators(monitored: MonitoredRun) -> None:

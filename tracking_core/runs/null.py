@@ -24,6 +24,7 @@ class NullRun(NullTracker, Run):
     Args:
         facts: What `run.json` would say.
         directory: Where the run would be.
+        on_enter: Called with the run when its `with` block begins.
         on_finish: Called with the run when it ends.
         say: Called then with what there is to say.
         why: Why nothing is recorded.
@@ -33,6 +34,7 @@ class NullRun(NullTracker, Run):
         self,
         facts: Mapping[str, Any],
         directory: Path,
+        on_enter: Callable[[Run], None],
         on_finish: Callable[[Run], None],
         *,
         say: Callable[[str], None] = lambda _: None,
@@ -41,6 +43,7 @@ class NullRun(NullTracker, Run):
         self._say, self._why = say, why
         self._facts = facts
         self._dir = directory
+        self._on_enter = on_enter
         self._on_finish = on_finish
         self._config = dict(facts["config"])
         self._status = "running"

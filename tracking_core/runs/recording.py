@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
-from tracking_core.base.problems import brief
+from tracking_core.base.handlers import from_handler, raise_from_handler
+from tracking_core.base.problems import brief, kind_of_mistake
 from tracking_core.errors import InvalidValueError, TrackingError
 from tracking_core.intake import Recorder
 from tracking_core.intake.steps import StepCounter
 from tracking_core.journal.numbers import let_go
 from tracking_core.on_device.arrays import is_device_array, is_ready_on_host, tracing
 from tracking_core.runs.health import CallTimes
-from tracking_core.wrappers import EveryTracker, ScopedTracker
+from tracking_core.wrappers import EveryTracker, ScopedTracker, Single
 
 if TYPE_CHECKING:
     from tracking_core.base.problems import Troubles
@@ -34,7 +35,7 @@ def _in_child() -> None:
 os.register_at_fork(after_in_child=_in_child)
 
 
-class Recording:
+class Recording(Single):
     """What records, of a `Run`."""
 
     _facts: Mapping[str, Any]
@@ -120,7 +121,7 @@ class Recording:
 
         Args:
             images: Names to uint8 or float arrays of shape `[H, W]`, `[H, W, 1|3|4]`, `[N, H, W]` or `[N, H, W, C]`, to
-                `Image` objects (with captions), or to sequences of either.
+                `Image` objects (with captions), Pillow images, or lists and tuples of any of these.
             step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
@@ -226,7 +227,9 @@ class Recording:
 
         Args:
             name: Name of the table.
-            value: A `Table`, a mapping of columns, a sequence of row mappings, or a data frame.
+            value: A `Table`, a mapping of columns, a sequence of row mappings, a structured array, or a data frame or a
+                column of pandas, polars (a lazy frame is computed) or pyarrow. Cells that are no number, str, date,
+                list or None become text. The columns are copied; the rest of the work is done after the call.
             step: Position on `step_axis`, an int or a 0-d integer array; None uses the next one on that axis.
             step_axis: Which axis `step` counts on.
             wall_time: Seconds since the epoch; None means now.
@@ -409,7 +412,7 @@ class Recording:
         """Record values of different kinds by key; the kind of each is recognised.
 
         Args:
-            values: Names to numbers, images, histograms, tables and so on; see `log_mixed`.
+            values: Names to numbers, images, histograms, tables, data frames and so on; see `log_mixed`.
             step: Position on the axis; None uses the next one.
             step_axis: Which axis `step` counts on.
 
@@ -519,17 +522,26 @@ class Recording:
             self._journal.reopen()
 
     def _problem(self, method: str, args: tuple[Any, ...], error: Exception) -> None:
-        """What a call raised: raised on in strict mode; otherwise counted, and warned about once for each key."""
+        """What a call raised: raised on in strict mode; otherwise counted, and each kind of it warned about once.
+
+        What a signal handler of the program raised was not raised by the call, and is always raised on.
+        """
+        interruption = from_handler(error)
+        if interruption is not None:
+            self._interrupted(interruption)
+            raise interruption
         if self._strict:
             raise error
         key = args[0] if args and isinstance(args[0], str) else method
+        kind = kind_of_mistake(error)
         if isinstance(error, InvalidValueError):
-            self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
+            self._troubles.note("invalid", f"not recorded: {error}", key=key, kind=kind, error=error)
         else:
-            self._troubles.note("intake", f"{method} failed: {brief(error)}", key=key, error=error)
+            self._troubles.note("intake", f"{method} failed: {brief(error)}", key=key, kind=kind, error=error)
 
     def _left_out(self, key: str, error: Exception) -> None:
         """One of several values of a call was left out."""
+        raise_from_handler(error)
         self._troubles.note("invalid", f"not recorded: {error}", key=key, error=error)
 
     def _late(self, key: str, error: Exception) -> None:
@@ -549,7 +561,8 @@ def _is_here(step: Any) -> bool:
     """Whether a step on a device can be read without waiting."""
     try:
         return not tracing() and is_ready_on_host((step,))
-    except Exception:  # noqa: BLE001 - a deleted array says so when it is packed
+    except Exception as error:  # noqa: BLE001 - a deleted array says so when it is packed
+        raise_from_handler(error)
         return False
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from tracking_core.base.handlers import raise_from_handler
 from tracking_core.base.redaction import redact_text
 from tracking_core.delivery.closing import closing_words
 from tracking_core.delivery.report import DeliveryReport, TargetReport
@@ -43,18 +44,23 @@ class Run(Recording):
         troubles: Troubles,
         *,
         strict: bool,
+        on_enter: Callable[[Run], None],
         on_finish: Callable[[Run], None],
         say: Callable[[str], None],
         next_steps: Mapping[str, int] = MappingProxyType({}),
+        elsewhere: str = "",
     ) -> None:
         self._facts = facts
         self._say = say
+        self._elsewhere = elsewhere
+        """Said at the end of a run that is not recorded where it was to be."""
         self._dir = directory
         self._recorder = recorder
         self._journal = recorder.journal
         self._delivery = delivery
         self._troubles = troubles
         self._strict = strict
+        self._on_enter = on_enter
         self._on_finish = on_finish
         self._config: dict[str, Any] = dict(facts["config"])
         self._steps = StepCounter(next_steps)
@@ -287,6 +293,7 @@ class Run(Recording):
             else:
                 self._troubles.note("journal", f"lines were not written within {timeout:g} s")
         except OSError as problem:
+            raise_from_handler(problem)
             self._troubles.note("journal", f"the end of the run could not be written: {problem}", error=problem)
         self._delivery.finish(status, error, timeout)
         self._report = self._make_report()
@@ -294,15 +301,16 @@ class Run(Recording):
         if empty:
             self._say(f"run {self.name}: {empty}")
         # What is not well has been said, or is about to be, and once is enough.
-        arrived = "; ".join(str(report) for report in self._report.values() if report.ok)
-        self._say(f"run {self.name} {status}: {self.health.without_troubles()}" + (f"; {arrived}" if arrived else ""))
+        arrived = [str(report) for report in self._report.values() if report.ok]
+        where = [self._elsewhere] if self._elsewhere else []
+        self._say("; ".join([f"run {self.name} {status}: {self.health.without_troubles()}", *arrived, *where]))
         if not self._journal.waiting:
             # Otherwise the file system may yet take what waits for it, if the process lives that long.
             self._journal.close()
             self._compact(status)
         words = self._closing_words()
         if words and not self._strict:
-            self._troubles.note("delivery", words)
+            self._troubles.note("delivery", "; ".join([words, *where]))
 
     def _why_no_scalar(self) -> str:
         from tracking_core.runs.no_scalar import why_no_scalar
@@ -316,14 +324,14 @@ class Run(Recording):
         return closing_words(self._report.values(), self._dir, self._troubles.has_said)
 
     def _compact(self, status: str) -> None:
-        """Make columns of a journal that is worth it; a process that was told to go has no time for that."""
-        from tracking_core.compaction.background import compact_at_end
+        """Have columns made of a long journal, later; a process that was told to go has no time for that."""
+        from tracking_core.compaction.background import compaction
 
-        if status in {"interrupted", "preempted"}:
-            return
-        problem = compact_at_end(self._dir)
-        if problem:
+        def say(problem: str) -> None:
             self._troubles.note("compaction", f"run {self.id} stays JSON Lines for now: {problem}")
+
+        if status not in {"interrupted", "preempted"}:
+            compaction.add(self._dir, say, over=True)
 
     def _drain(self, timeout: float) -> bool:
         """Wait until what calls have handed over is in the journal; False when it was not in time, and comes later."""
@@ -349,6 +357,7 @@ class Run(Recording):
         return DeliveryReport({"local": local, **{report.target: report for report in reports}}, self._status)
 
     def __enter__(self) -> Self:
+        self._on_enter(self)
         return self
 
     def __exit__(

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracking_core.base.keywords import names_nearest
 from tracking_core.base.problems import Troubles
+from tracking_core.compaction.background import compaction
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
-from tracking_core.runs.exit import ending, open_runs, unwatch_signals, watch_exit, watch_signals
+from tracking_core.runs.exit import ending, enter, open_runs, unwatch_signals, watch_exit, watch_signals
 from tracking_core.runs.housekeeping import MonitoredRun, housekeeper
 from tracking_core.runs.no_scalar import why_not_recorded
 from tracking_core.runs.null import NullRun
@@ -171,8 +172,9 @@ def start_run(
         peers.announce(facts["id"])
         place = run_directory(folder, facts["project"], facts["id"])
         why = why_not_recorded(by_backend=by_backend)
-        run: Run = NullRun(facts, place, _on_finishing, say=lambda message: _say(settings, message), why=why)
+        run: Run = NullRun(facts, place, enter, _on_finishing, say=lambda message: _say(settings, message), why=why)
         open_runs.append(run)
+        enter(run)
         return run
     if peers.index > 0:
         # The first process creates the run and delivers for all of them; the others add their records to it.
@@ -184,11 +186,6 @@ def start_run(
     peers.announce(run.id)
     _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
     return run
-
-
-def current_run() -> Run | None:
-    """The last run that this process started and has not finished; None if there is none."""
-    return open_runs[-1] if open_runs else None
 
 
 def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
@@ -267,6 +264,7 @@ def _open(plan: RunPlan) -> Run:
         # What keeps a backend from opening is raised, and needs no warning beside that.
         troubles.hold()
     monitored = housekeeper.add(journal, troubles)
+    compaction.pick_up(directory.parent)
     channel = _channel(plan.delivery, plan.places, directory, note)
     if settings.get("mirror") is not None:
         from tracking_core.mirror.client import mirrored
@@ -278,12 +276,16 @@ def _open(plan: RunPlan) -> Run:
             _say(settings, message)
 
     run = Run(
-        facts, directory, recorder, channel, troubles, strict=strict, on_finish=_on_finishing, say=say,
-        next_steps=next_steps,
+        facts, directory, recorder, channel, troubles, strict=strict, on_enter=enter, on_finish=_on_finishing,
+        say=say, next_steps=next_steps,
+        elsewhere=f"it is recorded under {begun.root}, because {plan.root} could not be written"
+        if begun.root != plan.root
+        else "",
     )  # fmt: skip
     _monitored[id(run)] = monitored
     _watch_directory(run, journal, monitored, troubles)
     open_runs.append(run)
+    enter(run)
     watch_exit()
     watch_signals()
     if begun.added:
@@ -379,8 +381,7 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
     for attempt in (plan.root, None):
         place = attempt
         if place is None:
-            place = Path(tempfile.mkdtemp(prefix="tracking-"))
-            troubles.note("root", f"{plan.root} cannot be written; this run is recorded under {place} instead")
+            place = _other_root(plan.root, troubles)
         directory = run_directory(place, facts["project"], facts["id"])
         try:
             if not place.is_absolute():
@@ -408,6 +409,20 @@ def _create(plan: RunPlan, troubles: Troubles) -> _Begun:
             if plan.strict or attempt is not plan.root:
                 raise SettingsError(f"start_run: {directory} cannot be written: {error}") from error
     raise AssertionError("the loop returns or raises")
+
+
+def _other_root(root: Path, troubles: Troubles) -> Path:
+    """Where a run is recorded whose root cannot be written: the same place for all of a user, where that is safe."""
+    from tracking_core.layout.fallback import make_fallback_root
+
+    why = ""
+    try:
+        place = make_fallback_root()
+    except OSError as error:
+        place = Path(tempfile.mkdtemp(prefix="tracking-"))
+        why = f" ({error.strerror or error})"
+    troubles.note("root", f"{root} cannot be written; this run is recorded under {place} instead{why}")
+    return place
 
 
 def _on_finishing(run: Run) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from tracking_core.errors import InvalidValueError
+from tracking_core.values.right_call import foreign_call
 
 #: numpy's own real kinds. The `ml_dtypes` (bfloat16, float8_*, int4) report kind "V" and are known by name.
 _REAL_KINDS = frozenset("biuf")
@@ -110,7 +111,7 @@ def to_host(value: Any, key: str, *, copy: bool = False) -> np.ndarray[Any, Any]
     """
     found = _convert(value, key, copy=copy) if type(value) is not np.ndarray or copy else value
     if not is_real(found.dtype):
-        msg = f"{key!r}: expected real numbers, got {describe(value)}"
+        msg = f"{key!r}: expected real numbers, got {describe(value)}{foreign_call(value)}"
         if found.dtype.kind == "c":
             msg += "; log its real part, imaginary part or magnitude"
         raise InvalidValueError(msg)
@@ -147,11 +148,19 @@ def _unmasked(value: Any, key: str) -> Any:
     return value.data
 
 
+def traced_text(value: object) -> str:
+    """What is said of a value of a function that is being compiled."""
+    return (
+        f"{describe(value)} is traced: the log call is inside jit; return the value from the jitted function, and log "
+        "that"
+    )
+
+
 def _reason(value: object, error: Exception) -> str:
     text = describe(value)
     name = type(error).__name__
     if "Tracer" in name or "Tracer" in type(value).__name__:
-        return f"{text} is traced: the log call is inside jit; return the value from the jitted function, and log that"
+        return traced_text(value)
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - the exception may be as hostile as the object

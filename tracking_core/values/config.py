@@ -25,6 +25,9 @@ from tracking_core.errors import InvalidValueError
 JSONScalar: TypeAlias = bool | int | float | str | None
 """A leaf of a configuration; floats may be NaN or infinite."""
 
+OnError: TypeAlias = Callable[[str, InvalidValueError], None]
+"""Called with (path, error) for a value that is left out."""
+
 JSONValue: TypeAlias = "JSONScalar | list[JSONValue] | dict[str, JSONValue]"
 """Plain nested data."""
 
@@ -33,6 +36,8 @@ MAX_VALUES = 500_000
 MAX_ARRAY_SIZE = 64
 MAX_REPR = 200
 
+_TOP = "config"
+"""What the whole of it is called in messages."""
 _ACCEPTED = (
     "a mapping, a dataclass, an argparse.Namespace, a ConfigDict, a pydantic model, an attrs class, a NamedTuple, "
     "or an object with to_dict()"
@@ -82,7 +87,9 @@ def settled(value: Any) -> Any:
     return [settled(part) for part in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
-def to_plain(config: object, defer: Defer | None = None) -> dict[str, JSONValue]:
+def to_plain(
+    config: object, on_error: OnError | None = None, defer: Defer | None = None, *, search: bool = True
+) -> dict[str, JSONValue]:
     """A configuration as plain JSON data: dicts with str keys, lists, str, int, float, bool and None.
 
     Nested values may be mappings, dataclasses, namespaces, objects with `to_dict()`, pydantic, attrs and msgspec
@@ -93,23 +100,40 @@ def to_plain(config: object, defer: Defer | None = None) -> dict[str, JSONValue]
 
     Args:
         config: The configuration; its top level must have names.
+        on_error: Called with (path, error) for a value that no call can record, such as a traced one; its key is left
+            out. None raises.
         defer: What becomes of small arrays; None reads them. With it, the result may hold a `Later`.
+        search: Whether secrets are replaced; whoever says no does it later.
 
     Raises:
         InvalidValueError: The top level has no names, two keys become the same str, or the data refers to itself, is
-            nested deeper than 64 levels or holds more than 500,000 values. The message has the path.
+            nested deeper than 64 levels, or holds more than 500,000 values or one that is traced. The message has the
+            path.
 
     Example:
         >>> import argparse, pathlib
         >>> to_plain(argparse.Namespace(lr=0.1, data=pathlib.PurePosixPath("/data"), api_key="abc"))
         {'lr': 0.1, 'data': '/data', 'api_key': '[redacted]'}
     """
-    plain = _Conversion(defer).convert(config, "config")
+    plain = _Conversion(on_error, defer).convert(config, _TOP)
     if not isinstance(plain, dict):
         kind = f"the class {config.__qualname__}" if isinstance(config, type) else type(config).__qualname__
         hint = "; pass an instance of it" if dataclasses.is_dataclass(config) else ""
         raise InvalidValueError(f"config: expected {_ACCEPTED}, got {kind}{hint}")
-    return redact_tree(plain)
+    return redact_tree(plain) if search else plain
+
+
+def length_of_text(value: JSONValue) -> int:
+    """How many characters the texts in plain data have, keys left out.
+
+    Args:
+        value: The result of `to_plain`.
+    """
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(length_of_text, value.values()))
+    return sum(map(length_of_text, value)) if isinstance(value, list) else 0
 
 
 def flatten(config: Mapping[str, JSONValue], sep: str = "/") -> dict[str, JSONScalar]:
@@ -144,10 +168,15 @@ def flatten(config: Mapping[str, JSONValue], sep: str = "/") -> dict[str, JSONSc
     return flat
 
 
+class _TracedError(InvalidValueError):
+    """A value of a function that is being compiled: there is no number yet."""
+
+
 class _Conversion:
     """One walk over a configuration, with what it must remember: the way down and how much it has seen."""
 
-    def __init__(self, defer: Defer | None = None) -> None:
+    def __init__(self, on_error: OnError | None = None, defer: Defer | None = None) -> None:
+        self._on_error = on_error
         self._defer = defer
         self._paths: dict[int, str] = {}  # of the objects that enclose the present one, by id
         self._count = 0
@@ -163,7 +192,7 @@ class _Conversion:
         except InvalidValueError:
             raise
         except Exception:  # noqa: BLE001 - a user's class may raise anything from any of its methods
-            return _short_repr(value)
+            return short_repr(value)
 
     def _convert(self, value: object, path: str) -> JSONValue:
         if value is None or isinstance(value, bool):
@@ -191,7 +220,7 @@ class _Conversion:
         ):
             items = cast("Iterable[object]", value)
             return self._enclosed(value, path, lambda: self._list(items, path))
-        return _qualified_name(value) or _short_repr(value)
+        return _qualified_name(value) or short_repr(value)
 
     def _enclosed(self, value: object, path: str, convert: Callable[[], JSONValue]) -> JSONValue:
         """Convert what is inside `value`, unless `value` is inside itself."""
@@ -211,7 +240,7 @@ class _Conversion:
         for key, read in named:
             name = self._key(key, path)
             if name in plain:
-                both = f"{_short_repr(keys[name])} and {_short_repr(key)}"
+                both = f"{short_repr(keys[name])} and {short_repr(key)}"
                 raise InvalidValueError(f"{path}: the keys {both} both become {name!r}; rename one")
             keys[name] = key
             try:
@@ -219,7 +248,13 @@ class _Conversion:
             except Exception as error:  # noqa: BLE001 - placeholders and interpolations raise when they are read
                 plain[name] = f"<unreadable: {type(error).__name__}>"
             else:
-                plain[name] = self.convert(value, f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]")
+                inside = f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]"
+                try:
+                    plain[name] = self.convert(value, inside)
+                except _TracedError as error:
+                    if self._on_error is None:
+                        raise
+                    self._on_error(name if path == _TOP else inside, error)
         return plain
 
     def _key(self, key: object, path: str) -> str:
@@ -241,6 +276,10 @@ class _Conversion:
         return plain
 
     def _array(self, value: Any, path: str) -> JSONValue:
+        if _is_traced(value):
+            from tracking_core.values.arrays import traced_text
+
+            raise _TracedError(f"{path!r}: {traced_text(value)}")
         shape = tuple(int(size) for size in value.shape)
         dtype = str(value.dtype)
         # What lies partly in other processes cannot be read here.
@@ -317,6 +356,10 @@ def _is_array(value: object) -> bool:
     return jax is not None and isinstance(value, jax.Array)  # a tracer's type does not offer them
 
 
+def _is_traced(value: object) -> bool:
+    return "Tracer" in type(value).__name__ and "jax" in sys.modules
+
+
 def _as_text(value: object) -> str | None:
     """Values that have an obvious text."""
     if isinstance(value, datetime.date | datetime.time):
@@ -356,7 +399,7 @@ def _qualified_name(value: object) -> str | None:
 # --- text ------------------------------------------------------------------------------------------------------
 
 
-def _short_repr(value: object) -> str:
+def short_repr(value: object) -> str:
     """A repr that cannot fail, is short, and is the same in every process."""
     try:
         # What is cut off here is never shown: redaction does not shorten a text a hundred times.
@@ -370,9 +413,27 @@ def _short_repr(value: object) -> str:
     return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 1]}…"
 
 
+def plain_text(value: object) -> str:
+    """Nested data as JSON text; what JSON does not know becomes what it is in a configuration.
+
+    Args:
+        value: A mapping, a set or a sequence; a short repr where it refers to itself, or is too large.
+    """
+    try:
+        return json.dumps(_Conversion().convert(value, "value"), ensure_ascii=False)
+    except InvalidValueError:
+        return short_repr(value)
+
+
 def _valid_text(text: str) -> str:
     """`text` without lone surrogates (undecodable file names have them), which JSON cannot carry as UTF-8."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def _valid_int(number: int) -> JSONValue:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
+
 from tracking_core.base.redaction import REDACTED, redact_document, redact_name
+from tracking_core.values.cells import Column
 from tracking_core.values.media import Figure
 from tracking_core.values.tables import Table
 
@@ -101,13 +104,25 @@ def hide_figure(figure: Figure) -> Figure:
 
 def hide_table(table: Table) -> Table:
     """A table with the secrets in its cells and columns replaced; itself where there are none."""
-    texts = [*table.columns, *(cell for row in table.rows for cell in row if isinstance(cell, (str, list)))]
-    # All at once first: a table may have a million cells.
-    whole = "\n".join(text if isinstance(text, str) else repr(text) for text in texts)
-    if redact_document(whole) == whole:
+    cells = [_hidden_column(column) for column in table.cells]
+    if cells == table.cells and not _has_secret(table.columns):
         return table
     names = Names()
-    return Table([names(column) for column in table.columns], [[_hidden(cell) for cell in row] for row in table.rows])
+    return Table.from_columns([names(column) for column in table.columns], cells)
+
+
+def _hidden_column(column: Column) -> Column:
+    """A column with the secrets in its cells replaced; itself where there are none."""
+    if isinstance(column.cells, np.ndarray) or not any(map(_has_secret, column.parts())):
+        return column
+    return Column([_hidden(cell) for part in column.parts() for cell in part])
+
+
+def _has_secret(cells: Sequence[Any]) -> bool:
+    # Many at once: a table may have a million cells.
+    texts = [cell if isinstance(cell, str) else repr(cell) for cell in cells if isinstance(cell, (str, list))]
+    whole = "\n".join(texts)
+    return redact_document(whole) != whole
 
 
 def _hide_json(text: str) -> str:

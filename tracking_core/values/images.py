@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from tracking_core.values.scalars import entries, to_name
 
 CHANNELS = (1, 3, 4)
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_USUAL_RANGES = ((-1, 1), (0, 255), (-128, 127), (0, 65535))
+"""What pixels are scaled to where not to 0 to 1; the last two are those of integers."""
 #: Values up to one grey level outside the range are rounding (bfloat16 has 8 bits of mantissa), and clipped.
 OVERSHOOT = 1.0 / 128
 
@@ -187,7 +189,7 @@ def to_images(
             raise InvalidValueError(f"{key!r}: an empty sequence of images")
         if all(isinstance(part, (int, float)) for part in value):
             raise InvalidValueError(f"{key!r}: expected images, got a sequence of numbers")
-        if not isinstance(value[0], (list, tuple)):
+        if not holds_numbers(value):
             return [
                 image
                 for number, part in enumerate(value)
@@ -204,6 +206,17 @@ def to_images(
     if copy and np.shares_memory(pixels, array):
         pixels = pixels.copy()
     return [Image.from_pixels(one, clipped=clipped if not number else 0) for number, one in enumerate(pixels)]
+
+
+def holds_numbers(value: Any) -> bool:
+    """Whether nested lists are one array of numbers; otherwise they are a sequence of images.
+
+    Args:
+        value: Any; lists and tuples are looked into.
+    """
+    if isinstance(value, (list, tuple)):
+        return all(holds_numbers(part) for part in cast("Sequence[Any]", value))
+    return isinstance(value, (int, float)) or getattr(value, "ndim", None) == 0
 
 
 def to_image_mapping(
@@ -366,8 +379,8 @@ def _check_extremes(
     if is_integral(array.dtype) and value_range is None:
         if low < 0 or high > 255:
             raise InvalidValueError(
-                f"{key!r}: {array.dtype} pixels between {low} and {high}; expected 0 to 255, or pass "
-                f"value_range=({min(low, 0)}, {high})"
+                f"{key!r}: {array.dtype} pixels between {low} and {high}; expected 0 to 255: "
+                f"{_range_remedy(low, high, integral=True)}"
             )
         return 0.0, 255.0
     lo, hi = checked_range(key, value_range)
@@ -384,9 +397,20 @@ def range_error(key: str, dtype: Any, low: float, high: float, expected: tuple[f
     """The error for pixels outside their range, with the remedy."""
     lo, hi = expected
     return InvalidValueError(
-        f"{key!r}: {dtype} pixels between {low:.6g} and {high:.6g}; expected {lo:g} to {hi:g}: pass "
-        f"value_range=({low:.6g}, {high:.6g}), or clip them"
+        f"{key!r}: {dtype} pixels between {low:.6g} and {high:.6g}; expected {lo:g} to {hi:g}: "
+        f"{_range_remedy(low, high, integral=is_integral(np.dtype(dtype)), beside=expected)}"
     )
+
+
+def _range_remedy(low: float, high: float, *, integral: bool, beside: tuple[float, float] | None = None) -> str:
+    """What to do about pixels out of range: never their own extremes, since those of the next batch are others."""
+    for lo, hi in _USUAL_RANGES if integral else _USUAL_RANGES[:2]:
+        margin = (hi - lo) * OVERSHOOT
+        # A little beyond 1 is no byte.
+        if (lo, hi) != beside and lo - margin <= low and high <= hi + margin and (lo < 0 or high > 2):
+            whole = " (or log uint8)" if (lo, hi) == (0, 255) and not integral else ""
+            return f"pass value_range=({lo}, {hi}){whole} if that is what they are scaled to, or clip them"
+    return "clip them, or scale all batches alike to 0 to 1, or to a value_range=(low, high) of your choice"
 
 
 def checked_range(key: str, value_range: tuple[float, float] | None) -> tuple[float, float]:

@@ -211,10 +211,7 @@ class _Table(Medium):
         return [("file", str), ("rows", Count), ("columns", Count)]
 
     def encode(self, value: Any, put: Put) -> dict[str, Any]:
-        from tracking_core.base.json_text import pack, to_json
-
-        content = to_json(pack({"columns": list(value.columns), "rows": [list(row) for row in value.rows]}))
-        return {"file": put(content, "table.json"), "rows": len(value.rows), "columns": len(value.columns)}
+        return {"file": put(value.json(), "table.json"), "rows": value.height, "columns": len(value.columns)}
 
     def decode(self, fields: Mapping[str, Any], file: File) -> Any:
         import json
@@ -237,9 +234,11 @@ class _Table(Medium):
         return FileOf(".json", portable_json({"columns": value.columns, "rows": rows}))
 
     def is_one(self, value: Any) -> bool:
+        from tracking_core.values.frames import library_of
         from tracking_core.values.tables import Table
 
-        return isinstance(value, Table)
+        # Of any shape: one number in a data frame is a table of one cell.
+        return isinstance(value, Table) or library_of(value) is not None
 
 
 class _Video(Medium):

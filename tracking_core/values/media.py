@@ -363,4 +363,4 @@ def _samples(samples: Any) -> np.ndarray[Any, Any]:
 
 def _on_device(data: Any) -> bool:
     """Whether frames, or some of them, are on a device."""
-    return is_on_device(data) or (isinstance(data, (list, tuple)) and any(map(is_on_device, data)))
+    return is_on_device(data) or (type(data) in {list, tuple} and any(map(is_on_device, data)))

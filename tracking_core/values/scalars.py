@@ -11,6 +11,7 @@ import numpy as np
 
 from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.values.arrays import bounded, describe, is_array_like, is_integral, to_host
+from tracking_core.values.right_call import right_call
 
 Scalar: TypeAlias = bool | int | float
 """What a scalar is once it is on the host."""
@@ -44,8 +45,7 @@ def to_scalar(value: Any, key: str) -> Scalar:
     if type(value) in _PLAIN and type(value) is not int:
         return value
     if isinstance(value, (str, bytes)) or value is None:
-        hint = "; text goes to log_text" if isinstance(value, (str, bytes)) else ""
-        raise InvalidValueError(f"{key!r}: expected a number, got {describe(value)}{hint}")
+        raise InvalidValueError(f"{key!r}: expected a number, got {describe(value)}{right_call(value)}")
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, int):
@@ -55,7 +55,9 @@ def to_scalar(value: Any, key: str) -> Scalar:
             )
         return int.__index__(value)
     if not is_array_like(value):
-        raise InvalidValueError(f"{key!r}: expected a number or an array of size 1, got {describe(value)}")
+        raise InvalidValueError(
+            f"{key!r}: expected a number or an array of size 1, got {describe(value)}{right_call(value)}"
+        )
     array = to_host(value, key)
     if array.size != 1:
         raise InvalidValueError(f"{key!r}: {_many(array.shape, describe(value))}")

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeAlias
 
 from tracking_core.base.redaction.exact import REDACTED, SHORTEST, environment_secrets, redact_exact
 from tracking_core.base.redaction.secret_names import is_secret_name, may_name_wandb_key
 
+LARGE = 1 << 16
+"""Characters from which on a text is searched in pieces."""
+_PIECE = 1 << 14
+_OVERLAP = 1 << 11
+_Search: TypeAlias = Callable[[str, tuple[str, ...] | None], str]
+#: What every name that `is_secret_name` or `may_name_wandb_key` knows has in it: most texts have none of them.
+_IN_SECRET_NAMES = (
+    "pass", "pwd", "secret", "cred", "auth", "bearer", "jwt", "cookie", "key", "token", "login", "wandb",
+)  # fmt: skip
 WANDB_KEY = re.compile(r"[0-9a-f]{40}(?![0-9a-zA-Z])")
 """The older keys of Weights & Biases look like git commits: only the name in front tells."""
 
@@ -150,7 +162,14 @@ def redact_document(text: str) -> str:
 
 def redact_text_with(text: str, environment: tuple[str, ...] | None) -> str:
     """`redact_text` with the result of `environment_secrets()`, for callers with many texts."""
-    text = redact_values(text, environment)
+    return _searched(text, environment, _redact_text)
+
+
+def _redact_text(text: str, environment: tuple[str, ...] | None) -> str:
+    text = _redact_values(text, environment)
+    lower = text.lower()
+    if not any(word in lower for word in _IN_SECRET_NAMES):
+        return text
     if "=" in text or ":" in text or "," in text:
         text = _redact_assigned(text, _ASSIGNMENT)
     if " " in text or "\t" in text:
@@ -162,6 +181,10 @@ def redact_text_with(text: str, environment: tuple[str, ...] | None) -> str:
 
 def redact_values(text: str, environment: tuple[str, ...] | None) -> str:
     """Replace what is a secret by itself, whatever name stands before it."""
+    return _searched(text, environment, _redact_values)
+
+
+def _redact_values(text: str, environment: tuple[str, ...] | None) -> str:
     if len(text) < SHORTEST:
         return text
     text = redact_exact(text, environment)
@@ -173,6 +196,30 @@ def redact_values(text: str, environment: tuple[str, ...] | None) -> str:
     if "://" in text:
         text = _USERINFO.sub(_without_userinfo, text)
     return text
+
+
+def _searched(text: str, environment: tuple[str, ...] | None, search: _Search) -> str:
+    """What a search makes of a text; of a long one in pieces, since other threads can run between them alone.
+
+    Pieces overlap by more than what a secret is recognised by, so that a text without secrets is told by its pieces.
+    Otherwise it is cut at ends of lines around which there are none: only a private key has many lines.
+    """
+    if len(text) <= LARGE:
+        return search(text, environment)
+    # Values of the environment may be longer than the overlap, and are found at once.
+    text = redact_exact(text, environment)
+    cuts, is_clean = [0], True
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE + _OVERLAP]
+        if search(piece, ()) != piece:
+            is_clean = False
+        elif (end := text.rfind("\n", start + _OVERLAP, start + _PIECE)) > cuts[-1]:
+            cuts.append(end + 1)
+    if is_clean:
+        return text
+    if "PRIVATE KEY" in text:
+        cuts = [0]
+    return "".join(search(text[start:end], ()) for start, end in pairwise((*cuts, len(text))))
 
 
 def _without_userinfo(match: re.Match[str]) -> str:

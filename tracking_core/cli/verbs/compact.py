@@ -19,9 +19,9 @@ from tracking_core.cli.arguments import RunName, json_option, progress, root_opt
 def verb(runs: tuple[str, ...], every: bool, root: str | None, as_json: bool) -> None:
     """Merge the journals of RUNs into Parquet, which is smaller and fast to read.
 
-    A run does so itself when it finishes; this command is for runs that died. Of a running run, only full files are
-    merged. Nothing is lost: a file that a target has not read yet is kept until it has. Exit code 1: a run could not be
-    compacted.
+    A training has this done in the background; this command is for what was left, and for runs that died. Of a running
+    run, only full files are merged. Nothing is lost: a file that a target has not read yet is kept until it has. Exit
+    code 1: a run could not be compacted.
     """
     from tracking_core.base.text import counted, size
     from tracking_core.cli.choosing import choose_all, own_root

@@ -74,6 +74,8 @@ def verb(
     from tracking_core.cli import listing
     from tracking_core.cli.expressions import parse
     from tracking_core.cli.output import print_json, shown
+    from tracking_core.layout.fallback import runs_elsewhere
+    from tracking_core.store import open_store
 
     if ids and as_json:
         raise click.UsageError("--ids and --json cannot be combined")
@@ -89,10 +91,10 @@ def verb(
             rows, unreadable, list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
         )
     else:
-        from tracking_core.store import open_store
-
         asked = projects or statuses or tags or conditions
         click.echo(shown("no runs match" if asked else f"no runs under {open_store(root).place}"), err=True)
+    if root is None and (elsewhere := runs_elsewhere(open_store(root).root)):
+        click.echo(shown(elsewhere), err=True)
     broken = [row for row in rows if row.is_broken]
     for why in [*(str(row.problem) for row in broken), *(one.problem for one in unreadable)]:
         click.echo(f"unreadable: {shown(why)}", err=True)

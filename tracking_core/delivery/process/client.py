@@ -19,12 +19,12 @@ from tracking_core.base.children import Child, Children, import_path
 from tracking_core.base.latch import Latch
 
 PATIENCE = 6.0
-"""Seconds that the deliverer may keep silent before it counts as hung: while it owes an answer, it says every second
-that it lives."""
+"""Seconds that the deliverer may keep silent before one looks whether it was stopped: while it owes an answer, it says
+every second that it lives."""
 GLANCE = 1.0
 """The same, for questions that a training asks on its way."""
 STARVED = 60.0
-"""Seconds that it may keep silent where it would run if a busy machine let it: its priority is the lowest."""
+"""Seconds that it may keep silent where it was not stopped, as on a machine that is too busy to let it run."""
 
 
 class Listener(Protocol):
@@ -131,7 +131,7 @@ class Deliverer:
                 return None
             while not self.gone or not answer.empty():
                 quiet = time.monotonic() - max(self._heard, asked)
-                if quiet >= silence and not (silence >= PATIENCE and quiet < STARVED and self._wants_to_run()):
+                if quiet >= silence and (silence < PATIENCE or quiet >= STARVED or self.is_stopped()):
                     return None
                 with contextlib.suppress(queue.Empty):
                     return answer.get(timeout=max(silence - quiet, GLANCE / 4))
@@ -139,14 +139,13 @@ class Deliverer:
         finally:
             self._waiting.pop(number, None)
 
-    def _wants_to_run(self) -> bool:
-        """Whether a thread of the process waits for a processor, or has one; False where the system does not tell."""
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-                with contextlib.suppress(OSError):
-                    if (task / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"R":
-                        return True
-        return False
+    def is_stopped(self) -> bool:
+        """Whether the process was stopped, as by SIGSTOP; also where the system does not tell."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_bytes()
+        except OSError:
+            return True
+        return stat.rpartition(b")")[2].split()[0] in {b"T", b"t"}
 
     def close(self) -> None:
         """Let the process end, and wait for it a moment."""

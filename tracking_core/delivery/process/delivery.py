@@ -23,6 +23,7 @@ RESTARTS, STEADY = 3, 600.0
 APART, FEW = 2, 8
 """After how many deaths each target of a run gets a deliverer of its own, so that one which kills it does not keep the
 others waiting; if no more than that many runs are served."""
+SILENT = f"has said nothing for {processes.STARVED:g} s"
 _COUNTED = ("delivered", "failed", "skipped")
 
 
@@ -58,6 +59,7 @@ class RemoteDelivery:
         self._parts: list[RemoteDelivery] = []
         self._restarts = Restarts(RESTARTS, STEADY)
         self._lost = False
+        self._given_up = False
         self._restarting = threading.Lock()
         self._base = {d.label: self._counts(d) for d in self._destinations}
         self._carried: dict[str, dict[str, int]] = {}
@@ -127,7 +129,7 @@ class RemoteDelivery:
         """Wait until every target is open; returns why those that are not, are not."""
         answer = self._ask({"do": "await_open", "timeout": timeout})
         if answer is None:
-            return ["the deliverer did not answer"]
+            return [f"the deliverer process {self._fault() or SILENT}"]
         return answer.get("closed", [])
 
     def tracker(self, label: str, timeout: float = 60.0) -> Any:  # noqa: ARG002 - as ThreadDelivery has it
@@ -175,11 +177,17 @@ class RemoteDelivery:
     def _report_without(self, destination: Destination) -> TargetReport:
         """A report from the journal and the cursor, for when the deliverer does not answer."""
         pending = waiting(self._directory, destination.target)
-        what = "has ended" if self._process.gone else "does not answer"
-        error = f"the deliverer process {what}" if pending else None
+        what = self._fault() or (SILENT if self._given_up else "")
+        error = f"the deliverer process {what}" if pending and what else None
         return replace(
             TargetReport(destination.label, pending=pending, last_error=error), **self._since_start(destination)
         )
+
+    def _fault(self) -> str:
+        """What is wrong with the deliverer; "" when it has only not come to an answer yet."""
+        if self._process.gone:
+            return "has ended"
+        return "does not answer" if self._process.is_stopped() else ""
 
     def _ask(self, message: dict[str, Any], silence: float | None = None) -> dict[str, Any] | None:
         if silence is None:
@@ -196,6 +204,7 @@ class RemoteDelivery:
             process = self._process
             answer = self._ask(message)
             if answer is not None or not process.gone:
+                self._given_up = answer is None
                 return answer
             self.lost(process)
             if self._lost or self._process is process:

@@ -17,7 +17,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ from tracking_core.base.redaction import redact_text
 from tracking_core.delivery import scratch
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.ending import broke_off, closing
+from tracking_core.delivery.process.priority import (
+    HURRY,
+    NICE,
+    PREFIX,
+    lower_backends,
+    lower_client_threads,
+    set_priority,
+)
 from tracking_core.delivery.threads import ThreadDelivery
 from tracking_core.errors import TrackingError
 
@@ -36,8 +45,8 @@ DRAIN = 60.0
 DEATH, ENDING = 5.0, 20.0
 """Seconds that a training which has closed its end of the socket may take to die; and that a backend then has to end a
 run without any progress."""
-NICE, HURRY = 19, 5
-"""Priority of delivering, once a backend is open; and that of a target which lags behind."""
+FEW = 16
+"""Records in a batch at the lowest priority: on a busy machine one takes seconds, and whoever goes on waits for it."""
 LAG = 30.0
 """Seconds of lag from which a target is delivered to at a higher priority."""
 WATCH = 1.0
@@ -59,13 +68,17 @@ class Server:
         self._said: dict[str, Any] = {}
         self._hurried: set[str] = set()
         self._asked = 0
+        self._pace = threading.Lock()
+        """Held while the priority of lanes is decided."""
+        self._awaited: Counter[str] = Counter()
+        """How many requests are there of each run that the training waits for."""
         self._environ: dict[str, str] = {}
         self._over = False
 
     def serve(self) -> None:
         """Answer requests until the training closes the socket, or dies."""
         _raise_file_limit()
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        threading.Thread(target=self._watch, name=f"{PREFIX}watch", daemon=True).start()
         try:
             self._serve()
         finally:
@@ -81,7 +94,7 @@ class Server:
             else:
                 with self._lock:
                     self._asked += 1
-                threading.Thread(target=self._answer, args=(request,), daemon=True).start()
+                threading.Thread(target=self._answer, args=(request,), name=f"{PREFIX}answer", daemon=True).start()
         self.drain(orphaned=True)
 
     def _requests(self) -> Iterator[dict[str, Any]]:
@@ -126,7 +139,10 @@ class Server:
             self._send({"run": run, "note": [reason, redact_text(message), text]})
 
         def on_open() -> None:
-            set_priority(NICE)
+            with self._pace:
+                if not self._awaited[run]:
+                    set_priority(NICE)
+            lower_backends()
             self._send({"run": run, "opened": True})
 
         destinations = [
@@ -134,6 +150,7 @@ class Server:
             for label, target, named in request["targets"]
         ]
         delivery = ThreadDelivery(Path(request["dir"]), destinations, note, on_open)
+        delivery.batch = FEW
         with self._lock:
             self._runs[run] = delivery
 
@@ -143,9 +160,11 @@ class Server:
             with self._lock:
                 delivery = self._runs[request["run"]]
             if request["do"] == "flush":
-                delivery.flush(request["timeout"])
+                with self._at_once(request["run"], delivery):
+                    delivery.flush(request["timeout"])
             elif request["do"] == "finish":
-                delivery.finish(request["status"], request["error"], request["timeout"])
+                with self._at_once(request["run"], delivery):
+                    delivery.finish(request["status"], request["error"], request["timeout"])
                 with self._lock:
                     self._runs.pop(request["run"], None)
             elif request["do"] == "await_open":
@@ -157,6 +176,27 @@ class Server:
         with self._lock:
             self._asked -= 1
         self._send(answer)
+
+    @contextlib.contextmanager
+    def _at_once(self, run: str, delivery: ThreadDelivery) -> Generator[None]:
+        """Deliver at the priority of the calling thread, which was never lowered, while the training waits."""
+        with self._pace:
+            self._awaited[run] += 1
+            if self._awaited[run] == 1:
+                delivery.move()
+                delivery.batch = None
+        try:
+            yield
+        finally:
+            with self._pace:
+                self._awaited[run] -= 1
+                if not self._awaited[run]:
+                    del self._awaited[run]
+                    delivery.batch = FEW
+                    for task in delivery.tasks():
+                        set_priority(NICE, task)
+                    self._hurried.discard(run)
+            lower_client_threads()
 
     def _watch(self) -> None:
         """Say that the process lives, and when a backend has an address or asks to stop; hurry those that lag."""
@@ -172,9 +212,11 @@ class Server:
                     self._said[run] = now
                     self._send({"run": run, "facts": now})
                 if run not in self._hurried and any(report_lag > LAG for report_lag in delivery.lags()):
-                    # From this thread, whose priority was never lowered: a thread cannot raise its own.
-                    self._hurried.add(run)
-                    delivery.hurry(LAG, lambda: set_priority(HURRY))
+                    with self._pace:
+                        if not self._awaited[run]:
+                            # From this thread, whose priority was never lowered: a thread cannot raise its own.
+                            self._hurried.add(run)
+                            delivery.move(LAG, lambda: set_priority(HURRY))
 
     def _send(self, message: dict[str, Any]) -> None:
         line = json.dumps(message).encode() + b"\n"
@@ -206,24 +248,6 @@ def facts(delivery: ThreadDelivery) -> dict[str, dict[str, Any]]:
         stop = getattr(tracker, "should_stop", False) is True
         found[label] = {"url": address if isinstance(address, str) else None, "should_stop": stop}
     return found
-
-
-def set_priority(nice: int) -> None:
-    """Set the priority of the thread that calls this, and of the processes that backends have started.
-
-    They are in the group of this process, if it leads one; in a group of others they cannot be told from theirs. Only
-    those: a backend that is opened later is opened at the priority of the main thread, since opening at the
-    lowest one takes minutes on a busy machine. Without privileges a priority can be lowered, but not raised again.
-    """
-    tasks = [threading.get_native_id()]
-    group, me = os.getpgid(0), os.getpid()
-    for entry in Path("/proc").glob("[0-9]*") if group == me else ():
-        with contextlib.suppress(OSError):
-            if int(entry.name) != me and os.getpgid(int(entry.name)) == group:
-                tasks += [int(task.name) for task in (entry / "task").iterdir()]
-    for task in tasks:
-        with contextlib.suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, task, nice)
 
 
 def _raise_file_limit() -> None:
