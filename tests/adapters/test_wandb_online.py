@@ -679,3 +679,27 @@ def test_the_client_asked_only_for_what_is_known(online):
     tracker.log_images({"x": Image(np.zeros((2, 2), np.uint8))}, step=0)
     tracker.finish()
     assert online.server.unknown == []
+
+
+@pytest.mark.parametrize("delivery", ["process", "thread", "inline"])
+def test_the_address_of_a_run_is_known_with_every_delivery_and_stays(server, tmp_path, monkeypatch, capsys, delivery):
+    monkeypatch.setenv("TRACKING_CONSOLE", "on")
+    backends = f"wandb://stub/moons?base_url={server.url}&finish_timeout=20"
+    with tracking.start_run("p", root=tmp_path / "runs", backends=backends, delivery=delivery) as run:
+        run.log_scalars({"val/loss": 1.0}, step=0)
+        run.flush()
+        # Before anything was said by the deliverer on its own.
+        address = run.url()
+    assert address == run.url("wandb") and address.startswith(server.url) and address.endswith(run.id)
+    assert run.url("tensorboard") is None
+    # What the file in the run directory says, which anybody can read.
+    [cursor] = run.dir.glob("cursors/wandb-*.json")
+    assert json.loads(cursor.read_text())["url"] == address == run.url()
+    [target] = tracking.open_store(tmp_path / "runs").run(run.id).deliveries()
+    assert target.url == address
+    assert f"  {address}\n" in capsys.readouterr().err
+    from tests.support.commands import as_json
+    from tests.support.commands import tracking as command
+
+    assert as_json("show", run.id, "--root", str(tmp_path / "runs"), cwd=tmp_path)["targets"][0]["url"] == address
+    assert address in command("show", run.id, "--root", str(tmp_path / "runs"), cwd=tmp_path)[0]

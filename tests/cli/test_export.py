@@ -340,3 +340,27 @@ def test_a_killed_export_leaves_nothing_in_a_dataset(tmp_path, kind):
     assert [path.name for path in folder.rglob("*") if path.is_file()] == [f"scalars.{kind}"]
     tracking("export", "large", *arguments, cwd=tmp_path)
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 2
+
+
+def test_all_runs_and_those_of_a_project(tmp_path):
+    import csv
+    import io
+
+    from tracking_core import start_run
+
+    for number, project in enumerate(("p", "q", "p")):
+        with start_run(project, run_id=f"r{number}", root=tmp_path / "tracking_runs") as run:
+            run.log_scalars({"a": number}, step=0)
+
+    def runs(*arguments):
+        out, _ = tracking("export", *arguments, "--to", "-", "--format", "csv", cwd=tmp_path)
+        return [row["run_id"] for row in csv.DictReader(io.StringIO(out))]
+
+    assert runs("--all") == ["r0", "r1", "r2"]
+    assert runs("--project", "p") == ["r0", "r2"]
+    assert runs("--project", "p", "--project", "q") == ["r0", "r1", "r2"]
+    for wrong in ([], ["r0", "--all"], ["--all", "--project", "p"]):
+        _, err = tracking("export", *wrong, "--to", "x.csv", cwd=tmp_path, code=2)
+        assert "name runs, or give --all, or --project NAME" in err
+    _, err = tracking("export", "--project", "nosuch", "--to", "x.csv", cwd=tmp_path, code=1)
+    assert err == "Error: there are no runs of nosuch under tracking_runs\n"

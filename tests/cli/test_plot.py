@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from PIL import Image
 
 from tests.support.commands import Terminal, as_json, spawned, tracking
 from tests.support.programs import run as run_program
+from tracking_core import start_run
 
 RECORD = r"""
 import math, tracking_core as t
@@ -52,6 +55,52 @@ def test_a_curve_is_drawn_where_its_values_are(place):
     lines = canvas(down)
     assert min(marked(lines[0])) == 0
     assert max(marked(lines[-1])) == 39
+
+
+def test_several_scalars_are_plots_of_their_own(place):
+    text, err = tracking("plot", "up", "down", "line", "one", "ho*", "--height", "4", cwd=place)
+    titles = [line.strip() for line in text.splitlines() if " of " in line]
+    assert titles == ["line of up", "line of down", "one of up", "one of down", "holes of up", "holes of down"]
+    assert err == ""
+    found = as_json("plot", "up", "down", "line", "one", cwd=place)
+    assert found["names"] == ["line", "one"]
+    assert [(one["scalar"], one["run"]) for one in found["runs"]] == [
+        ("line", "r0"), ("line", "r1"), ("one", "r0"), ("one", "r1"),
+    ]  # fmt: skip
+
+
+def test_without_a_scalar_those_that_there_are_are_listed(place):
+    out, err = tracking("plot", "up", "down", cwd=place)
+    assert out.splitlines() == [
+        f"run r{n} ({name}): far, flat, holes, line, none, one" for n, name in enumerate(["up", "down"])
+    ]
+    assert err == ""
+    assert as_json("plot", "up", cwd=place)["scalars"] == {"r0": ["far", "flat", "holes", "line", "none", "one"]}
+
+
+def test_the_labels_of_the_y_axis_are_at_the_left(place):
+    text, _ = tracking("plot", "up", "line", "--height", "10", "--width", "40", cwd=place)
+    rows = [line for line in text.splitlines() if line.count("│") >= 2]
+    assert all(line.endswith("│") for line in rows)
+    labels = [line.partition("│")[0].strip() for line in rows]
+    assert [label for label in labels if label] == ["80", "60", "40", "20", "0"] or "0" in labels
+    assert len({line.index("│") for line in rows}) == 1
+
+
+def test_curves_are_smoothed_as_tensorboard_does(place, tmp_path):
+    with start_run("p", "noisy", run_id="n", root=tmp_path / "tracking_runs") as run:
+        for step, value in enumerate([1.0, 3.0, math.nan, 5.0]):
+            run.log_scalars({"a": value}, step=step)
+    [one] = as_json("plot", "n", "a", "--smooth", "0.5", cwd=tmp_path)["runs"]
+    last, debias, expected = 0.0, 0, []
+    for value in (1.0, 3.0, 5.0):
+        # The arithmetic of TensorBoard's line chart.
+        last, debias = last * 0.5 + 0.5 * value, debias + 1
+        expected.append(last / (1 - 0.5**debias))
+    assert one["value"] == [*map(pytest.approx, expected[:2]), "NaN", pytest.approx(expected[2])]
+    [one] = as_json("plot", "n", "a", cwd=tmp_path)["runs"]
+    assert one["value"] == [1.0, 3.0, "NaN", 5.0]
+    tracking("plot", "n", "a", "--smooth", "1", cwd=tmp_path, code=2)
 
 
 def test_without_colours_each_run_gets_its_own_drawing(place):

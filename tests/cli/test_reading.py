@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 import shutil
@@ -18,6 +19,7 @@ from tests.support.programs import run as run_program
 from tracking_core import start_run
 from tracking_core.cli import choosing
 from tracking_core.cli.expressions import found_in, parse
+from tracking_core.cli.listing import short_ids
 from tracking_core.cli.sync import describe
 
 pytestmark = pytest.mark.system
@@ -210,6 +212,38 @@ def test_conditions_take_any_name():
     )
 
 
+def columns_of(text):
+    """A plain table as (heads, rows), whose columns are two blanks apart."""
+    head, *lines = text.splitlines()
+    return re.split(r"  +", head), [re.split(r"  +", line) for line in lines]
+
+
+def test_the_main_metric_is_a_column(place, tmp_path):
+    head, rows = columns_of(tracking("runs", "--project", "digits", cwd=place)[0])
+    assert head[-1] == "val/loss"
+    assert [row[-1] for row in rows] == ["0.4", "0.5"]
+    # Of runs without a validation loss or accuracy it is none.
+    start_run("p", run_id="x", root=tmp_path / "tracking_runs").finish()
+    assert columns_of(tracking("runs", cwd=tmp_path)[0])[0][-1] == "tags"
+
+
+def test_a_name_to_sort_by_that_no_run_has_is_said_with_what_was_meant(place):
+    out, err = tracking("runs", "--sort", "lr", "--show", "train/los", cwd=place)
+    assert len(out.splitlines()) == 5
+    assert "no run has a value 'lr': did you mean 'config.lr'?" in err
+    assert "no run has a value 'train/los': did you mean 'train/loss'?" in err
+    assert tracking("runs", "--sort", "config.lr", cwd=place)[1] == ""
+
+
+def test_ids_are_shortened_as_far_as_they_are_unique():
+    known = ["20260101-120000-abc", "20260101-120000-xyz", "20260102-000000-abc", "run-1", "run-12"]
+    found = short_ids(known, known)
+    assert found == {one: one[:17] for one in known}
+    assert len(set(found.values())) == len(known)
+    assert short_ids(["x" * 40], ["x" * 40, "y"]) == {"x" * 40: "x" * 8}
+    assert short_ids([], known) == {}
+
+
 # ---------------------------------------------------------------- naming a run
 
 
@@ -329,6 +363,55 @@ def test_show_counts_what_targets_wait_for(place, tmp_path):
     tracking("sync", "x", cwd=tmp_path)
     [target] = as_json("show", "x", cwd=tmp_path)["targets"]
     assert (target["delivered"], target["pending"]) == (6, 0)
+
+
+def test_show_tells_of_a_crashed_run_how_long_it_went_and_how_often_it_began(tmp_path):
+    code = """
+    import os, time, tracking_core as t
+    run = t.start_run("p", run_id="x", resume="allow")
+    run.log_text("note", "b", step=5, step_axis="epoch")
+    for _ in range(2):
+        run.log_scalars({"a": 1}, step=run.step)
+    run.flush(local=True)
+    os.kill(os.getpid(), 9)
+    """
+    for _ in range(2):
+        run_program(code, tmp_path, code_expected=-9)
+    [path] = tmp_path.rglob("run.json")
+    path.write_text(json.dumps({**(facts := json.loads(path.read_text())), "started": facts["started"] - 500}))
+    run = as_json("show", "x", cwd=tmp_path)
+    assert (run["status"], run["finished"], run["restarts"]) == ("crashed", None, 1)
+    assert 500 <= run["duration"] < 600
+    assert run["last_step"] == {"step": 3, "epoch": 5}
+    text, _ = tracking("show", "x", cwd=tmp_path)
+    assert ", 1 restart\n" in text and "  last step  5 (epoch), 3 (step)\n" in text
+    [listed] = as_json("runs", cwd=tmp_path)["runs"]
+    assert listed["duration"] == run["duration"]
+
+
+def test_processes_of_one_training_are_no_restarts(tmp_path):
+    runs = [start_run("p", run_id="x", resume="allow", root=tmp_path / "tracking_runs") for _ in range(3)]
+    for run in runs:
+        run.log_scalars({"a": 1.0}, step=0)
+    for run in runs:
+        run.finish()
+    start_run("p", run_id="x", resume="must", root=tmp_path / "tracking_runs").finish()
+    assert as_json("show", "x", cwd=tmp_path)["restarts"] == 1
+
+
+def test_a_run_with_very_many_names_is_shown_in_bounds(tmp_path, monkeypatch):
+    """Laying out a line takes a while: of 100,000 it took most of a minute."""
+    from tracking_core.cli.output import Output
+
+    with start_run("p", run_id="x", root=tmp_path / "tracking_runs", config={f"c{n}": n for n in range(1000)}) as run:
+        run.log_scalars({f"s{number}": float(number) for number in range(5000)}, step=0)
+    items, real = [], Output.item
+    monkeypatch.setattr(Output, "item", lambda *arguments, **keywords: items.append(1) or real(*arguments, **keywords))
+    text, _ = tracking("show", "x", cwd=tmp_path)
+    assert len(items) < 300 and len(text) < 30_000
+    assert "and 4,900 more, which --json prints" in text and "and 900 more, which" in text
+    assert "and 4,950 more\n" in text
+    assert len(as_json("show", "x", cwd=tmp_path)["scalars"]) == 5000
 
 
 # ---------------------------------------------------------------- scalars
@@ -467,6 +550,34 @@ def test_a_comparison_for_people(place):
     assert not any(line[:1] == ["seed"] for line in lines)
 
 
+def test_from_six_on_runs_are_rows(tmp_path):
+    for number in range(6):
+        config = {"lr": number / 10, "same": 1}
+        with start_run(
+            "p", f"name-{number}", run_id=f"r{number}", config=config, root=tmp_path / "tracking_runs"
+        ) as run:
+            run.log_scalars({"val/loss": 1.0 - number / 10, "acc": 0.5}, step=3)
+    ids = [f"r{number}" for number in range(6)]
+    head, rows = columns_of(tracking("compare", *ids, cwd=tmp_path)[0])
+    assert head == [
+        "run",
+        "id",
+        "project",
+        "status",
+        "lr",
+        "last acc",
+        "last val/loss",
+        "best acc (max)",
+        "best val/loss (min)",
+    ]
+    assert [row[0] for row in rows] == [f"name-{number}" for number in range(6)]
+    assert rows[2] == ["name-2", "r2", "p", "finished", "0.2", "0.5 @ 3", "0.8 @ 3", "0.5 @ 3", "0.8 @ 3"]
+    # Five are columns, as ever.
+    head, _ = columns_of(tracking("compare", *ids[:5], cwd=tmp_path)[0].split("\n\n")[0])
+    assert head == ["run", *(f"name-{number}" for number in range(5))]
+    assert len(as_json("compare", *ids, cwd=tmp_path)["runs"]) == 6
+
+
 def test_what_is_equal_does_not_differ_and_what_differs_looks_different(tmp_path):
     code = """
     import math
@@ -567,7 +678,7 @@ def test_json_is_one_document_of_stable_fields(place):
     """What programs rely on: the fields that the documentation lists."""
     expected = {
         ("show", "base"): {
-            "id", "name", "project", "status", "error", "tags", "group", "job_type", "notes", "forked_from", "origin", "started", "finished", "dir", "config", "summary",
+            "id", "name", "project", "status", "error", "tags", "group", "job_type", "notes", "forked_from", "origin", "started", "finished", "duration", "restarts", "last_step", "dir", "config", "summary",
             "environment", "scalars", "images", "media", "artifacts", "used_artifacts", "alerts", "targets", "damage",
         },
         ("scalars", "base", "acc"): {"run", "series"},
@@ -623,9 +734,12 @@ def test_following_with_a_target_that_is_none_ends_at_once(tmp_path):
     assert err.startswith("Error: --to: no backend 'nosuch' is installed")
 
 
-def test_ids_can_be_copied_from_a_narrow_terminal(tmp_path):
-    run_program(
-        "import tracking_core as t\nt.start_run('p', 'a name that is long', run_id='x' * 40).finish()", tmp_path
-    )
+def test_ids_and_names_can_be_copied_from_a_narrow_terminal(tmp_path):
+    name = "a-name-that-is-long-and-has-no-blanks-" + "n" * 20
+    start_run("p", name, run_id="x" * 40, root=tmp_path / "tracking_runs").finish()
     seen = Terminal("runs", cwd=tmp_path, columns=90).end()
-    assert "x" * 40 in seen
+    assert name in seen, "names are whole"
+    assert "x" * 8 in seen and "x" * 9 not in seen, "ids are as long as it takes to name the run"
+    assert as_json("show", "x" * 8, cwd=tmp_path)["name"] == name
+    # What a program reads has them whole.
+    assert "x" * 40 in tracking("runs", cwd=tmp_path)[0]

@@ -247,3 +247,35 @@ def test_following_needs_no_jax(tmp_path):
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "Traceback" not in err
+
+
+def test_with_wait_it_waits_for_the_process_that_delivers(tmp_path):
+    with tracking.start_run("p", name="r", root="runs") as run:
+        run.log_scalars({"x": 1.0}, step=0)
+    target = parse_target(f"tensorboard:{tmp_path}/tb")
+    held = Lease(run.dir, target.key, "tensorboard")
+    words = ["sync", run.id, "--to", str(target), "--root", "runs"]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 1
+    assert f"process {os.getpid()} delivers to it now" in refused.stderr and "or give --wait" in refused.stderr
+    command = [sys.executable, "-m", "tracking_core.cli", *words, "--wait", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # It says what it waits for, and only then it may go on.
+    line = process.stderr.readline()
+    assert "delivers to it now" in line
+    held.release()
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    [result] = json.loads(out)["runs"]
+    assert [(one["delivered"], one["pending"], one["url"]) for one in result["targets"]] == [(1, 0, None)]
+    assert stored(tmp_path, run.dir) == scalar_rows(run.dir)
+
+
+def test_what_waits_is_said_with_what_to_do():
+    from tracking_core.cli.sync import advice
+
+    runs = [{"run": "r", "targets": [{"pending": count}]} for count in (0, 3)]
+    assert "the same command goes on from here, or give --wait" in advice({"runs": runs})
+    assert advice({"runs": runs[:1]}) is None
+    refused = CliRunner().invoke(app, ["sync", "--follow", "runs", "--wait"])
+    assert refused.exit_code == 2 and "--failed and --wait are for runs" in refused.stderr

@@ -41,7 +41,7 @@ PUBLIC = sorted(name for name in dir(Run) if not name.startswith("_"))
 
 @pytest.fixture
 def run():
-    run = tracking.start_run("p", "n", backends="none", config={"model": {"depth": 1}}, tags=["a"])
+    run = tracking.start_run("p", "n", backends="none", config={"model": {"depth": 1}}, tags=["a"], group="g")
     yield run
     run.finish()
 

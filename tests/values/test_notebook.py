@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import pickle
 import wave
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -15,9 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from tracking_core import Audio, Figure, Histogram, Image, Series, Table, Text, Video
+from tracking_core import (
+    Audio,
+    DeliveryReport,
+    Figure,
+    Histogram,
+    Image,
+    Series,
+    Table,
+    TargetReport,
+    Text,
+    Video,
+    open_store,
+    start_run,
+)
 from tracking_core.base.text import counted
-from tracking_core.values.notebook import LARGEST, MOST_BARS, SHOWN_COLUMNS, SHOWN_ROWS
+from tracking_core.values.notebook import LARGEST, MOST_BARS, SHOWN_COLUMNS, SHOWN_ROWS, facts_html
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = ['<script>alert("1")</script>', "a & b", "'\"><img src=x onerror=y>", "\0\x1b\ud800\ufffe", "]]>", "é\n\tx"]
@@ -275,3 +289,97 @@ def test_figures_and_text():
     assert bundle["application/vnd.plotly.v1+json"] == {"data": [], "layout": {"title": "t"}}
     assert Text("# Title")._repr_markdown_() == "# Title"
     assert type(Text("x")._repr_markdown_()) is str
+
+
+# ---------------------------------------------------------------- runs and what is told of them
+
+
+def page_of(markup):
+    """The tree of a page of facts, whose links are addresses of pages."""
+    tree = ElementTree.fromstring(markup)
+    known = {"div", "b", "code", "a", "table", "caption", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "img"}  # fmt: skip
+    for element in tree.iter():
+        assert element.tag in known
+        assert element.attrib.get("href", "https://").startswith(("https://", "http://"))
+        assert set(element.attrib) <= ({"href", "rel"} if element.tag == "a" else {"src", "alt"})
+        assert element.attrib.get("src", "data:").startswith("data:")
+    return tree
+
+
+@given(any_text, any_text, any_text)
+def test_facts_are_well_formed_whatever_they_say(title, name, value):
+    links = [value, "javascript:alert(1)", "https://host/a?b=c&d=<e>"]
+    tree = page_of(
+        facts_html(title, [(name, value)], columns=(name, "b"), rows=[(value, title)] * 3, links=links, notes=[name])
+    )
+    assert [link.attrib["href"] for link in tree.iter("a")] == [links[2]]
+    assert len(list(tree.iter("tr"))) == 4
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A store with two runs of hostile names, and one of the runs as it was."""
+    root = tmp_path_factory.mktemp("store")
+    for number in range(2):
+        config = {"<b>lr</b>": number, "same": 1}
+        with start_run(HOSTILE[0], HOSTILE[1], run_id=f"r{number}", root=root, config=config, tags=[HOSTILE[2]]) as run:
+            for step in range(5):
+                run.log_scalars({"val/<loss>": 1.0 / (step + 1 + number)}, step=step)
+                run.log_images({"<i>": np.zeros((2, 8, 8), np.uint8)}, step=step)
+                run.log_table("<t>", {HOSTILE[0]: [HOSTILE[1]]}, step=step)
+            run.log_text("words", HOSTILE[0], step=0)
+    return open_store(root), run
+
+
+def test_a_run_that_is_recorded_shows_itself(recorded):
+    _, run = recorded
+    text = text_of(page_of(run._repr_html_()))
+    for part in ("a & b (r1)", HOSTILE[0], "status: finished", "<b>lr</b>", "val/<loss>", "0.166667"):
+        assert part in text
+
+
+def test_stores_and_lists_of_runs_show_themselves(recorded):
+    store, _ = recorded
+    tree = page_of(store._repr_html_())
+    assert str(store.root) in text_of(tree)
+    for page in (tree, page_of(store.runs()._repr_html_())):
+        rows = [[cell.text for cell in row] for row in page.iter("tr")]
+        assert rows[0] == ["id", "name", "project", "status", "started", "val/<loss>"]
+        assert [(row[0], row[1], row[3], row[5]) for row in rows[1:]] == [
+            ("r1", "a & b", "finished", "0.166667"),
+            ("r0", "a & b", "finished", "0.2"),
+        ]
+    assert isinstance(store.runs(), list)
+    assert text_of(page_of(store.runs("nosuch")._repr_html_())) == "no runs"
+
+
+def test_a_record_a_comparison_and_a_report_show_themselves(recorded):
+    store, run = recorded
+    record = text_of(page_of(store.run("r1")._repr_html_()))
+    assert "a & b (r1)" in record and "tracking show r1" in record and HOSTILE[2] in record
+    tree = page_of(store.compare(["r0", "r1"])._repr_html_())
+    rows = [[cell.text for cell in row] for row in tree.iter("tr")]
+    assert rows[0] == ["run", "status", "<b>lr</b>", "val/<loss> (last)", "val/<loss> (min)"]
+    assert [row[2:] for row in rows[1:]] == [["0", "0.2", "0.2"], ["1", "0.166667", "0.166667"]]
+    hurt = TargetReport("<x>", delivered=3, failed=2, last_error=HOSTILE[0], recoverable=2)
+    tree = page_of(DeliveryReport({"<x>": hurt}, "finished")._repr_html_())
+    assert [cell.text for cell in tree.iter("td")][:2] == ["<x>", "3"]
+    assert "not everything arrived" in text_of(tree) and "tracking sync --failed" in text_of(tree)
+    assert "everything arrived" in text_of(page_of(run.finish()._repr_html_()))
+
+
+def test_images_and_tables_of_a_run_show_themselves(recorded):
+    store, _ = recorded
+    record = store.run("r0")
+    images = record.images("<i>")
+    tree = page_of(images._repr_html_())
+    assert "the last 3 of 5" in text_of(tree) and "<i>, step 4" in text_of(tree)
+    sources = [image.attrib["src"] for image in tree.iter("img")]
+    assert len(sources) == 6
+    with Pillow.open(io.BytesIO(base64.b64decode(sources[0].partition(",")[2]))) as image:
+        assert image.size == (8, 8)
+    assert HOSTILE[1] in text_of(page_of(record.tables("<t>")._repr_html_()))
+    assert HOSTILE[0] in text_of(page_of(record.media("text", "words")._repr_html_()))
+    # They are lists as before.
+    assert [step for step, _ in images] == [0, 1, 2, 3, 4] and images == list(images)
+    assert pickle.loads(pickle.dumps(record.tables("<t>"))) == record.tables("<t>")

@@ -115,6 +115,9 @@ def doctor(targets: tuple[str, ...], as_json: bool, timeout: float, advice: bool
 @click.option("--all", "every", is_flag=True, help="Deliver all runs of the store.")
 @click.option("--follow", metavar="ROOT", help="Deliver all runs under ROOT as they grow, until interrupted.")
 @click.option("--failed", is_flag=True, help="Also send again the records that targets refused or failed on.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for processes that deliver to a target, and for backends that do not answer."
+)
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def sync(
@@ -123,6 +126,7 @@ def sync(
     every: bool,
     follow: str | None,
     failed: bool,
+    wait: bool,
     root: str | None,
     as_json: bool,
 ) -> None:
@@ -131,22 +135,25 @@ def sync(
     Without --to, the targets are those that each run was started with; a run that was imported or unpacked needs --to.
     If it is interrupted, run it again: it continues where it stopped. With --follow it runs beside trainings that
     cannot reach their backends, also on another machine. Records that a target refused or failed on are sent again
-    only with --failed. Exit codes: 1 if something was not delivered, 130 after Ctrl-C.
+    only with --failed. With --wait it ends when everything was delivered, or can never be. Exit codes: 1 if something
+    was not delivered, 130 after Ctrl-C.
     """
     from tracking_core.cli import sync as syncing
     from tracking_core.cli.output import print_json
-    from tracking_core.errors import TrackingError
+    from tracking_core.errors import LeaseHeldError, TrackingError
 
     if sum([bool(runs), every, follow is not None]) != 1:
         raise click.UsageError("name runs, or give --all, or --follow ROOT")
     if follow is not None and (as_json or root is not None):
         raise click.UsageError("--follow takes the root by itself, and prints no JSON")
-    if follow is not None and failed:
-        raise click.UsageError("--failed is for runs that are named, or --all")
+    if follow is not None and (failed or wait):
+        raise click.UsageError("--failed and --wait are for runs that are named, or --all")
     try:
         if follow is not None:
             syncing.follow_until_interrupted(follow, to)
-        result = syncing.sync(runs, to, root, failed=failed)
+        result = syncing.sync(runs, to, root, failed=failed, wait=wait)
+    except LeaseHeldError as error:
+        raise click.ClickException(f"{error}, or give --wait") from error
     except (TrackingError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -156,6 +163,8 @@ def sync(
     else:
         for line in syncing.describe(result):
             click.echo(line)
+        if not wait and (advice := syncing.advice(result)) is not None:
+            click.echo(advice, err=True)
     sys.exit(0 if result["ok"] else 1)
 
 

@@ -16,6 +16,7 @@ from tracking_core.layout.runs import is_run, project_directories, read_run, run
 from tracking_core.naming import printable
 from tracking_core.remote.address import refuse_address
 from tracking_core.store import RunRecord, Store, open_store
+from tracking_core.store.store import LATEST
 
 _SHOWN = 5
 _OFFERED = 100
@@ -27,8 +28,8 @@ def choose(text: str, root: str | None) -> RunRecord:
     """The run that a text names.
 
     Args:
-        text: Its id, its name, or the beginning of its id, looked for in this order; "PROJECT/…" before it looks in
-            one project alone. Only one run may fit.
+        text: Its id, its name, "latest", or the beginning of its id, looked for in this order; "PROJECT/…" before it
+            looks in one project alone. Only one run may fit; "latest" is the one that was started last.
         root: Root of the store; None takes it from the settings.
 
     Raises:
@@ -42,11 +43,17 @@ def choose_all(texts: Sequence[str], root: str | None) -> list[RunRecord]:
     return choose_all_in(open_store(root), texts)
 
 
-def choose_all_in(store: Store, texts: Sequence[str]) -> list[RunRecord]:
-    """As `choose_all`, in a store that is open."""
+def choose_all_in(store: Store, texts: Sequence[str], *, whole: bool = False) -> list[RunRecord]:
+    """As `choose_all`, in a store that is open.
+
+    Args:
+        store: The store.
+        texts: What names the runs.
+        whole: Whether only ids and names count, as where runs are removed: neither "latest" nor the beginning of an id.
+    """
     store.refresh()
     there = _There(store.root)
-    found = dict.fromkeys(_chosen(there, text) for text in texts)
+    found = dict.fromkeys(_chosen(there, text, whole=whole) for text in texts)
     return [store.record(place) for place in found]
 
 
@@ -92,34 +99,56 @@ class _There:
         return found
 
     @cached_property
-    def facts(self) -> dict[Path, tuple[str, str, str]]:
-        """Id, name and project of those that can be read."""
+    def facts(self) -> dict[Path, tuple[str, str, str, float]]:
+        """Id, name, project and start of those that can be read."""
         places = (place for same in self.by_id.values() for place in same)
         return {place: known for place in places if (known := _facts(place)) is not None}
 
+    def latest(self, text: str) -> list[Path]:
+        """The run that was started last, if a text asks for that: of all, or of one project."""
+        project, _, word = text.rpartition("/")
+        if word != LATEST:
+            return []
+        known = [
+            (facts[3], place.name, place) for place, facts in self.facts.items() if not project or facts[2] == project
+        ]
+        return [max(known)[2]] if known else []
 
-def _chosen(there: _There, text: str) -> Path:
+
+def _chosen(there: _There, text: str, *, whole: bool = False) -> Path:
     same = there.by_id.get(text) or _linked(there.root, text)
     if len(same) == 1:
         return same[0]
     facts = there.facts
     places = [place for found in there.by_id.values() for place in found]
     ids: dict[Path, tuple[str, ...]] = {place: (place.name,) for place in places}
-    for place, (run_id, _, project) in facts.items():
+    for place, (run_id, _, project, _) in facts.items():
         # What holds a "/" cannot be an id.
         ids[place] = (run_id, f"{project}/{run_id}")
     # As it is shown as well: what holds control characters cannot be typed.
-    names = {place: (name, f"{project}/{name}", printable(name)) for place, (_, name, project) in facts.items()}
+    names = {place: (name, f"{project}/{name}", printable(name)) for place, (_, name, project, _) in facts.items()}
+    beginning = [place for place, found in ids.items() if text and any(one.startswith(text) for one in found)]
     for fits in (
         [place for place, found in ids.items() if text in found],
         [place for place, found in names.items() if text in found],
-        [place for place, found in ids.items() if text and any(one.startswith(text) for one in found)],
+        [] if whole else there.latest(text),
+        [] if whole else beginning,
     ):
         if len(fits) == 1:
             return fits[0]
         if fits:
             raise RunNotFoundError(_ambiguous(text, fits))
+    if whole and (beginning or there.latest(text)):
+        raise RunNotFoundError(
+            f"{printable(repr(text))} is neither the id nor the name of a run, and a run is removed by nothing less"
+            + (f"; {beginning[0].name} begins so" if len(beginning) == 1 else "")
+        )
     raise RunNotFoundError(_unknown(there.root, text, facts.values()))
+
+
+def all_ids(root: Path) -> list[str]:
+    """The ids of all runs under a root."""
+    return [name for _, names in run_places(root) for name in names]
 
 
 def completions(root: str | None, beginning: str) -> Iterable[tuple[str, str]]:
@@ -159,12 +188,12 @@ def _linked(root: Path, name: str) -> list[Path]:
     return [place for place in places if os.path.islink(place) and is_run(place)]  # noqa: PTH114 - any text will do
 
 
-def _facts(place: Path) -> tuple[str, str, str] | None:
+def _facts(place: Path) -> tuple[str, str, str, float] | None:
     try:
         facts = read_run(place)
     except StoreError:
         return None
-    return place.name, facts["name"], facts["project"]
+    return place.name, facts["name"], facts["project"], facts["started"]
 
 
 def _ambiguous(text: str, fits: Sequence[Path]) -> str:
@@ -173,11 +202,11 @@ def _ambiguous(text: str, fits: Sequence[Path]) -> str:
     return f"{printable(repr(text))} fits {len(fits)} runs: {shown}{more}: name one by its id, or as PROJECT/ID"
 
 
-def _unknown(root: Path, text: str, facts: Iterable[tuple[str, str, str]]) -> str:
+def _unknown(root: Path, text: str, facts: Iterable[tuple[str, str, str, float]]) -> str:
     project, slash, run_id = text.rpartition("/")
     removed = tombstone_of(root, run_id, project if slash else None)
     if removed is not None:
         return f"the run {printable(repr(text))} was removed: see {removed}"
-    known = [part for run_id, name, _ in facts for part in (run_id, name)]
+    known = [part for run_id, name, _, _ in facts for part in (run_id, name)]
     hint = did_you_mean(text, known) if known else ": there are no runs; --root names another store"
     return f"there is no run {printable(repr(text))} under {root}{hint}"

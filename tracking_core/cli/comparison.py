@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tracking_core.base.metric_names import is_larger_better
 from tracking_core.cli.output import Output, exactly, number, status_style
 from tracking_core.cli.values import series_of
 from tracking_core.errors import NameNotFoundError
@@ -15,12 +15,8 @@ from tracking_core.store import MetricSummary, RunRecord
 from tracking_core.store.comparing import flat, summarise
 from tracking_core.store.filters import same
 
-_LARGER = re.compile(
-    r"(?:^|[^a-z])(?:acc|accuracy|auc|auroc|ap|map|f1|precision|recall|reward|return|score|psnr|ssim|iou|dice|bleu|rouge"
-    r"|r2|success|win|correct|elbo|likelihood|throughput)(?:$|[^a-z])",
-    re.IGNORECASE,
-)
-"""Names of which the largest value is the best."""
+IN_ROWS = 6
+"""Runs from which on each is a row, since so many columns fit nowhere."""
 
 
 def compare(
@@ -99,8 +95,7 @@ def _is_larger_better(name: str, largest: Sequence[str], smallest: Sequence[str]
         return True
     if any(fnmatchcase(name, one) for one in smallest):
         return False
-    # "score_loss" is a loss.
-    return _LARGER.search(name) is not None and re.search(r"loss|err", name, re.IGNORECASE) is None
+    return is_larger_better(name)
 
 
 def _differs(values: Mapping[str, Any], runs: int) -> bool:
@@ -116,8 +111,11 @@ def _labels(names: Sequence[str], instead: Sequence[str]) -> list[str]:
 
 
 def print_comparison(found: Mapping[str, Any]) -> None:
-    """Print it for people: a column for each run."""
+    """Print it for people: a column for each run, or a row where they are many."""
     output = Output()
+    if len(found["runs"]) >= IN_ROWS:
+        _print_in_rows(output, found)
+        return
     runs: list[dict[str, Any]] = found["runs"]
     ids = [run["id"] for run in runs]
     heads = _labels([run["name"] for run in runs], [f"{run['name']} ({run['id']})" for run in runs])
@@ -136,6 +134,25 @@ def print_comparison(found: Mapping[str, Any]) -> None:
             output.heading(title)
             rows = [_row(metric, title, ids) for metric in found["metrics"]]
             output.table(("", *heads), rows, whole=heads, repeated=True)
+
+
+def _print_in_rows(output: Output, found: Mapping[str, Any]) -> None:
+    runs: list[dict[str, Any]] = found["runs"]
+    ids = [run["id"] for run in runs]
+    heads = _labels([run["name"] for run in runs], [f"{run['name']} ({run['id']})" for run in runs])
+    columns: list[tuple[str, Sequence[Any]]] = [
+        ("id", ids),
+        ("project", [run["project"] for run in runs]),
+        ("status", [(run["status"], status_style(run["status"])) for run in runs]),
+    ]
+    for key, values in found["config"].items():
+        columns.append((key, [exactly(values[one]) if one in values else "-" for one in ids]))
+    for which in ("last", "best"):
+        for metric in found["metrics"]:
+            head, *cells = _row(metric, which, ids)
+            columns.append((f"{which} {head}", cells))
+    rows = [(name, *(cells[at] for _, cells in columns)) for at, name in enumerate(heads)]
+    output.table(("run", *(head for head, _ in columns)), rows, whole=("id", "status"), repeated=True)
 
 
 def _row(metric: Mapping[str, Any], which: str, ids: Sequence[str]) -> tuple[Any, ...]:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from tracking_core.base.metric_names import main_metric
+from tracking_core.base.text import did_you_mean
 from tracking_core.cli.expressions import Condition, found_in
 from tracking_core.errors import MissingDependencyError, StoreError
 from tracking_core.naming import FILE_NAMES
 from tracking_core.store import RunRecord, open_store
+from tracking_core.store.comparing import flat
+from tracking_core.store.last import last_moment
+
+_LOOKING = 2.0
+"""Seconds for which the summaries of runs are looked through for the main metric."""
+_SHORTEST = 8
+"""Characters of an id that are always shown."""
+_COMPARED = 2000
+"""Names that a name is compared with."""
 
 
 class Row:
@@ -42,8 +54,10 @@ class Row:
 
     @property
     def duration(self) -> float | None:
-        """How long it took, or has taken so far, in seconds; None for one that broke off."""
+        """How long it took, or has taken so far, in seconds; for one that crashed, up to its last record."""
         end = time.time() if self.status == "running" else self.finished
+        if end is None and self.status == "crashed":
+            end = self._read(lambda: last_moment(self.record.dir), None)
         return None if end is None else end - self.record.started
 
     @cached_property
@@ -176,3 +190,57 @@ def _sorted(found: Sequence[Row], name: str, *, reverse: bool) -> list[Row]:
     numbers.sort(key=lambda pair: pair[0], reverse=reverse)
     texts.sort(key=lambda pair: pair[0], reverse=reverse)
     return [*(row for _, row in numbers), *(row for _, row in texts), *rest]
+
+
+def main_column(found: Sequence[Row]) -> str | None:
+    """The metric by which runs are compared: their validation loss, else their validation accuracy, if they have one.
+
+    Where reading what the runs came to takes long, only the first of them are asked.
+    """
+    until = time.monotonic() + _LOOKING
+    names: set[str] = set()
+    for row in found:
+        names.update(row.summary)
+        if time.monotonic() > until:
+            break
+    return main_metric(names)
+
+
+def short_ids(ids: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Id → the beginning that only this one of the known ids has, so that it names the run.
+
+    Args:
+        ids: The ids that are asked for.
+        known: All ids that there are.
+    """
+    ordered = sorted({*known, *ids})
+    place = {one: at for at, one in enumerate(ordered)}
+
+    def shared(one: str, other: int) -> int:
+        """How many characters an id has in common with a neighbour."""
+        pairs = zip(one, ordered[other] if 0 <= other < len(ordered) else "", strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    lengths = {one: max(_SHORTEST, shared(one, place[one] - 1) + 1, shared(one, place[one] + 1) + 1) for one in ids}
+    longest = max(lengths.values(), default=0)
+    # All alike, as far as that is unique.
+    return {one: one[:longest] for one in lengths}
+
+
+def advice(found: Sequence[Row], names: Iterable[str]) -> list[str]:
+    """What may have been meant by names that no run has a value of.
+
+    Args:
+        found: The runs.
+        names: What was sorted by, shown, or asked for.
+    """
+    said: list[str] = []
+    for name in dict.fromkeys(names):
+        if found and all(row.value(name) is None for row in found):
+            meant = f"config.{name}"
+            there = any(row.value(meant) is not None for row in found)
+            known = {one for row in found for one in (*row.summary, *(f"config.{key}" for key in flat(row.config)))}
+            known = sorted(known)[:_COMPARED]
+            hint = f": did you mean {meant!r}?" if there else did_you_mean(name, known)
+            said.append(f"no run has a value {name!r}{hint}")
+    return said

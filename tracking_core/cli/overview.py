@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, cast
 
 import click
@@ -14,9 +15,16 @@ from tracking_core.base.text import counted, size
 from tracking_core.cli.output import STYLES, Output, duration, exactly, moment, number, shown, status_style
 from tracking_core.errors import JournalError, MissingDependencyError
 from tracking_core.layout.runs import ORIGIN_FILE, read_origin
+from tracking_core.runs.continuing import last_steps
 from tracking_core.store import RunRecord
+from tracking_core.store.last import last_moment, restarts
 from tracking_core.values.config import flatten
 from tracking_core.values.kinds import NAMED
+
+_MOST = 100
+"""Lines of a section."""
+_NAMES = 50
+"""Names in a line."""
 
 
 def overview(record: RunRecord) -> dict[str, Any]:
@@ -38,6 +46,9 @@ def overview(record: RunRecord) -> dict[str, Any]:
         "origin": read_origin(record.dir),
         "started": record.started,
         "finished": record.finished,
+        "duration": _duration(record),
+        "restarts": restarts(record.dir),
+        "last_step": _last_step(record),
         "dir": str(record.dir),
         "config": record.config,
         "summary": record.summary(),
@@ -69,6 +80,22 @@ def overview(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _duration(record: RunRecord) -> float | None:
+    """How long it took, in seconds: up to its end, up to now, or, if it crashed, up to its last record."""
+    status = record.status
+    end = time.time() if status == "running" else last_moment(record.dir) if status == "crashed" else record.finished
+    return None if end is None else end - record.started
+
+
+def _last_step(record: RunRecord) -> dict[str, int]:
+    """Axis → the last step there, whatever was logged at it; {} where that cannot be read."""
+    try:
+        return last_steps(record.dir, record.forks)
+    except (JournalError, MissingDependencyError, OSError):
+        # The damage is shown by itself.
+        return {}
+
+
 def _damage(record: RunRecord) -> list[str]:
     """What cannot be read of it."""
     try:
@@ -84,12 +111,14 @@ def print_overview(run: Mapping[str, Any]) -> None:
     """Print it for people."""
     output = Output()
     output.line((run["name"], "bold"), f" ({run['id']}) of {run['project']}")
-    end = time.time() if run["status"] == "running" else run["finished"]
-    took = "" if end is None else f", {duration(end - run['started'])}"
+    took = "" if run["duration"] is None else f", {duration(run['duration'])}"
+    took += f", {counted(run['restarts'], 'restart')}" if run["restarts"] else ""
     _item(output, "status", (run["status"], status_style(run["status"])))
     if run["error"]:
         _lines(output, "error", run["error"], STYLES["error"])
     _item(output, "started", moment(run["started"]) + took)
+    if run["last_step"]:
+        _item(output, "last step", _few([f"{step} ({axis})" for axis, step in sorted(run["last_step"].items())]))
     if run["forked_from"]:
         _item(output, "fork of", f"{run['forked_from']['run']}, up to step {run['forked_from']['step']}")
     if run["origin"] is not None:
@@ -103,9 +132,13 @@ def print_overview(run: Mapping[str, Any]) -> None:
     for key, value in _circumstances(run["environment"]):
         _item(output, key, value)
     _section(output, "config", {key: exactly(value) for key, value in flatten(run["config"], ".").items()})
-    _section(output, "summary", {key: number(value) for key, value in sorted(run["summary"].items())})
+    # One value is made into text after the other: of very many only those that are shown.
+    values = run["summary"]
+    _section(
+        output, "summary", {key: number(values[key]) if at < _MOST else "" for at, key in enumerate(sorted(values))}
+    )
     logged = {"scalars": run["scalars"], "images": run["images"], **run["media"]}
-    _section(output, "logged", {kind: ", ".join(names) for kind, names in logged.items() if names})
+    _section(output, "logged", {kind: _few(names) for kind, names in logged.items() if names})
     _section(
         output,
         "artifacts",
@@ -118,6 +151,8 @@ def print_overview(run: Mapping[str, Any]) -> None:
     used = {f"{one['name']}:v{one['version']}": one["type"] for one in run["used_artifacts"]}
     _section(output, "used artifacts", used)
     _section(output, "targets", {one["target"]: _progress(one) for one in run["targets"]})
+    for url in dict.fromkeys(one["url"] for one in run["targets"] if one["url"]):
+        output.item("  ", url)
     if run["alerts"]:
         output.heading("alerts")
         for one in run["alerts"]:
@@ -160,10 +195,19 @@ def _lines(output: Output, name: str, text: str, style: str = "") -> None:
 def _section(output: Output, title: str, rows: Mapping[str, str]) -> None:
     if rows:
         output.heading(title)
-        names = {name: shown(name) for name in rows}
-        width = min(max(map(cell_len, names.values())), 40)
-        for name, value in ((names[key], value) for key, value in rows.items()):
+        # Laying out a line takes a while, and there may be any number.
+        lines = [(shown(name), value) for name, value in islice(rows.items(), _MOST)]
+        width = min(max(cell_len(name) for name, _ in lines), 40)
+        for name, value in lines:
             output.item(f"  {name}{' ' * (width - cell_len(name))}  ", value)
+        if len(rows) > _MOST:
+            output.item("  ", f"and {len(rows) - _MOST:,} more, which --json prints")
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names in a line, as far as somebody reads them."""
+    more = f", and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
 
 
 def _progress(target: Mapping[str, Any]) -> str:

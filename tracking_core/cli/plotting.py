@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ import click
 import numpy as np
 
 from tracking_core.base.files import written_aside
+from tracking_core.cli.choosing import choose_all_in, choose_in
 from tracking_core.cli.output import shown
 from tracking_core.cli.terminal import styled
-from tracking_core.errors import MissingDependencyError, NameNotFoundError
-from tracking_core.store import RunRecord, Series
+from tracking_core.errors import MissingDependencyError, NameNotFoundError, RunNotFoundError
+from tracking_core.store import RunRecord, Series, Store
 
 _LARGEST = 1e100
 """Beyond that the arithmetic of axes overflows."""
@@ -27,6 +30,9 @@ _FARTHEST = 1e19
 """Any step is nearer, and any moment but those that were recorded before such were refused."""
 _ASCII = str.maketrans("┌┐└┘─│▁", "++++-|_")
 """uniplot draws frames and axes with these, whatever the characters of the curve."""
+_STYLES = re.compile(r"\x1b\[[0-9;]*m")
+_LISTED = 200
+"""Names of scalars."""
 _WIDTH, _HEIGHT = 80, 17
 """Where there is no terminal to fill."""
 
@@ -40,15 +46,105 @@ class Curve:
         label: What the legend calls it.
         series: The series.
         x: float64 array of shape `[N]`: its steps, or seconds since the run started.
+        value: float64 array of shape `[N]`: what is drawn, smoothed or as it is.
     """
 
     record: RunRecord
     label: str
     series: Series
     x: np.ndarray[Any, np.dtype[np.float64]]
+    value: np.ndarray[Any, np.dtype[np.float64]]
 
 
-def curves(records: Sequence[RunRecord], name: str, axis: str | None, *, over: str, raw: bool) -> list[Curve]:
+def parted(words: Sequence[str], store: Store) -> tuple[list[RunRecord], list[str]]:
+    """The runs and the scalars that the arguments name.
+
+    The first is a run. A further one is a scalar where a run before it has one of that name, or some that fit the
+    pattern; otherwise it is a run. What is exactly the id or the name of a run is one, unless it is the last.
+
+    Raises:
+        RunNotFoundError: The first names no run.
+        NameNotFoundError: The last is neither.
+    """
+    records: list[RunRecord] = []
+    names: list[str] = []
+    last = len(words) - 1
+    for at, word in enumerate(words):
+        axes = {name for record in records for name in record.scalar_names()}
+        if at and at < last and (found := _run(store, word, whole=True)) is not None:
+            records.append(found)
+        elif at and (fits := [word] if word in axes else [name for name in sorted(axes) if fnmatchcase(name, word)]):
+            names += fits
+        elif not at:
+            records.append(choose_in(store, word))
+        elif (found := _run(store, word)) is not None:
+            records.append(found)
+        elif at == last or names:
+            # It says what there is.
+            records[0].scalars(word)
+        else:
+            records.append(choose_in(store, word))
+    return list({record.dir: record for record in records}.values()), list(dict.fromkeys(names))
+
+
+def _run(store: Store, word: str, *, whole: bool = False) -> RunRecord | None:
+    try:
+        return choose_all_in(store, [word], whole=whole)[0]
+    except RunNotFoundError:
+        return None
+
+
+def print_scalars(records: Sequence[RunRecord]) -> None:
+    """List the scalars that could be drawn."""
+    for record in records:
+        names = record.scalar_names()
+        there = ", ".join(names[:_LISTED]) + (f", and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
+        click.echo(shown(f"run {record.id} ({record.name}): {there or 'no scalars'}"))
+
+
+def smoothed(value: np.ndarray[Any, Any], weight: float) -> np.ndarray[Any, Any]:
+    """A running mean, as TensorBoard smooths: each value counts `weight` times as much as the one after it.
+
+    The start is weighted as if nothing had come before it; what is not finite stays, and does not count.
+
+    Args:
+        value: `[N]` values.
+        weight: 0 for no smoothing, up to but without 1.
+    """
+    if not weight:
+        return value
+    found = value.astype(np.float64)
+    total = share = 0.0
+    for at in np.flatnonzero(np.isfinite(found)).tolist():
+        total = total * weight + (1 - weight) * float(found[at])
+        share = share * weight + (1 - weight)
+        found[at] = total / share
+    return found
+
+
+def all_curves(
+    records: Sequence[RunRecord], names: Sequence[str], axis: str | None, *, over: str, raw: bool, smooth: float = 0.0
+) -> dict[str, list[Curve]]:
+    """The curves of several scalars, by name; one that no run has on the axis is left out, unless all are.
+
+    Raises:
+        NameNotFoundError: None of the runs has any of them.
+    """
+    found: dict[str, list[Curve]] = {}
+    missing: NameNotFoundError | None = None
+    for name in names:
+        try:
+            found[name] = curves(records, name, axis, over=over, raw=raw, smooth=smooth)
+        except NameNotFoundError as error:
+            missing = missing or error
+    if missing is not None and not found:
+        raise missing
+    return found
+
+
+def curves(
+    records: Sequence[RunRecord], name: str, axis: str | None, *, over: str, raw: bool, smooth: float = 0.0
+) -> list[Curve]:
     """The curves of one scalar.
 
     Args:
@@ -57,6 +153,7 @@ def curves(records: Sequence[RunRecord], name: str, axis: str | None, *, over: s
         axis: Its step axis.
         over: "step" or "time".
         raw: All rows, including rows of steps that were logged again later.
+        smooth: How much it is smoothed; see `smoothed`.
 
     Raises:
         NameNotFoundError: None of the runs has it.
@@ -74,7 +171,7 @@ def curves(records: Sequence[RunRecord], name: str, axis: str | None, *, over: s
         with np.errstate(over="ignore"):
             since = series.time - record.started
         x = since if over == "time" else series.step.astype(np.float64)
-        found.append(Curve(record, shown(label), series, x))
+        found.append(Curve(record, shown(label), series, x, smoothed(series.value, smooth)))
     if not found:
         raise missing[0]
     for error in missing:
@@ -82,20 +179,23 @@ def curves(records: Sequence[RunRecord], name: str, axis: str | None, *, over: s
     return found
 
 
-def as_json(name: str, found: Sequence[Curve]) -> dict[str, Any]:
+def as_json(found: Mapping[str, Sequence[Curve]]) -> dict[str, Any]:
     """The curves as JSON values."""
     return {
-        "name": name,
+        "name": next(iter(found)),
+        "names": list(found),
         "runs": [
             {
                 "run": one.record.id,
                 "name": one.record.name,
+                "scalar": name,
                 "axis": one.series.axis,
                 "step": one.series.step,
                 "time": one.series.time,
-                "value": one.series.value,
+                "value": one.value,
             }
-            for one in found
+            for name, several in found.items()
+            for one in several
         ],
     }
 
@@ -143,7 +243,21 @@ def draw(name: str, found: Sequence[Curve], *, log: bool, width: int | None, hei
             )
             if not braille:
                 text = text.translate(_ASCII)
-            styled("\n".join(line.rstrip() for line in text.split("\n")))
+            styled("\n".join(_labels_left(text.split("\n"))))
+
+
+def _labels_left(lines: Sequence[str]) -> list[str]:
+    """A drawing with the labels of its y axis at the left, where they are looked for, and not behind the frame."""
+    edge = next((line[0] for line in lines if line[:1] in {"│", "|"}), None)
+    rows = [
+        line.rpartition(edge) if edge and line.startswith(edge) and line.count(edge) > 1 else None for line in lines
+    ]
+    labels = ["" if row is None else _STYLES.sub("", row[2]).strip() for row in rows]
+    width = max(map(len, labels), default=0)
+    moved: list[str] = []
+    for line, row, label in zip(lines, rows, labels, strict=True):
+        moved.append(f"{label:>{width}} {line if row is None else row[0] + row[1]}".rstrip())
+    return moved
 
 
 def _uniplot() -> Any:
@@ -171,7 +285,7 @@ def _drawable(one: Curve, *, log: bool) -> tuple[np.ndarray[Any, Any], np.ndarra
 def _within(one: Curve) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The points that axes can show, as arrays of shape `[N]`; a value that they cannot is a gap."""
     there = np.abs(one.x) < _FARTHEST
-    return one.x[there], np.where(np.abs(one.series.value) < _LARGEST, one.series.value, np.nan)[there]
+    return one.x[there], np.where(np.abs(one.value) < _LARGEST, one.value, np.nan)[there]
 
 
 def _with_values(found: Sequence[Curve], *, log: bool) -> list[Curve]:
@@ -204,8 +318,8 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def draw_file(path: Path, name: str, found: Sequence[Curve], *, over: str, log: bool) -> None:
-    """Draw into an image file; its ending says which kind, PNG without one.
+def draw_file(path: Path, found: Mapping[str, Sequence[Curve]], *, over: str, log: bool) -> None:
+    """Draw into an image file, each scalar below the other; its ending says which kind, PNG without one.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -221,10 +335,23 @@ def draw_file(path: Path, name: str, found: Sequence[Curve], *, over: str, log: 
         raise MissingDependencyError(
             "drawing into a file needs matplotlib, which is not installed: pip install 'tracking-core[plot]'"
         ) from error
-    found = _with_values(found, log=log)
-    figure: Any = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    figure: Any = Figure(figsize=(8, 4.5 * len(found)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes: Any = figure.add_subplot()
+    for at, (name, several) in enumerate(found.items()):
+        _draw_axes(figure.add_subplot(len(found), 1, at + 1), name, _with_values(several, log=log), over=over, log=log)
+    kind = path.suffix[1:].lower() or "png"
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(path.parent))
+    try:
+        with written_aside(path) as aside, warnings.catch_warnings():
+            # Of letters that the font lacks.
+            warnings.simplefilter("ignore")
+            figure.savefig(aside, format=kind)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--png") from error
+
+
+def _draw_axes(axes: Any, name: str, found: Sequence[Curve], *, over: str, log: bool) -> None:
     for one in found:
         x, value = _within(one)
         points = "." if len(x) < 2 else None
@@ -238,13 +365,3 @@ def draw_file(path: Path, name: str, found: Sequence[Curve], *, over: str, log: 
     axes.grid(visible=True, alpha=0.3)
     if len(found) > 1:
         axes.legend()
-    kind = path.suffix[1:].lower() or "png"
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(path.parent))
-    try:
-        with written_aside(path) as aside, warnings.catch_warnings():
-            # Of letters that the font lacks.
-            warnings.simplefilter("ignore")
-            figure.savefig(aside, format=kind)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--png") from error

@@ -19,6 +19,7 @@ from tracking_core.base.text import counted
 from tracking_core.cli.choosing import choose_all
 from tracking_core.cli.output import shown
 from tracking_core.delivery import scratch
+from tracking_core.delivery.cursor import Cursor
 from tracking_core.delivery.ending import is_written_to
 from tracking_core.delivery.places import distinct
 from tracking_core.delivery.sync import sync_run
@@ -35,7 +36,9 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
 
 
-def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None, *, failed: bool = False) -> dict[str, Any]:
+def sync(
+    run_ids: Sequence[str], to: tuple[str, ...], root: str | None, *, failed: bool = False, wait: bool = False
+) -> dict[str, Any]:
     """Deliver runs.
 
     Args:
@@ -43,6 +46,7 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None, *, faile
         to: Targets; () takes those that each run was started with.
         root: Root of the store; None takes it from the settings.
         failed: Whether to send again what the targets refused or failed on.
+        wait: Whether to wait for other processes that deliver, and for backends that do not answer.
 
     Returns:
         For each run a report for each target. When all are taken, a run that somebody else delivers to is passed over,
@@ -60,7 +64,7 @@ def sync(run_ids: Sequence[str], to: tuple[str, ...], root: str | None, *, faile
         try:
             targets, troubles = _targets_of(record, to)
             if targets or (run_ids and not troubles):
-                results.append(_sync_one(record, targets, troubles, anew=bool(run_ids), failed=failed))
+                results.append(_sync_one(record, targets, troubles, anew=bool(run_ids), failed=failed, wait=wait))
             elif troubles:
                 # Of a run that was named this is no success.
                 results.append(_passed(record, troubles, ok=not run_ids))
@@ -99,22 +103,32 @@ def _passed(record: RunRecord, troubles: list[str], *, ok: bool) -> dict[str, An
 
 
 def _sync_one(
-    record: RunRecord, targets: Sequence[Target], troubles: list[str], *, anew: bool, failed: bool
+    record: RunRecord, targets: Sequence[Target], troubles: list[str], *, anew: bool, failed: bool, wait: bool
 ) -> dict[str, Any]:
+    def note(reason: str, message: str, error: BaseException | None) -> None:  # noqa: ARG001 - said in words
+        if wait and message not in troubles:
+            # Whoever waits wants to know for what.
+            click.echo(shown(f"run {record.id}: {message}"), err=True)
+        troubles.append(message)
+
     with progress_bar(f"run {record.id}") as advance:
         reports = sync_run(
             record.dir,
             targets,
             status=_status(record),
             anew=anew,
-            note=lambda reason, message, error: troubles.append(message),  # noqa: ARG005 - said in words
+            note=note,
             progress=advance,
             failed=failed,
+            wait=wait,
         )
     return {
         "run": record.id,
         "status": record.status,
-        "targets": [{**asdict(report), "ok": report.ok} for report in reports],
+        "targets": [
+            {**asdict(report), "ok": report.ok, "url": Cursor.load(record.dir, target).url}
+            for report, target in zip(reports, targets, strict=True)
+        ],
         "troubles": troubles,
         "ok": all(report.ok for report in reports),
     }
@@ -237,6 +251,16 @@ def _status(record: RunRecord) -> str:
     return "running" if status == "crashed" and is_written_to(record.dir) else status
 
 
+def advice(result: dict[str, Any]) -> str | None:
+    """What to do about records that wait still; None where none do."""
+    waits = any(report["pending"] for one in result["runs"] for report in one["targets"])
+    return (
+        "records that are pending stay in the journal: the same command goes on from here, or give --wait"
+        if waits
+        else None
+    )
+
+
 def describe(result: dict[str, Any]) -> list[str]:
     """The result as lines for people."""
     lines: list[str] = []
@@ -264,5 +288,7 @@ def _describe_one(result: dict[str, Any]) -> list[str]:
         text += f" ({'; '.join(notes)})" if notes else ""
         # A backend may say anything.
         lines.append(shown(text))
+        if report.get("url"):
+            lines.append(shown(f"  {report['url']}"))
     # What is not about one report, and would be said nowhere else.
     return lines + [shown(line) for line in result["troubles"] if "only the count is known" in line]

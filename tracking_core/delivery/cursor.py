@@ -15,12 +15,16 @@ from typing import Any
 from tracking_core.backends.targets import Target, parse_target
 from tracking_core.base.files import replace_file
 from tracking_core.base.json_text import dump_json, read_json
+from tracking_core.base.redaction.structures import redact_url
 from tracking_core.base.regular import own_folder
 from tracking_core.delivery.failed import Failed
 from tracking_core.delivery.places import cursor_path
 from tracking_core.delivery.selection import FilterEpoch
 from tracking_core.errors import SettingsError
 from tracking_core.values.fields import NUMBERS
+
+_LONGEST = 2000
+"""Characters of an address."""
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class Cursor:
         counts_offset: The part of `counts` that does not describe the target now: it was replaced, or is sent again.
         failed: Numbers of the records that the target failed on, as far as there is room for them.
         stuck: The record that has failed with a transient error for a while: (writer, number, since when).
+        url: Address at which the target shows the run.
     """
 
     path: Path | None
@@ -77,6 +82,7 @@ class Cursor:
     counts_offset: dict[str, int] = field(default_factory=dict[str, int])
     failed: Failed = field(default_factory=Failed)
     stuck: tuple[str, int, float] | None = None
+    url: str | None = None
 
     @classmethod
     def load(cls, directory: Path, target: Target, *, ask: bool = False) -> Cursor:
@@ -114,6 +120,7 @@ class Cursor:
             cursor.retained = _read_epochs(content.get("kept", ()))
             # In older cursors failed records have a count, and no numbers.
             cursor.failed, cursor.stuck = Failed.read(content.get("failed")), _read_stuck(content.get("stuck"))
+            cursor.url = web_address(content.get("url"))
         except FileNotFoundError:
             return cursor
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -153,7 +160,7 @@ class Cursor:
         self.generation, self.round, self.opened = self.generation + 1, 0, 0
         if self.state:
             self.replaced.append(self.state)
-        self.writers, self.state, self.status = {}, {}, None
+        self.writers, self.state, self.status, self.url = {}, {}, None, None
         self.failed, self.stuck = Failed(), None
         self.counts_offset = dict(self.counts)
 
@@ -219,9 +226,25 @@ class Cursor:
             "kept": [_epoch_as_json(one) for one in self.retained],
             "failed": self.failed.as_json(),
             "stuck": self.stuck,
+            "url": self.url,
         }
         own_folder(self.path.parent)
         replace_file(self.path, dump_json(content))
+
+
+def address_of(tracker: object) -> str | None:
+    """The address at which an open tracker shows the run; None when it has none."""
+    try:
+        return web_address(getattr(tracker, "url", None))
+    except Exception:  # noqa: BLE001 - a backend that cannot say where it shows a run is no worse for that
+        return None
+
+
+def web_address(value: object) -> str | None:
+    """An address that a backend gave, or that stands in a file, if it can be one of a page; else None."""
+    if not isinstance(value, str) or len(value) > _LONGEST or not value.isprintable() or " " in value:
+        return None
+    return redact_url(value) if value.startswith(("https://", "http://")) else None
 
 
 def _count(value: Any) -> int:

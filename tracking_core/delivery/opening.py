@@ -35,6 +35,7 @@ class Opener:
         notes: Told of what goes wrong.
         waits_for_lease: Whether to wait for another process that delivers to the target; if not, `open` raises.
         comes_back: Whether `open` is called again after `pause` said no, so that the target is not given up then.
+        over: What is said of a target that is given up because `pause` said no.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Opener:
         *,
         waits_for_lease: bool,
         comes_back: bool,
+        over: str,
     ) -> None:
         self.adapter: Adapter | None = None
         self.failure: str | None = None
@@ -58,6 +60,7 @@ class Opener:
         self._notes = notes
         self._waits_for_lease = waits_for_lease
         self._comes_back = comes_back
+        self._over = over
         self._lease: Lease | None = None
 
     @property
@@ -107,7 +110,7 @@ class Opener:
                 if self._comes_back:
                     self._retry.pause_target(delay)
                 else:
-                    self._give_up("was not open yet when the run ended", None)
+                    self._give_up(self._over, None)
                 return None
 
     def _await_environment(self, wait: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from tracking_core.backends.targets import Target, parse_target
 from tracking_core.base.json_text import read_json
 from tracking_core.base.processes import owner_of
-from tracking_core.delivery.cursor import Cursor, Position
+from tracking_core.delivery.cursor import Cursor, Position, web_address
 from tracking_core.delivery.inbox import Inbox
 from tracking_core.delivery.places import cursor_path, cursor_paths, owner
 from tracking_core.errors import MissingDependencyError, SettingsError, StoreError
@@ -35,6 +35,7 @@ class TargetProgress:
         delivering: The process that delivers to it now; None when none does.
         updated: When its cursor moved last, in seconds since the epoch.
         filtered: Whether its filters leave something out.
+        url: Address at which it shows the run; None when it has none, or was never opened.
     """
 
     target: str
@@ -47,6 +48,7 @@ class TargetProgress:
     delivering: int | None = None
     updated: float | None = None
     filtered: bool = False
+    url: str | None = None
 
     @property
     def complete(self) -> bool:
@@ -131,6 +133,17 @@ def deliveries(directory: Path, targets: Iterable[str]) -> list[TargetProgress]:
     return list(found.values())
 
 
+def addresses(directory: Path) -> list[tuple[str, str]]:
+    """(target, address) of the targets that show a run, as their cursors say."""
+    found: list[tuple[str, str]] = []
+    for path in cursor_paths(directory):
+        facts = _read(path)
+        target, url = _text(facts.get("target")), web_address(facts.get("url"))
+        if target is not None and url is not None:
+            found.append((target, url))
+    return found
+
+
 def delivering(directory: Path) -> str | None:
     """A target that a process delivers to now, if there is one."""
     with contextlib.suppress(OSError):
@@ -159,6 +172,7 @@ def _progress(directory: Path, target: Target, path: Path) -> TargetProgress:
         owner(directory, target),
         _time(facts.get("updated")),
         bool(target.filters),
+        cursor.url,
     )
 
 

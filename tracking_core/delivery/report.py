@@ -134,3 +134,15 @@ class DeliveryReport(Mapping[str, TargetReport]):
 
     def __str__(self) -> str:
         return "; ".join(str(report) for report in self.targets.values())
+
+    def _repr_html_(self) -> str:
+        from tracking_core.values.notebook import facts_html
+
+        columns = ("target", "delivered", "pending", "dropped", "failed", "skipped", "last error")
+        rows = [
+            (one.target, one.delivered, one.pending, one.dropped, one.failed, one.skipped, one.last_error)
+            for one in self.targets.values()
+        ]
+        head = f"{self.status}: {'everything arrived' if self.ok else 'not everything arrived'}"
+        advice = list(dict.fromkeys(one.advice for one in self.targets.values() if one.advice))
+        return facts_html(head, columns=columns, rows=rows, notes=advice)

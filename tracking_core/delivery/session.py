@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from tracking_core.base.problems import brief
 from tracking_core.delivery.backlog import Backlog
+from tracking_core.delivery.cursor import address_of
 from tracking_core.delivery.destinations import Destination
 from tracking_core.delivery.opening import Opener
 from tracking_core.delivery.report import Notes
@@ -96,6 +97,7 @@ class Session:
         if isinstance(remarks, list) and remarks:
             said = "; ".join(map(str, cast("list[Any]", remarks)))
             self._notes.remark("opening", f"{self._destination.label}: {said}")
+        cursor.url = address_of(self.tracker) or cursor.url
         self.opened = True
         self.broken = False
         self.changes += 1

@@ -17,6 +17,8 @@ from tracking_core.errors import LeaseHeldError
 
 PATIENCE = 60.0
 """Seconds that transient errors of a target are waited for, in total."""
+LOOK, LONGEST_WAIT = 1.0, 15.0
+"""Seconds between two tries while it is waited, and at most."""
 
 
 def sync_run(
@@ -28,6 +30,7 @@ def sync_run(
     progress: Callable[[str, int], None] = lambda label, done: None,  # noqa: ARG005 - shown nowhere
     anew: bool = True,
     failed: bool = False,
+    wait: bool = False,
 ) -> list[TargetReport]:
     """Deliver the records of a run that its targets do not have.
 
@@ -39,12 +42,14 @@ def sync_run(
         progress: Called with (target, records done with) after each batch.
         anew: Whether to open a target that lacks nothing as its cursor says: the backend may lack records all the same.
         failed: Whether to send records that failed before again, after the new ones.
+        wait: Whether to wait for other processes that deliver to a target, and for backends that do not answer, however
+            long it takes.
 
     Returns:
         What became of the records, target by target.
 
     Raises:
-        LeaseHeldError: Other processes deliver to all of the targets.
+        LeaseHeldError: Other processes deliver to all of the targets, and `wait` is not set.
     """
     reports: list[TargetReport] = []
     held: list[LeaseHeldError] = []
@@ -54,7 +59,7 @@ def sync_run(
             reports.append(TargetReport(str(target)))
             continue
         try:
-            reports.append(_sync_target(directory, target, status, note, progress, failed=failed))
+            reports.append(_sync_target(directory, target, status, note, progress, failed=failed, wait=wait))
         except LeaseHeldError as error:
             held.append(error)
             reports.append(TargetReport(str(target), pending=waiting(directory, target), last_error=str(error)))
@@ -72,6 +77,7 @@ def _sync_target(
     progress: Callable[[str, int], None],
     *,
     failed: bool,
+    wait: bool,
 ) -> TargetReport:
     if failed:
         cursor = Cursor.load(directory, target)
@@ -87,14 +93,21 @@ def _sync_target(
     deadline = time.monotonic() + PATIENCE
 
     def pause(seconds: float) -> bool:
-        time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
-        return time.monotonic() < deadline
+        time.sleep(max(0.0, min(seconds, deadline - time.monotonic())) if not wait else min(seconds, LONGEST_WAIT))
+        return wait or time.monotonic() < deadline
 
-    worker = TargetWorker(directory, Destination(str(target), target), pause=pause, note=note, waits_for_lease=False)
+    worker = TargetWorker(
+        directory,
+        Destination(str(target), target),
+        pause=pause,
+        note=note,
+        waits_for_lease=wait,
+        over=f"could not be opened within {PATIENCE:g} s",
+    )
     over = status != "running"
     try:
         if worker.open(wait=0.0):
-            while worker.deliver(final=over):
+            while worker.deliver(final=over) or (wait and _waits(worker) and pause(LOOK)):
                 progress(str(target), worker.progress)
             worker.commit()
             while failed and worker.pending() == 0 and worker.deliver_failed(final=over):
@@ -108,3 +121,8 @@ def _sync_target(
         # the backend may have accepted a part of a batch; it is as after a kill, except that the lease is released.
         worker.release()
     return worker.report()
+
+
+def _waits(worker: TargetWorker) -> bool:
+    """Whether there is something to wait for: a backend that did not take what it is to get."""
+    return worker.failure is None and worker.pending() > 0

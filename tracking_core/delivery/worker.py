@@ -36,6 +36,7 @@ class TargetWorker:
         clock: Monotonic seconds.
         waits_for_lease: Whether to wait for another process that delivers to the target; if not, `open` raises.
         comes_back: Whether `open` is called again when `pause` said no, so that the target is not given up then.
+        over: What is said of a target that is given up because `pause` said no.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class TargetWorker:
         clock: Callable[[], float] = time.monotonic,
         waits_for_lease: bool = True,
         comes_back: bool = False,
+        over: str = "was not open yet when the run ended",
     ) -> None:
         self.directory = directory
         self.destination = destination
@@ -59,7 +61,7 @@ class TargetWorker:
         self._backlog = backlog = Backlog(directory, destination.target, cursor, notes)
         self._retry = retry = Retry(backlog, notes, pause=pause, clock=clock)
         self._opener = Opener(
-            destination, backlog, retry, notes, waits_for_lease=waits_for_lease, comes_back=comes_back
+            destination, backlog, retry, notes, waits_for_lease=waits_for_lease, comes_back=comes_back, over=over
         )
         self._session = Session(destination, backlog, retry, notes, self._opener)
         self._sender = Sender(self._session, backlog, retry, notes)

@@ -55,6 +55,7 @@ class Peers:
         self._client, known = _distributed()
         self._number = next(_starts)
         self._launcher = ""
+        self._told: str | None = None
         if process is None and self._client is None:
             process, self._launcher = launcher_rank(os.environ if environ is None else environ)
         self.index = process if process is not None else known
@@ -88,8 +89,25 @@ class Peers:
             told = self._client.blocking_key_value_get(_KEY.format(self._number), int(STORE_WAIT * 1000))
         except Exception as error:  # noqa: BLE001 - a timeout, or the service is gone: training goes on either way
             self._say(f"did not receive the run id within {STORE_WAIT:.0f} s: {type(error).__name__}")
+            self._told = ""
             return own
-        return own if chosen or not isinstance(told, str) else told
+        self._told = told if isinstance(told, str) else ""
+        return own if chosen or not self._told else self._told.partition(" ")[0]
+
+    def origin(self) -> tuple[bool, int]:
+        """Whether the first process continues a run, and the step it begins at; (False, 0) where nobody says so.
+
+        The first question may wait until that process has opened the run.
+        """
+        if self._told is None and self._client is not None:
+            self.run_id("", chosen=False, records=False)
+        _, resumed, step = f"{self._told or ''}  ".split(" ", 2)
+        return resumed == "resumed", int(step.strip() or 0)
+
+    @staticmethod
+    def unknown() -> tuple[bool, int]:
+        """What is known of the origin of a run that nobody records."""
+        return False, 0
 
     def await_run(self, exists: Callable[[], bool]) -> None:
         """Let the first process create the run, where only the file system can tell that it has.
@@ -103,12 +121,18 @@ class Peers:
         while not exists() and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def announce(self, run_id: str) -> None:
-        """Tell the others the id of the run, once it is there. Only the first process does."""
+    def announce(self, run_id: str, *, resumed: bool = False, step: int = 0) -> None:
+        """Tell the others the run, once it is there. Only the first process does.
+
+        Args:
+            run_id: Its id.
+            resumed: Whether it was there before.
+            step: Where it begins.
+        """
         if self.index != 0 or self._client is None:
             return
         try:
-            self._client.key_value_set(_KEY.format(self._number), run_id)
+            self._client.key_value_set(_KEY.format(self._number), f"{run_id} {'resumed' if resumed else 'new'} {step}")
         except Exception as error:  # noqa: BLE001 - the others find that nothing comes, and say so
             self._say(f"could not send the run id to the others: {type(error).__name__}")
 

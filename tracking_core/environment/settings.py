@@ -86,7 +86,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "console",
         "TRACKING_CONSOLE",
-        "Whether a run prints on stderr where it is and how it ended: auto (at a terminal), on or off.",
+        "Whether a run prints where it is and what came of it: auto (at a terminal and in a notebook), on or off.",
         "auto",
         ("auto", "on", "off"),
     ),

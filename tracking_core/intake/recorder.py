@@ -106,7 +106,7 @@ class Recorder(ScalarIntake, HistogramIntake, MediaIntake):
 
     def log_summary(self, summary: Any) -> None:
         """See `SupportsSummary.log_summary`; searching long texts for secrets is left to the encoder."""
-        self._facts("summary", summary, search=False)
+        self.results.set(self._facts("summary", summary, search=False))
 
     def _facts(self, kind: str, facts: Any, *, search: bool) -> dict[str, Any]:
         found: list[Later] = []

@@ -22,7 +22,7 @@ _SMALL = 2**63
 class ScalarIntake(Sink):
     """Takes scalars in."""
 
-    def log_scalars(
+    def log_scalars(  # noqa: PLR0915 - written out: every step passes through it
         self, scalars: Mapping[str, Any], *, step: Any, step_axis: str = "step", wall_time: float | None = None
     ) -> bool:
         """See `Tracker.log_scalars`; values on a device are packed there, and written once they have arrived.
@@ -82,8 +82,10 @@ class ScalarIntake(Sink):
                 kept = values if found == names.last else names.keys(values)
                 if axis not in names.known:
                     axis = names(axis)
-                fields = {"axis": axis, "step": to_step(step), "values": kept}
+                number = to_step(step)
+                fields = {"axis": axis, "step": number, "values": kept}
                 self.journal.append("scalars", fields, time=wall_time, small=small)
+                self.results.add(axis, number, kept)
             return bool(values)
         pack = pack_scalars(waiting, self._left_out)
         return self._submit_scalars(pack, values, step if is_device_array(step) else to_step(step), axis, wall_time)

@@ -11,6 +11,7 @@ import numpy as np
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.errors import InvalidStepError, InvalidValueError
 from tracking_core.intake.resolver import Draft, resolver
+from tracking_core.intake.results import Results
 from tracking_core.journal import JournalWriter
 from tracking_core.layout.media import put_media
 from tracking_core.on_device.arrays import is_device_array, is_ready_on_host, local_view, snapshots, tracing
@@ -53,6 +54,8 @@ class Sink:
         self.artifacts = artifacts
         self.on_error = on_error
         self.names = Names()
+        self.results = Results()
+        """What the scalars have come to."""
         self._inline = inline
         self.on_late: Callable[[str, Exception], None] = ignore
         """Called with (key, error) when it turns out after the call that a value cannot be taken."""
@@ -231,7 +234,10 @@ class Sink:
         def write(host: list[Array]) -> None:
             made = fields(host)
             if made:
-                self.journal.write(ticket, kind, hide_fields(made, self.names), at)
+                shown = hide_fields(made, self.names)
+                self.journal.write(ticket, kind, shown, at)
+                if kind == "scalars":
+                    self.results.add(shown["axis"], shown["step"], shown["values"])
             else:
                 self.journal.give_up(ticket)
             if promised is not None:

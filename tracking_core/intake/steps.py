@@ -32,6 +32,13 @@ class StepCounter:
 
     def take(self, axis: str) -> int:
         """The step of a call that has none."""
+        step = self.coming(axis)
+        # Behind the last step that there is nothing comes: better it is repeated than that values are lost.
+        self.next[axis] = min(step + 1, _LAST)
+        return step
+
+    def coming(self, axis: str) -> int:
+        """The step that `take` would give."""
         self._count()
         step = self.next.get(axis, 0)
         promised = self._promised.get(axis)
@@ -40,8 +47,6 @@ class StepCounter:
             for old in [one for one in promised if one < step]:
                 del promised[old]
             step = min(max([step, *(one + 1 for one, count in promised.items() if count > 0)]), _LAST)
-        # Behind the last step that there is nothing comes: better it is repeated than that values are lost.
-        self.next[axis] = min(step + 1, _LAST)
         return step
 
     def accepted(self, axis: str, step: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,8 @@ class MonitoredRun:
     synced_at: float = 0.0
     beat_at: float = 0.0
     merged: int = 0
+    catch_up: Callable[[], None] | None = None
+    """Takes what calls have put aside for the results."""
 
 
 class Housekeeper:
@@ -54,9 +56,11 @@ class Housekeeper:
         self._wake = Latch()
         self._thread: threading.Thread | None = None
 
-    def add(self, journal: JournalWriter, troubles: Troubles) -> MonitoredRun:
+    def add(
+        self, journal: JournalWriter, troubles: Troubles, catch_up: Callable[[], None] | None = None
+    ) -> MonitoredRun:
         """Begin to look after a run; its surroundings are captured soon."""
-        monitored = MonitoredRun(journal, troubles)
+        monitored = MonitoredRun(journal, troubles, catch_up=catch_up)
         self._monitored.append(monitored)
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="tracking-housekeeping", daemon=True)
@@ -103,6 +107,8 @@ class Housekeeper:
             _note(monitored, capture(working_directory() or Path()))
             monitored.captured.set()
         self._note_accelerators(monitored)
+        if monitored.catch_up is not None:
+            monitored.catch_up()
         now = time.monotonic()
         journal = monitored.journal
         if journal.closed or monitored not in self._monitored:

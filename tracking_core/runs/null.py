@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking_core.delivery.report import DeliveryReport
 from tracking_core.errors import InvalidValueError, SettingsError
+from tracking_core.runs.config import RunConfig, change
 from tracking_core.runs.health import Health
 from tracking_core.runs.outcome import check_status
 from tracking_core.runs.run import Run
@@ -26,6 +27,7 @@ class NullRun(NullTracker, Run):
         directory: Where the run would be.
         on_enter: Called with the run when its `with` block begins.
         on_finish: Called with the run when it ends.
+        origin: Says whether the run was resumed, and at which step it began, as far as another process knows.
         say: Called then with what there is to say.
         why: Why nothing is recorded.
     """
@@ -36,6 +38,7 @@ class NullRun(NullTracker, Run):
         directory: Path,
         on_enter: Callable[[Run], None],
         on_finish: Callable[[Run], None],
+        origin: Callable[[], tuple[bool, int]] = lambda: (False, 0),
         *,
         say: Callable[[str], None] = lambda _: None,
         why: str = "",
@@ -45,7 +48,8 @@ class NullRun(NullTracker, Run):
         self._dir = directory
         self._on_enter = on_enter
         self._on_finish = on_finish
-        self._config = dict(facts["config"])
+        self._config = RunConfig(facts["config"])
+        self._origin = origin
         self._status = "running"
 
     def moved(self, directory: Path, facts: Mapping[str, Any]) -> None:
@@ -58,11 +62,6 @@ class NullRun(NullTracker, Run):
         return Health(durability="none")
 
     @property
-    def step(self) -> int:
-        """Nothing is counted."""
-        return 0
-
-    @property
     def summary(self) -> Mapping[str, Any]:
         """Nothing is recorded."""
         return MappingProxyType({})
@@ -71,6 +70,19 @@ class NullRun(NullTracker, Run):
     def should_stop(self) -> bool:
         """Nobody asks."""
         return False
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the process that records continues a run, as far as that is known here; see `step`."""
+        return self._origin()[0]
+
+    @property
+    def step(self) -> int:
+        """Where the run began: 0, or what the process that records says, so that all of them begin at one step.
+
+        It is asked under `jax.distributed`; the first question may wait until that process has opened the run.
+        """
+        return self._origin()[1]
 
     def url(self, target: str | None = None) -> str | None:  # noqa: ARG002 - the run's signature
         """There is no address."""
@@ -89,10 +101,10 @@ class NullRun(NullTracker, Run):
 
     def log_config(self, config: Any) -> None:
         """Change the configuration that the run shows."""
-        from tracking_core.values.config import merge, to_plain
+        from tracking_core.values.config import to_plain
 
         try:
-            merge(self._config, to_plain(config))
+            change(self._config, to_plain(config))
         except InvalidValueError:
             return
 

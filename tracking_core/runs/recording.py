@@ -14,6 +14,7 @@ from tracking_core.intake import Recorder
 from tracking_core.intake.steps import StepCounter
 from tracking_core.journal.numbers import let_go
 from tracking_core.on_device.arrays import is_device_array, is_ready_on_host, tracing
+from tracking_core.runs.config import RunConfig, change
 from tracking_core.runs.health import CallTimes
 from tracking_core.wrappers import EveryTracker, ScopedTracker, Single
 
@@ -45,7 +46,7 @@ class Recording(Single):
     _delivery: Delivery
     _steps: StepCounter
     _times: CallTimes
-    _config: dict[str, Any]
+    _config: RunConfig
     _status: str
     _strict: bool
     _late_error: Exception | None
@@ -372,12 +373,11 @@ class Recording(Single):
             >>> run.config["model"]["width"]
             128
         """
-        from tracking_core.values.config import merge
 
-        def change() -> None:
-            merge(self._config, self._recorder.log_config(config))
+        def extend() -> None:
+            change(self._config, self._recorder.log_config(config))
 
-        self._guarded(change, (), {})
+        self._guarded(extend, (), {})
 
     def log_summary(self, summary: Mapping[str, Any]) -> None:
         """Set values that describe the run as a whole, such as the best accuracy.

@@ -9,6 +9,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tracking_core.base.handlers import raise_from_handler
+from tracking_core.base.problems import brief
 from tracking_core.base.redaction import redact_text
 from tracking_core.delivery.closing import closing_words
 from tracking_core.delivery.report import DeliveryReport, TargetReport
@@ -16,6 +17,8 @@ from tracking_core.errors import SettingsError, TrackingError
 from tracking_core.intake import Recorder
 from tracking_core.intake.resolver import resolver
 from tracking_core.intake.steps import StepCounter
+from tracking_core.naming import printable
+from tracking_core.runs.config import HOW_TO_CHANGE, RunConfig
 from tracking_core.runs.health import CallTimes, Health
 from tracking_core.runs.outcome import check_status, outcome
 from tracking_core.runs.recording import Recording
@@ -46,9 +49,10 @@ class Run(Recording):
         strict: bool,
         on_enter: Callable[[Run], None],
         on_finish: Callable[[Run], None],
-        say: Callable[[str], None],
+        say: Callable[[str, str | None], None],
         next_steps: Mapping[str, int] = MappingProxyType({}),
         elsewhere: str = "",
+        resumed: bool = False,
     ) -> None:
         self._facts = facts
         self._say = say
@@ -62,7 +66,8 @@ class Run(Recording):
         self._strict = strict
         self._on_enter = on_enter
         self._on_finish = on_finish
-        self._config: dict[str, Any] = dict(facts["config"])
+        self._config = RunConfig(facts["config"])
+        self._resumed = resumed
         self._steps = StepCounter(next_steps)
         # A signal handler may end the run while the main thread is ending it.
         self._finishing = threading.RLock()
@@ -110,16 +115,34 @@ class Run(Recording):
         return self._dir
 
     @property
-    def config(self) -> Mapping[str, Any]:
-        """The configuration, as plain JSON values; `log_config` changes it. Reading waits for what is on a device."""
-        from tracking_core.values.config import settled
+    def config(self) -> RunConfig:
+        """The configuration, as plain JSON values: `run.config.lr` or `run.config["lr"]`; `log_config` changes it.
 
-        return MappingProxyType(settled(self._config))
+        A key that a device still computes is waited for when it is read.
+        """
+        return self._config
+
+    @config.setter
+    def config(self, value: object) -> None:  # noqa: ARG002 - whatever it is, it is refused
+        raise AttributeError(HOW_TO_CHANGE)
+
+    @property
+    def group(self) -> str | None:
+        """Group of runs it belongs to."""
+        return self._facts.get("group")
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it continues a run that was started earlier."""
+        return self._resumed
 
     @property
     def step(self) -> int:
-        """The step that comes next on the axis "step": that of a call which names none. 0 for a new run."""
-        return self._steps.next.get("step", 0)
+        """The step that comes next on the axis "step": that of a call which names none. 0 for a new run.
+
+        A loop that continues a run counts on from here: `for step in range(run.step, 1000)`.
+        """
+        return self._steps.coming("step")
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -152,11 +175,11 @@ class Run(Recording):
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """The last value of every scalar, and what `log_summary` has set."""
-        from tracking_core.store import RunRecord
+        """The last value of every scalar, and what `log_summary` has set, as far as it was recorded in this session.
 
-        self.flush(local=True)
-        return MappingProxyType(RunRecord(self._dir).summary())
+        Values on a device are in it when they have arrived; `flush(local=True)` waits for them.
+        """
+        return MappingProxyType(self._recorder.results.summary())
 
     @property
     def should_stop(self) -> bool:
@@ -169,16 +192,20 @@ class Run(Recording):
         return self._stop_requested
 
     def url(self, target: str | None = None) -> str | None:
-        """The address at which a target shows the run; None when it has none, or is not open yet.
+        """The address at which a target shows the run; None when it has none, or was not open yet.
+
+        It is known with every kind of delivery, and stays known when the run has ended.
 
         Args:
             target: Name of the target; None uses the first that has an address.
         """
-        for label, tracker in self._delivery.open_trackers():
-            if target is None or label == target or label.partition(":")[0] == target:
-                address = getattr(tracker, "url", None)
-                if isinstance(address, str):
-                    return address
+        from tracking_core.delivery.cursor import address_of
+        from tracking_core.delivery.progress import addresses
+
+        found = [] if self._forked else [(label, address_of(one)) for label, one in self._delivery.open_trackers()]
+        for label, address in (*found, *addresses(self._dir)):
+            if address is not None and (target is None or target in {label, label.partition(":")[0]}):
+                return address
         return None
 
     def native(self, target: str) -> Any:
@@ -197,6 +224,11 @@ class Run(Recording):
                 "delivery='thread'"
             )
         return getattr(tracker, "native", tracker)
+
+    def _repr_html_(self) -> str:
+        from tracking_core.runs.results import run_html
+
+        return run_html(self)
 
     def __repr__(self) -> str:
         return f"<Run {self.name!r} ({self.id}) of {self.project!r}, {self._status}>"
@@ -303,7 +335,8 @@ class Run(Recording):
         # What is not well has been said, or is about to be, and once is enough.
         arrived = [str(report) for report in self._report.values() if report.ok]
         where = [self._elsewhere] if self._elsewhere else []
-        self._say("; ".join([f"run {self.name} {status}: {self.health.without_troubles()}", *arrived, *where]))
+        head = "; ".join([f"run {self.name} {status}: {self.health.without_troubles()}", *arrived, *where])
+        self._say_results(printable(head, limit=4000))
         if not self._journal.waiting:
             # Otherwise the file system may yet take what waits for it, if the process lives that long.
             self._journal.close()
@@ -318,6 +351,18 @@ class Run(Recording):
         dropped = self._dropped()
         last = self._troubles.last_of(*dropped)
         return why_no_scalar(self._journal.kinds, dropped, last, has_config=bool(self._config))
+
+    def _say_results(self, head: str) -> None:
+        from tracking_core.delivery.progress import addresses
+        from tracking_core.runs.results import closing, command_for
+
+        try:
+            urls = list(dict.fromkeys(address for _, address in addresses(self._dir)))
+            command = command_for(self.id, self._dir.parent.parent)
+            text, page = closing(head, self._recorder.results, urls, command)
+        except Exception as error:  # noqa: BLE001 - what is only shown must not keep a run from ending
+            text, page = f"{head} (its results cannot be shown: {brief(error)})", None
+        self._say(text, page)
 
     def _closing_words(self) -> str:
         assert self._report is not None

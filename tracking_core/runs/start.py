@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,9 @@ from tracking_core.base.problems import Troubles
 from tracking_core.compaction.background import compaction
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
 from tracking_core.errors import RunExistsError, RunNotFoundError, SettingsError, StoreError, TrackingError
+from tracking_core.naming import printable
+from tracking_core.runs.console import notebook
+from tracking_core.runs.console import say as say_to
 from tracking_core.runs.exit import ending, enter, open_runs, unwatch_signals, watch_exit, watch_signals
 from tracking_core.runs.housekeeping import MonitoredRun, housekeeper
 from tracking_core.runs.no_scalar import why_not_recorded
@@ -27,6 +29,7 @@ from tracking_core.runs.run import Run
 if TYPE_CHECKING:
     from tracking_core.delivery.destinations import Destination
     from tracking_core.delivery.interface import Delivery
+    from tracking_core.environment.hosts import Peers
     from tracking_core.journal import JournalWriter
     from tracking_core.runs.resume import Origin
 
@@ -101,6 +104,7 @@ def start_run(
     delivery: str | None = None,
     process: int | None = None,
     strict: bool = False,
+    replace_open: bool = False,
 ) -> Run:
     """Start or continue a run.
 
@@ -128,6 +132,8 @@ def start_run(
         process: Which JAX process this is; None detects it without initialising JAX.
         strict: Whether errors raise: the backends are opened before this returns, and bad values and records that could
             not be delivered at the end raise as well.
+        replace_open: Whether to finish the runs of this process that are still open first, such as that of a cell of a
+            notebook which is run again.
 
     Returns:
         The run: a context manager, and a tracker with every capability.
@@ -168,11 +174,15 @@ def start_run(
     chosen = settings.get("run_id", run_id) is not None
     facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
     by_backend = [getattr(target, "name", None) for target in requested] == ["none"]
+    _see_to_open(settings, replace=replace_open)
     if by_backend or not records:
         peers.announce(facts["id"])
-        place = run_directory(folder, facts["project"], facts["id"])
+        origin_told = peers.origin if peers.index > 0 else peers.unknown
+        where = run_directory(folder, facts["project"], facts["id"])
         why = why_not_recorded(by_backend=by_backend)
-        run: Run = NullRun(facts, place, enter, _on_finishing, say=lambda message: _say(settings, message), why=why)
+        run: Run = NullRun(
+            facts, where, enter, _on_finishing, origin_told, say=lambda message: say_to(settings, message), why=why
+        )
         open_runs.append(run)
         enter(run)
         return run
@@ -182,10 +192,24 @@ def start_run(
             peers.await_run(run_file_exists(run_directory(folder, facts["project"], facts["id"])))
         mode, places = "allow", [place for place in places if place.tracker is not None]
         origin = replace(origin, elsewhere=True)
-    run = _open(RunPlan(facts, folder, mode, origin, places, how, settings, strict))
-    peers.announce(run.id)
-    _say(settings, f"run {run.name} of {run.project} is recorded in {run.dir}")
+    run = _open(RunPlan(facts, folder, mode, origin, places, how, settings, strict), peers)
+    peers.announce(run.id, resumed=run.resumed, step=run.step)
+    say_to(settings, printable(f"run {run.name} of {run.project} is recorded in {run.dir}", limit=4000))
     return run
+
+
+def _see_to_open(settings: Settings, *, replace: bool) -> None:
+    """End the runs that are still open, or say in a notebook that there are some: a cell was run again, perhaps."""
+    for run in tuple(open_runs):
+        if replace:
+            # What it has to say of records that wait is no news of the run that begins.
+            with contextlib.suppress(TrackingError):
+                run.finish()
+        elif notebook() is not None:
+            still = f"run {run.name} ({run.id}) is still open, and goes on beside the new one"
+            say_to(
+                settings, printable(f"{still}: run.finish() ends it, or start_run(..., replace_open=True)", limit=4000)
+            )
 
 
 def _facts(settings: Settings, **given: Any) -> dict[str, Any]:
@@ -236,7 +260,7 @@ def _refuse_secret(key: str, value: str, origin: str) -> None:
         )
 
 
-def _open(plan: RunPlan) -> Run:
+def _open(plan: RunPlan, peers: Peers) -> Run:
     """Directory and journal, delivery, and the run on top of both."""
     from tracking_core.artifacts import ArtifactStore
     from tracking_core.base.redaction import redact_text
@@ -263,7 +287,7 @@ def _open(plan: RunPlan) -> Run:
     if strict:
         # What keeps a backend from opening is raised, and needs no warning beside that.
         troubles.hold()
-    monitored = housekeeper.add(journal, troubles)
+    monitored = housekeeper.add(journal, troubles, recorder.results.catch_up)
     compaction.pick_up(directory.parent)
     channel = _channel(plan.delivery, plan.places, directory, note)
     if settings.get("mirror") is not None:
@@ -271,9 +295,9 @@ def _open(plan: RunPlan) -> Run:
 
         channel = mirrored(channel, directory, settings, note)
 
-    def say(message: str) -> None:
+    def say(message: str, page: str | None = None) -> None:
         if not troubles.is_held:
-            _say(settings, message)
+            say_to(settings, message, page)
 
     run = Run(
         facts, directory, recorder, channel, troubles, strict=strict, on_enter=enter, on_finish=_on_finishing,
@@ -281,6 +305,7 @@ def _open(plan: RunPlan) -> Run:
         elsewhere=f"it is recorded under {begun.root}, because {plan.root} could not be written"
         if begun.root != plan.root
         else "",
+        resumed=peers.origin()[0] if peers.index > 0 else not begun.created,
     )  # fmt: skip
     _monitored[id(run)] = monitored
     _watch_directory(run, journal, monitored, troubles)
@@ -339,8 +364,6 @@ def _next_steps(origin: Origin, directory: Path, own: str, troubles: Troubles, *
 
 def _places(steps: Mapping[str, int]) -> str:
     """Where a run goes on, for people: the axis "step" first, and not more than a few."""
-    from tracking_core.naming import printable
-
     named = [f"{printable(axis, limit=40)} {steps[axis]}" for axis in sorted(steps, key=lambda axis: axis != "step")]
     return ", ".join(named[:5]) + (", …" if len(named) > 5 else "")
 
@@ -435,11 +458,3 @@ def _on_finishing(run: Run) -> None:
         housekeeper.remove(monitored)
     if not open_runs:
         unwatch_signals()
-
-
-def _say(settings: Settings, message: str) -> None:
-    where = settings.choice("console")
-    if where == "on" or (where == "auto" and sys.stderr is not None and sys.stderr.isatty()):
-        # What the user asked for; a terminal that is gone is no reason to fail.
-        with contextlib.suppress(OSError, ValueError):
-            print(f"tracking: {message}", file=sys.stderr)  # noqa: T201

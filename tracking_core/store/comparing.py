@@ -58,6 +58,11 @@ class Comparison:
     config: Mapping[str, Mapping[str, Any]]
     metrics: Mapping[str, Mapping[str, MetricSummary]]
 
+    def _repr_html_(self) -> str:
+        from tracking_core.store.pages import comparison_html
+
+        return comparison_html(self)
+
 
 def compare(records: Sequence[RunRecord], *, common: bool = True) -> Comparison:
     """Put runs side by side.

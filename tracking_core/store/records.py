@@ -20,6 +20,7 @@ from tracking_core.journal.liveness import is_alive, is_starting
 from tracking_core.layout.runs import read_run
 from tracking_core.store.columns import ScalarColumns
 from tracking_core.store.following import follow
+from tracking_core.store.listed import Logged
 from tracking_core.store.series import Series
 from tracking_core.values import ArtifactRef, Histogram, Image, Record, Table
 from tracking_core.values.config import merge
@@ -245,7 +246,7 @@ class RunRecord:
         ]
         if not found:
             raise NameNotFoundError(self._missing("image", name, self.image_names()))
-        return found
+        return Logged(name, found)
 
     def histograms(self, name: str) -> list[tuple[int, Histogram]]:
         """(step, histogram) pairs, in the order in which they were logged.
@@ -369,6 +370,11 @@ class RunRecord:
             one.read(final=not is_alive(self.dir, writer))
         return reader.damage
 
+    def _repr_html_(self) -> str:
+        from tracking_core.store.pages import run_html
+
+        return run_html(self)
+
     def __repr__(self) -> str:
         return f"<RunRecord {self.name!r} ({self.id}) of {self.project!r}>"
 
@@ -392,7 +398,7 @@ class RunRecord:
         ]
         if not found:
             raise NameNotFoundError(self._missing(kind, name, self.names(kind)))
-        return found
+        return Logged(name, found)
 
     def _missing(self, kind: str, name: str, known: list[str]) -> str:
         close = difflib.get_close_matches(name, known, n=1)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from tracking_core.artifacts import ArtifactStore
 from tracking_core.base.keywords import names_nearest
 from tracking_core.errors import InvalidValueError, RunNotFoundError, StoreError
-from tracking_core.layout.runs import find_run, run_places, tombstone_of
+from tracking_core.layout.runs import find_run, is_run, run_places, tombstone_of
 from tracking_core.remote.address import is_address, refuse_address
 from tracking_core.store.comparing import Comparison, compare
 from tracking_core.store.filters import RunFilter
 from tracking_core.store.index import Listing, ProjectIndex
+from tracking_core.store.listed import RunList
 from tracking_core.store.records import RunRecord
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from tracking_core.store.export import Exported
     from tracking_core.store.pruning import Pruned
     from tracking_core.store.removal import Removed
+
+LATEST = "latest"
+"""What names the run that was started last, unless that is an id."""
 
 
 class Store:
@@ -81,7 +85,7 @@ class Store:
         found = [record for record in records if wanted.matches(record)]
         if self._mirror is None:
             self._note(records, listings, time.monotonic() - begin)
-        return sorted(found, key=lambda record: (record.started, record.id), reverse=True)
+        return RunList(sorted(found, key=lambda record: (record.started, record.id), reverse=True))
 
     def compare(self, run_ids: Iterable[str | RunRecord], *, common: bool = True) -> Comparison:
         """Runs side by side: where their configurations differ, and the last and best values of their scalars.
@@ -139,7 +143,7 @@ class Store:
         from tracking_core.store.removal import check_inside, remove_runs
 
         self._refuse_mirror("remove")
-        records = self._chosen("remove", runs)
+        records = self._chosen("remove", runs, self._run)
         for record in records:
             check_inside(record, self.root)
         return remove_runs(records, force=force, progress=progress or _unseen)
@@ -229,36 +233,53 @@ class Store:
         if not isinstance(to, (str, os.PathLike)):
             raise InvalidValueError(f"export: expected a path, got {to!r:.80} ({type(to).__name__})")
         wanted = _several("export", names, "the name of a scalar", str)
-        records = self._chosen("export", runs)
+        records = self._chosen("export", runs, self.run)
         return export(
             records, Path(to), wanted, kind=format, partition=partition, raw=raw, force=force,
             progress=progress or _unseen,
         )  # fmt: skip
 
     def run(self, run_id: str) -> RunRecord:
-        """One run, by its id.
+        """One run: by its id, the beginning of an id that only one run has, or "latest" for the one started last.
+
+        Args:
+            run_id: An id that is there wins over the other two.
 
         Raises:
-            RunNotFoundError: This root has no such run.
+            RunNotFoundError: This root has no such run, or several ids begin so.
             InvalidValueError: It is not a str.
         """
         if not isinstance(run_id, str):
             raise InvalidValueError(f"run: expected the id of a run, got {run_id!r:.80} ({type(run_id).__name__})")
-        self.refresh()
         try:
-            directory = find_run(self.root, run_id)
+            return self._run(run_id)
         except RunNotFoundError as error:
             if tombstone_of(self.root, run_id) is not None:
                 raise
+            if run_id == LATEST and (runs := self.runs()):
+                return runs[0]
+            fits = [place / name for place, names in run_places(self.root) for name in names if name.startswith(run_id)]
+            fits = [place for place in fits if run_id and is_run(place)]
+            if len(fits) == 1:
+                return self.record(fits[0])
             hint = f"; by name it is found with runs(where=lambda run: run.name == {run_id!r:.80})"
+            if fits:
+                shown = ", ".join(sorted(place.name for place in fits)[:5])
+                hint = f", and {len(fits)} ids begin so: {shown}{', …' if len(fits) > 5 else ''}"
             raise RunNotFoundError(f"{error}{hint}") from None
-        return self.record(directory)
 
-    def _chosen(self, what: str, runs: str | RunRecord | Iterable[str | RunRecord]) -> list[RunRecord]:
+    def _run(self, run_id: str) -> RunRecord:
+        """One run, by its id and nothing else."""
+        self.refresh()
+        return self.record(find_run(self.root, run_id))
+
+    def _chosen(
+        self, what: str, runs: str | RunRecord | Iterable[str | RunRecord], find: Callable[[str], RunRecord]
+    ) -> list[RunRecord]:
         """The runs that ids or records name, each once, in that order."""
         found: dict[Path, RunRecord] = {}
         for one in _several(what, runs, "the id of a run", (str, RunRecord)):
-            record = self.run(one) if isinstance(one, str) else one
+            record = find(one) if isinstance(one, str) else one
             found.setdefault(record.dir, record)
         return list(found.values())
 
@@ -323,6 +344,11 @@ class Store:
                     continue
                 except (StoreError, OSError) as error:
                     self.unreadable[project / name] = str(error)
+
+    def _repr_html_(self) -> str:
+        from tracking_core.store.pages import store_html
+
+        return store_html(self)
 
     def __repr__(self) -> str:
         return f"Store({self.place!r})"

@@ -55,20 +55,65 @@ def histogram_svg(counts: np.ndarray[Any, Any], edges: np.ndarray[Any, Any], not
     return _svg("histogram", [*parts, _text(WIDTH / 2, 12, ", ".join(notes), "middle")])
 
 
-def table_html(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table_html(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = SHOWN_ROWS) -> str:
     """A table; the first rows and columns of a large one, and how many there are."""
     head = "".join(f"<th>{_escape(_cell(column))}</th>" for column in columns[:SHOWN_COLUMNS])
     body = "".join(
-        f"<tr>{''.join(f'<td>{_escape(_cell(cell))}</td>' for cell in row[:SHOWN_COLUMNS])}</tr>"
-        for row in rows[:SHOWN_ROWS]
+        f"<tr>{''.join(f'<td>{_escape(_cell(cell))}</td>' for cell in row[:SHOWN_COLUMNS])}</tr>" for row in rows[:most]
     )
     cut = [
-        f"{most} of {len(there)} {what}"
-        for what, there, most in (("rows", rows, SHOWN_ROWS), ("columns", columns, SHOWN_COLUMNS))
-        if len(there) > most
+        f"{shown} of {len(there)} {what}"
+        for what, there, shown in (("rows", rows, most), ("columns", columns, SHOWN_COLUMNS))
+        if len(there) > shown
     ]
     more = f"<caption>the first {' and '.join(cut)}</caption>" if cut else ""
     return f"<table>{more}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def facts_html(
+    title: str,
+    facts: Sequence[tuple[str, Any]] = (),
+    *,
+    columns: Sequence[str] = (),
+    rows: Sequence[Sequence[Any]] = (),
+    links: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    most: int = SHOWN_ROWS,
+) -> str:
+    """What something is, in a few lines, and a table below.
+
+    Args:
+        title: Its name.
+        facts: Further (name, value) pairs.
+        columns: Headings of the table; () for no table.
+        rows: Its rows.
+        links: Addresses of pages. What is no address of one is shown as text.
+        notes: Commands and the like, each on a line of its own.
+        most: Rows of the table that are shown.
+    """
+    parts = [f"<div><b>{_escape(title)}</b></div>"]
+    parts += [f"<div>{_escape(name)}: {_escape(_cell(value))}</div>" for name, value in facts]
+    parts += [table_html(columns, rows, most)] if columns and rows else []
+    for link in links:
+        text = _escape(link)
+        is_page = link.startswith(("https://", "http://"))
+        parts.append(
+            f'<div><a href="{text}" rel="noopener noreferrer">{text}</a></div>' if is_page else f"<div>{text}</div>"
+        )
+    parts += [f"<div><code>{_escape(note)}</code></div>" for note in notes]
+    return f"<div>{''.join(parts)}</div>"
+
+
+def figures_html(shown: Iterable[tuple[str, Sequence[str]]], more: str = "") -> str:
+    """Pages below headings.
+
+    Args:
+        shown: (heading, HTML of what stands below it) pairs.
+        more: What is said first, where these are not all.
+    """
+    parts = [f"<div>{_escape(more)}</div>"] if more else []
+    parts += [f"<div><b>{_escape(heading)}</b></div>{''.join(pages)}" for heading, pages in shown]
+    return f"<div>{''.join(parts)}</div>"
 
 
 def media_html(content: bytes, mime: str, caption: str = "") -> str | None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tracking_core.base.text import counted
-from tracking_core.cli.arguments import json_option, root_option, runs_argument, said_plainly, stages
+from tracking_core.cli.arguments import RunName, json_option, root_option, said_plainly, stages
+
+if TYPE_CHECKING:
+    from tracking_core.store import RunRecord, Store
 
 
 @click.command(short_help="Write scalars as Parquet, CSV or JSON Lines.")
-@runs_argument
+@click.argument("runs", metavar="[RUN]...", type=RunName(), nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Export all runs of the store.")
+@click.option(
+    "--project", "projects", multiple=True, metavar="NAME", help="Export all runs of this project (repeatable)."
+)
 @click.option(
     "--to",
     "place",
@@ -37,6 +46,8 @@ from tracking_core.cli.arguments import json_option, root_option, runs_argument,
 @said_plainly()
 def verb(
     runs: tuple[str, ...],
+    every: bool,
+    projects: tuple[str, ...],
     place: Path,
     kind: str | None,
     partition: bool,
@@ -67,8 +78,10 @@ def verb(
         raise click.UsageError("only one file of CSV or JSON Lines can be written to stdout, and nothing beside it")
     if not partition and place.is_dir():
         raise click.UsageError(f"{str(place)!r} is a directory: name a file in it, or use --partition")
+    if sum([bool(runs), every, bool(projects)]) != 1:
+        raise click.UsageError("name runs, or give --all, or --project NAME")
     store = open_store(root)
-    records = choose_all_in(store, runs)
+    records = choose_all_in(store, runs) if runs else _all(store, projects)
     if to_stdout:
         write_text(records, data(), kind, names, raw=raw)
         return
@@ -90,3 +103,20 @@ def verb(
     else:
         where = shown(f"{counted(len(result.files), 'file')} below {place}" if partition else str(place))
         click.echo(f"wrote {counted(result.rows, 'row')} of {counted(len(records), 'run')} to {where}", err=True)
+
+
+def _all(store: Store, projects: Sequence[str]) -> list[RunRecord]:
+    """All runs of some projects, or of the store, the oldest first; those without scalars are among them.
+
+    Raises:
+        ClickException: There is none.
+    """
+    from tracking_core.cli.output import shown
+
+    records = [record for record in reversed(store.runs()) if not projects or record.project in projects]
+    for place, why in store.unreadable.items():
+        click.echo(f"left out: {shown(f'{place.name}: {why}')}", err=True)
+    if not records:
+        of = f" of {', '.join(projects)}" if projects else ""
+        raise click.ClickException(shown(f"there are no runs{of} under {store.place}"))
+    return records

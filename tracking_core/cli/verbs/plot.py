@@ -1,4 +1,4 @@
-"""`tracking plot`: draw a scalar."""
+"""`tracking plot`: draw scalars."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import click
 from tracking_core.cli.arguments import RunName, json_option, root_option, said_plainly
 
 
-@click.command(short_help="Draw a scalar of runs.")
-@click.argument("runs", metavar="RUN...", type=RunName(), nargs=-1, required=True)
-@click.argument("name", metavar="NAME")
+@click.command(short_help="Draw scalars of runs.")
+@click.argument("words", metavar="RUN... [NAME]...", type=RunName(), nargs=-1, required=True)
 @click.option("--axis", metavar="NAME", help="The step axis.  [default: the only one, or step]")
 @click.option(
     "--x", "over", type=click.Choice(["step", "time"]), default="step", show_default=True, help="What the x axis shows."
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    metavar="WEIGHT",
+    help="Smooth with a running mean, as TensorBoard does: 0 (not at all) to 0.99.",
 )
 @click.option("--log", is_flag=True, help="Logarithmic y axis; values that are not positive are left out.")
 @click.option("--width", type=click.IntRange(10, 1000), metavar="N", help="Width in columns.")
@@ -25,10 +31,10 @@ from tracking_core.cli.arguments import RunName, json_option, root_option, said_
 @json_option
 @said_plainly()
 def verb(
-    runs: tuple[str, ...],
-    name: str,
+    words: tuple[str, ...],
     axis: str | None,
     over: str,
+    smooth: float,
     log: bool,
     width: int | None,
     height: int | None,
@@ -37,22 +43,31 @@ def verb(
     root: str | None,
     as_json: bool,
 ) -> None:
-    """Plot scalar NAME of runs over their steps, in the terminal or into a file.
+    """Plot scalars of runs over their steps, in the terminal or into a file.
 
-    With --x time, the x axis is the time in seconds since each run started. In a terminal without colours, each run
-    gets its own plot, all with the same scale.
+    NAME is a scalar of a run before it, or a pattern such as 'val/*'; each scalar gets its own plot. Without NAME, the
+    scalars of the runs are listed. With --x time, the x axis is the time in seconds since each run started. In a
+    terminal without colours, each run gets its own plot, all with the same scale.
     """
     from tracking_core.cli import plotting
-    from tracking_core.cli.choosing import choose_all
     from tracking_core.cli.output import print_json, shown
+    from tracking_core.store import open_store
 
     if png is not None and as_json:
         raise click.UsageError("--png and --json cannot be combined")
-    curves = plotting.curves(choose_all(runs, root), name, axis, over=over, raw=raw)
+    records, names = plotting.parted(words, open_store(root))
+    if not names:
+        if as_json:
+            print_json({"scalars": {record.id: record.scalar_names() for record in records}})
+        else:
+            plotting.print_scalars(records)
+        return
+    curves = plotting.all_curves(records, names, axis, over=over, raw=raw, smooth=smooth)
     if as_json:
-        print_json(plotting.as_json(name, curves), indent=None)
+        print_json(plotting.as_json(curves), indent=None)
     elif png is not None:
-        plotting.draw_file(png, name, curves, over=over, log=log)
+        plotting.draw_file(png, curves, over=over, log=log)
         click.echo(f"wrote {shown(str(png))}", err=True)
     else:
-        plotting.draw(name, curves, log=log, width=width, height=height)
+        for name, several in curves.items():
+            plotting.draw(name, several, log=log, width=width, height=height)

@@ -33,7 +33,7 @@ def verb(runs: tuple[str, ...], yes: bool, force: bool, root: str | None, as_jso
 
     own_root(root, "rm")
     store = open_store(root)
-    records = choose_all_in(store, runs)
+    records = choose_all_in(store, runs, whole=True)
     try:
         if not yes:
             _ask(records, force=force)

@@ -67,7 +67,8 @@ def verb(
 
     EXPR is NAME OP VALUE. NAME is a metric (its last value), config.NAME, or one of id, name, project, status, group,
     job_type, notes, started, finished, duration. OP is one of = != < <= > >= or ~ (VALUE is a regular expression that
-    is searched for). A run without that value does not match; --sort puts it last.
+    is searched for). A run without that value does not match; --sort puts it last. At a terminal, ids are shown
+    as far as they are unique, and the last column is the validation loss or accuracy, if the runs have one.
 
     A run that cannot be read is listed as unreadable, the reason goes to stderr, and the exit code is 1.
     """
@@ -87,14 +88,21 @@ def verb(
         for row in rows:
             click.echo(row.record.id)
     elif rows or unreadable:
+        asked: list[str] = list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
+        main = listing.main_column(rows)
         _print(
-            rows, unreadable, list(dict.fromkeys([*columns, *([sort] if sort else []), *(one.left for one in parsed)]))
+            rows,
+            unreadable,
+            asked if main is None or main in asked else [*asked, main],
         )
     else:
-        asked = projects or statuses or tags or conditions
-        click.echo(shown("no runs match" if asked else f"no runs under {open_store(root).place}"), err=True)
+        narrowed = projects or statuses or tags or conditions
+        click.echo(shown("no runs match" if narrowed else f"no runs under {open_store(root).place}"), err=True)
     if root is None and (elsewhere := runs_elsewhere(open_store(root).root)):
         click.echo(shown(elsewhere), err=True)
+    if not (as_json or ids):
+        for text in listing.advice(rows, [*([sort] if sort else []), *columns]):
+            click.echo(shown(text), err=True)
     broken = [row for row in rows if row.is_broken]
     for why in [*(str(row.problem) for row in broken), *(one.problem for one in unreadable)]:
         click.echo(f"unreadable: {shown(why)}", err=True)
@@ -106,11 +114,12 @@ def _print(rows: list[Row], unreadable: list[Unreadable], columns: list[str]) ->
 
     extra = [name for name in columns if name not in {"id", "name", "project", "status", "started", "duration"}]
     lines: list[Any] = []
+    short = _short(rows) if sys.stdout.isatty() else {}
     for row in rows:
         values = [row.value(name) for name in extra]
         lines.append(
             (
-                row.record.id,
+                short.get(row.record.id, row.record.id),
                 (row.record.name, "bold"),
                 row.record.project,
                 (row.status or "unreadable", status_style(row.status)),
@@ -125,6 +134,35 @@ def _print(rows: list[Row], unreadable: list[Unreadable], columns: list[str]) ->
     Output().table(
         ("id", "name", "project", "status", "started", "duration", "tags", *extra),
         lines,
-        whole=("id", "status", "started", "duration"),
+        # Names are folded only where not even they and the ids have room.
+        whole=("id", "status", "started", "duration", *(("name",) if _fit(lines) else ())),
         spare=("duration", "tags", "started", "project", "status"),
     )
+
+
+def _short(rows: list[Row]) -> dict[str, str]:
+    """Ids for a terminal: as long as they have to be to name the runs."""
+    from tracking_core.cli.choosing import all_ids
+    from tracking_core.cli.listing import short_ids
+
+    if not rows:
+        return {}
+    root = rows[0].record.dir.parent.parent
+    return short_ids([row.record.id for row in rows], all_ids(root))
+
+
+def _fit(lines: list[Any]) -> bool:
+    """Whether ids and names stand beside each other."""
+    from shutil import get_terminal_size
+
+    from rich.cells import cell_len
+
+    ids, names = (max((cell_len(_text(line[at])) for line in lines), default=0) for at in (0, 1))
+    return ids + 2 + names <= get_terminal_size().columns
+
+
+def _text(cell: str | tuple[str, str]) -> str:
+    """The text of a cell."""
+    from tracking_core.cli.output import shown
+
+    return shown(cell if isinstance(cell, str) else cell[0])

@@ -15,7 +15,7 @@ from tracking_core.cli.arguments import json_option, root_option, run_argument, 
 def verb(run: str, root: str | None, as_json: bool) -> None:
     """Show a run: configuration, last values, what it logged, and how far each target is.
 
-    RUN is an id, the beginning of an id, or a name that only one run has; PROJECT/RUN searches one project.
+    RUN is an id, the beginning of an id, a name that only one run has, or "latest"; PROJECT/RUN searches one project.
     """
     from tracking_core.cli.choosing import choose
     from tracking_core.cli.output import print_json

@@ -79,7 +79,12 @@ class Summary(_Facts):
     """What describes the run as a whole: the last value of each scalar, and what was set here."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(lambda: run.summary, run.log_summary)
+        def read() -> Mapping[str, Any]:
+            # What is still on its way is waited for.
+            run.flush(local=True)
+            return run.summary
+
+        super().__init__(read, run.log_summary)
 
     def update(self, d: Mapping[str, Any]) -> None:
         """Set several values."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ def init(
         if isinstance(reinit, str)
         else {True: "finish_previous", False: "return_previous", None: "default"}[reinit]
     )
-    if previous and (how == "finish_previous" or (how == "default" and _in_notebook())):
+    if previous and (how == "finish_previous" or (how == "default" and _is_notebook())):
         for run in previous:
             run.finish()
     elif previous and how != "create_new":
@@ -201,8 +200,7 @@ def _may_go_online() -> bool:
     return any(part.strip().startswith("wandb") and "mode=" not in part for part in parts)
 
 
-def _in_notebook() -> bool:
-    """Whether this process runs a notebook. IPython is not imported."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
+def _is_notebook() -> bool:
+    from tracking_core.runs.console import notebook
+
+    return notebook() is not None
