@@ -331,7 +331,7 @@ class Run(Recording):
         self._report = self._make_report()
         empty = self._why_no_scalar()
         if empty:
-            self._say(f"run {self.name}: {empty}")
+            self._say(printable(f"run {self.name}: {empty}", limit=1000), None)
         # What is not well has been said, or is about to be, and once is enough.
         arrived = [str(report) for report in self._report.values() if report.ok]
         where = [self._elsewhere] if self._elsewhere else []
