@@ -251,4 +251,12 @@ __all__ = [
     "values",
 ]
 
-__getattr__, __dir__ = load_on_use(__name__, _HOMES, _MODULES)
+
+def _of_a_run(name: str) -> str:
+    """Where a name is that a run has, and this package has not."""
+    from tracking_core.runs.run import Run
+
+    return f": a run has it: run = start_run(...), then run.{name}" if hasattr(Run, name) else ""
+
+
+__getattr__, __dir__ = load_on_use(__name__, _HOMES, _MODULES, _of_a_run)

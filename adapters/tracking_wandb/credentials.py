@@ -7,6 +7,7 @@ import contextlib
 import json
 import netrc
 import os
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,6 +20,10 @@ from tracking_wandb.places import OWN_SERVER
 
 #: Hosts of W&B's own service; which of them the client calls its default depends on its version.
 _SERVICE_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+#: What the client takes for a key: a token of three parts, or 40 characters, with a prefix before a dash at times.
+_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+_SECRET = re.compile(r"[\w-]+", re.ASCII)
+_SHORTEST = 40
 _VIEWER = {"query": "query Viewer { viewer { entity } }", "variables": {}}
 
 
@@ -31,6 +36,24 @@ def key_source(server: str) -> str | None:
     if path is None and any(client_settings.account(name) for name in ("api_key", "identity_token_file")):
         return str(client_settings.account_file())
     return path
+
+
+def key_problem(server: str) -> str | None:
+    """What is wrong with the form of the key for a server, as the client sees it; None for a usable or unknown one.
+
+    The key itself is not in the text.
+    """
+    key = os.environ.get("WANDB_API_KEY") or _from_netrc(server)[1]
+    if not key or _TOKEN.fullmatch(key):
+        return None
+    if key != key.strip():
+        return "it begins or ends with a space or a line break"
+    secret = key.partition("-")[2] or key
+    if not _SECRET.fullmatch(secret):
+        return "it has other characters than letters, digits, '_' and '-'"
+    if len(secret) < _SHORTEST:
+        return f"it has {len(secret)} characters; a key has {_SHORTEST} or more"
+    return None
 
 
 def require_key(server: str | None, settings: Any = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracking_core import Finding, SettingsError
 from tracking_wandb import client_settings, places
-from tracking_wandb.credentials import ask_server, key_source
+from tracking_wandb.credentials import ask_server, key_problem, key_source
 from tracking_wandb.options import Options, read_options
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ def _account(server: str) -> list[Finding]:
             Finding("error", f"there is no API key for {server}", f"{_LOGIN}, {_OFFLINE}"),
             *_server(server, with_key=False),
         ]
+    problem = key_problem(server)
+    if problem is not None:
+        # A server that does not take it would say less.
+        message = f"the API key for {server} in {source} is none: {problem}"
+        return [Finding("error", message, f"{_LOGIN} again"), *_server(server, with_key=False)]
     return [Finding("ok", f"an API key for {server} is in {source}"), *_server(server, with_key=True)]
 
 

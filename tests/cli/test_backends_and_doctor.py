@@ -306,7 +306,13 @@ def test_a_package_that_is_missing_is_no_error_until_it_is_asked_for(tmp_path):
     site = install(tmp_path / "site", "nothing", modules={"sitecustomize": BLOCKER})
     out, _ = command("backends", cwd=tmp_path, PYTHONPATH=str(site))
     assert "tensorboardX (missing)" in out
-    command("doctor", cwd=tmp_path, PYTHONPATH=str(site))
+    out, _ = command("doctor", "--json", cwd=tmp_path, PYTHONPATH=str(site))
+    [one] = [one for one in findings(json.loads(out), "backends") if "left out" in one["message"]]
+    assert (one["level"], one["message"]) == (
+        "ok",
+        "left out, as nothing asks for them: tensorboard (needs tensorboardX)",
+    )
+    assert one["remedy"] == "pip install 'tracking-core[tensorboard]'"
     out, _ = command("doctor", "--json", "tensorboard:./tb", cwd=tmp_path, code=1, PYTHONPATH=str(site))
     [error] = findings(json.loads(out), level="error")
     assert error["message"] == "tensorboard:./tb: tensorboardX is not installed"
@@ -320,7 +326,8 @@ def test_the_doctor_names_every_adapter_that_is_broken(tmp_path, zoo):
     for part in ("broken-dist", "exits-dist", "newer-dist", "one-dist", "two-dist"):
         assert part in errors
     assert "garbled_dist-1.0.dist-info" in messages(found, "backends", "warning")
-    assert "tensorboard is not available" in messages(found, "backends", "ok")
+    assert "not available" not in messages(found, "backends")
+    assert "tensorboard (needs tensorboardX)" in messages(found, "backends", "ok")
     assert messages(found, "targets", "error") == "", "the target itself, local, is fine"
 
 
@@ -492,6 +499,42 @@ def test_a_key_that_is_missing_and_a_server_that_does_not_answer_are_found():
     assert f"there is no API key for {address}" in errors
     assert f"{address} cannot be reached" in errors
     assert all(one["remedy"] for one in findings(found, "targets", "error"))
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("0123456789" * 4, None),
+        ("local-" + "a" * 40, None),
+        ("wandb_v1_" + "a" * 80, None),
+        ("aaa.bbb-b.ccc_c", None),
+        ("abc123", "it has 6 characters; a key has 40 or more"),
+        ("a" * 39 + "!", "it has other characters"),
+        ("a" * 40 + "\n", "it begins or ends with a space or a line break"),
+        ("https://wandb.ai/authorize", "it has other characters"),
+    ],
+)
+def test_the_form_of_a_key_is_checked(key, says, monkeypatch):
+    client = pytest.importorskip("wandb.sdk.lib.wbauth.validation", reason="where version 0.31 of the client has it")
+    from tracking_wandb.credentials import key_problem
+
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    problem = key_problem("https://api.wandb.ai")
+    assert problem is None if says is None else says in problem
+    assert (client.check_api_key(key) is None) is (problem is None), "the client judges alike"
+
+
+def test_a_key_that_is_none_is_found_and_not_shown(monkeypatch):
+    import socket
+
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        text = invoke("doctor", f"wandb?base_url={address}", code=1)
+    end = text.rpartition("errors, 0 warnings:")[2]
+    assert f"the API key for {address} in WANDB_API_KEY is none: it has 14 characters" in " ".join(end.split())
+    assert SECRET not in text
 
 
 def test_filters_on_the_local_store_do_nothing_and_that_is_said():
@@ -827,8 +870,27 @@ def test_advice_begins_with_what_is_seen(tmp_path, monkeypatch):
     assert "tensorboard has the filter every=100 (argument)" in seen
     seen, _ = advice(found, "a run does not appear")
     assert f"runs go to {tmp_path / 'tracking_runs'} (default): there are no runs yet" in seen
-    text = invoke("doctor")
+    assert "If logging is slow" not in invoke("doctor")
+    text = invoke("doctor", "--advice")
     assert "If logging is slow\n  seen: delivery is inline" in text
+
+
+def test_the_end_is_what_is_wrong(monkeypatch):
+    """Errors first, each with its remedy: what scrolled by need not be looked for."""
+    monkeypatch.setenv("TRACKING_PROJCT", "typo")
+    text = invoke("doctor", "nothing:./tb", code=1)
+    _, _, end = text.rpartition("1 error, 1 warning:\n")
+    error, remedy, warning, _, hint = end.splitlines()
+    assert error.startswith("  error    ")
+    assert "nothing" in error
+    assert remedy.strip().startswith("-> ")
+    assert warning.startswith("  warning  ")
+    assert "TRACKING_PROJCT" in warning
+    assert hint.startswith("tracking doctor --advice says")
+    assert "--advice" not in invoke("doctor", "--advice", "nothing:./tb", code=1)
+    monkeypatch.delenv("TRACKING_PROJCT")
+    *_, verdict, hint = invoke("doctor").splitlines()
+    assert (verdict, hint.split()[0]) == ("Everything is fine.", "tracking")
 
 
 def test_a_run_that_does_not_appear_may_be_in_many_places(tmp_path, monkeypatch, troubles):

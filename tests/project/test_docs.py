@@ -59,8 +59,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
             if block.mark == "skip":
                 assert block.reason, f"{block}: skipped without a reason"
             elif block.mark == "run":
-                for words in shell_lines(block.text):
-                    execute(words, tmp_path, block)
+                printed = "".join(execute(words, tmp_path, block) for words in shell_lines(block.text))
                 forget_adapters()
             elif block.mark == "output":
                 assert printed is not None, f"{block}: there is no code whose output this is"
@@ -96,7 +95,7 @@ def compare(block, printed):
 
 
 def execute(words, directory, block):
-    """Run a command of a page; `pip install -e .` goes into a directory of its own instead of this environment."""
+    """Run a command of a page, and return what it prints; `pip install -e .` goes into a directory of its own instead of this environment."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(directory / "site"), str(ROOT)])}
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
@@ -116,6 +115,7 @@ def execute(words, directory, block):
         [sys.executable, *words], cwd=directory, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, f"{block}: {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def test_the_adapter_of_the_tutorial_is_checked_in_full(tmp_path):

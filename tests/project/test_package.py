@@ -29,7 +29,7 @@ HEAVY = {
 LAYERS = [
     "_version", "errors", "protocol", "naming", "base", "environment", "remote", "values", "fallbacks", "wrappers",
     "journal", "layout", "artifacts", "on_device", "backends", "intake", "delivery", "compaction", "mirror", "store",
-    "runs", "transfer", "testing", "cli",
+    "runs", "transfer", "testing", "compat", "cli",
 ]  # fmt: skip
 
 #: Older names of modules, which other things may still ask for.
@@ -95,6 +95,8 @@ def test_importing_the_package_loads_nothing_heavy(tmp_path):
         ("from tracking_core import NullTracker; NullTracker().log_scalars({'a': 1}, step=0)", set()),
         ("import tracking_core.environment.settings, tracking_core.protocol, tracking_core.wrappers, tracking_core.fallbacks", set()),
         ("import tracking_core.backends.hooks", {"pluggy"}),
+        ("import tracking_core.compat.wandb as wandb; wandb.init, wandb.Error, dir(wandb)", {"numpy", "msgspec"}),
+        ("import tracking_core.compat.wandb as wandb; dir(wandb)", set()),
         ("import tracking_core.values", {"numpy"}),
         ("import tracking_core.journal", {"numpy", "msgspec"}),
         ("import tracking_tensorboard", {"numpy", "pluggy", "tracking_tensorboard"}),

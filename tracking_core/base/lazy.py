@@ -14,7 +14,10 @@ def homes_of(homes: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def load_on_use(
-    package: str, homes: Mapping[str, Sequence[str]], modules: Sequence[str] = ()
+    package: str,
+    homes: Mapping[str, Sequence[str]],
+    modules: Sequence[str] = (),
+    elsewhere: Callable[[str], str] = lambda _: "",
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """What a package takes as its `__getattr__` and `__dir__`.
 
@@ -22,6 +25,7 @@ def load_on_use(
         package: Its name.
         homes: Module below the package → the public names that it has.
         modules: Modules below the package that are public themselves.
+        elsewhere: Says where a name is that the package has not; "" where nobody knows.
     """
     found = homes_of(homes)
 
@@ -31,7 +35,10 @@ def load_on_use(
         elif name in modules:
             value = import_module(f"{package}.{name}")
         else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            from tracking_core.base.text import did_you_mean
+
+            hint = "" if name.startswith("_") else elsewhere(name) or did_you_mean(name, sys.modules[package].__all__)
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}", name=name)
         # The next time nobody asks.
         setattr(sys.modules[package], name, value)
         return value

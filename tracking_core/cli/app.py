@@ -80,8 +80,9 @@ def backends(name: str | None, as_json: bool) -> None:
     show_default=True,
     help="Seconds that one check may take.",
 )
-def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
-    """Check settings, run store, backends and recent runs, and say how to fix what is wrong.
+@click.option("--advice", is_flag=True, help="Also say what to do if logging is slow, or something is missing.")
+def doctor(targets: tuple[str, ...], as_json: bool, timeout: float, advice: bool) -> None:
+    """Check settings, run store, backends and recent runs, and say at the end what is wrong and how to fix it.
 
     TARGET is written as in TRACKING_BACKEND, such as tensorboard:./tb; without TARGET the configured ones are checked.
     Exit code 1: a check found an error.
@@ -104,7 +105,7 @@ def doctor(targets: tuple[str, ...], as_json: bool, timeout: float) -> None:
     else:
         from tracking_core.cli.doctor.rendering import print_diagnosis
 
-        print_diagnosis(diagnosis)
+        print_diagnosis(diagnosis, advice=advice)
     sys.exit(0 if diagnosis.ok else 1)
 
 

@@ -37,6 +37,9 @@ def take(key: str, value: Any, value_range: tuple[float, float] | None) -> tuple
     """
     if is_device_array(value):
         return _from_device(key, value, value_range)
+    if isinstance(value, Image) and value.any_range and is_device_array(value.data):
+        array = local_view(value.data, key)
+        return snapshots([array]), lambda host: value.with_data(next(host)), array.nbytes
     if isinstance(value, Image) and not value.is_normal:
         arrays, rebuild, nbytes = take(key, value.data, value.value_range or value_range)
         caption, inner_range = value.caption, value.value_range

@@ -58,6 +58,8 @@ class JournalWriter:
         """How many events were written."""
         self.unwritten = 0
         """How many events could not be written."""
+        self.kinds: set[str] = set()
+        """Kinds of events that were handed over to be written."""
         self._numbers = Numbers()
         self._take, self._held = self._numbers.take, self._numbers.held
         self._low = 1
@@ -134,6 +136,7 @@ class JournalWriter:
         """Write an event whose place was reserved; see `append`."""
         seq = ticket[0]
         deferred, over = self._deferred, True
+        self.kinds.add(kind)
         try:
             # No further than this event, which is not done with.
             low, held = self._low, self._held

@@ -28,6 +28,8 @@ class NullRun(NullTracker, Run):
         on_enter: Called with the run when its `with` block begins.
         on_finish: Called with the run when it ends.
         origin: Says whether the run was resumed, and at which step it began, as far as another process knows.
+        say: Called then with what there is to say.
+        why: Why nothing is recorded.
     """
 
     def __init__(
@@ -37,7 +39,11 @@ class NullRun(NullTracker, Run):
         on_enter: Callable[[Run], None],
         on_finish: Callable[[Run], None],
         origin: Callable[[], tuple[bool, int]] = lambda: (False, 0),
+        *,
+        say: Callable[[str], None] = lambda _: None,
+        why: str = "",
     ) -> None:
+        self._say, self._why = say, why
         self._facts = facts
         self._dir = directory
         self._on_enter = on_enter
@@ -150,6 +156,7 @@ class NullRun(NullTracker, Run):
         if self._status == "running":
             self._on_finish(self)
             self._status = status
+            self._say(f"run {self.name} {status}: {self._why}")
         return DeliveryReport({}, self._status)
 
     def await_end(self, timeout: float = 60.0) -> None:

@@ -329,6 +329,9 @@ class Run(Recording):
             self._troubles.note("journal", f"the end of the run could not be written: {problem}", error=problem)
         self._delivery.finish(status, error, timeout)
         self._report = self._make_report()
+        empty = self._why_no_scalar()
+        if empty:
+            self._say(printable(f"run {self.name}: {empty}", limit=1000), None)
         # What is not well has been said, or is about to be, and once is enough.
         arrived = [str(report) for report in self._report.values() if report.ok]
         where = [self._elsewhere] if self._elsewhere else []
@@ -341,6 +344,13 @@ class Run(Recording):
         words = self._closing_words()
         if words and not self._strict:
             self._troubles.note("delivery", "; ".join([words, *where]))
+
+    def _why_no_scalar(self) -> str:
+        from tracking_core.runs.no_scalar import why_no_scalar
+
+        dropped = self._dropped()
+        last = self._troubles.last_of(*dropped)
+        return why_no_scalar(self._journal.kinds, dropped, last, has_config=bool(self._config))
 
     def _say_results(self, head: str) -> None:
         from tracking_core.delivery.progress import addresses

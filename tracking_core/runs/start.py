@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking_core.base.keywords import names_nearest
 from tracking_core.base.problems import Troubles
 from tracking_core.compaction.background import compaction
 from tracking_core.environment.settings import Settings, absolute_path, load_settings, working_directory
@@ -21,6 +22,7 @@ from tracking_core.runs.console import notebook
 from tracking_core.runs.console import say as say_to
 from tracking_core.runs.exit import ending, enter, open_runs, unwatch_signals, watch_exit, watch_signals
 from tracking_core.runs.housekeeping import MonitoredRun, housekeeper
+from tracking_core.runs.no_scalar import why_not_recorded
 from tracking_core.runs.null import NullRun
 from tracking_core.runs.run import Run
 
@@ -83,6 +85,7 @@ class _Begun:
     created: bool
 
 
+@names_nearest
 def start_run(
     project: str | None = None,
     name: str | None = None,
@@ -170,12 +173,16 @@ def start_run(
     records = settings.choice("process") == "all" or peers.index == 0
     chosen = settings.get("run_id", run_id) is not None
     facts["id"] = peers.run_id(facts["id"], chosen=chosen, records=records)
+    by_backend = [getattr(target, "name", None) for target in requested] == ["none"]
     _see_to_open(settings, replace=replace_open)
-    if [getattr(target, "name", None) for target in requested] == ["none"] or not records:
+    if by_backend or not records:
         peers.announce(facts["id"])
         origin_told = peers.origin if peers.index > 0 else peers.unknown
         where = run_directory(folder, facts["project"], facts["id"])
-        run: Run = NullRun(facts, where, enter, _on_finishing, origin_told)
+        why = why_not_recorded(by_backend=by_backend)
+        run: Run = NullRun(
+            facts, where, enter, _on_finishing, origin_told, say=lambda message: say_to(settings, message), why=why
+        )
         open_runs.append(run)
         enter(run)
         return run

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking_core.artifacts import ArtifactStore
+from tracking_core.base.keywords import names_nearest
 from tracking_core.errors import InvalidValueError, RunNotFoundError, StoreError
 from tracking_core.layout.runs import find_run, is_run, run_places, tombstone_of
 from tracking_core.remote.address import is_address, refuse_address
@@ -374,6 +375,7 @@ def _several(what: str, given: Any, expected: str, kinds: type | tuple[type, ...
     return found
 
 
+@names_nearest
 def open_store(root: str | os.PathLike[str] | None = None) -> Store:
     """Open the run store for reading.
 

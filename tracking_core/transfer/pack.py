@@ -16,6 +16,7 @@ from tracking_core.artifacts import StoredVersion
 from tracking_core.base.contents import content_key, digest_of
 from tracking_core.base.files import sync, written_aside
 from tracking_core.base.json_text import dump_json
+from tracking_core.base.keywords import names_nearest
 from tracking_core.base.regular import open_regular
 from tracking_core.base.trees import is_plain_file
 from tracking_core.errors import NameNotFoundError, StoreError
@@ -51,6 +52,7 @@ class Packed:
     problems: tuple[str, ...]
 
 
+@names_nearest
 def pack_run(
     run: str | RunRecord,
     output: str | os.PathLike[str] | None = None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking_core.backends.plugins import candidates, find_adapter
+from tracking_core.base.keywords import names_nearest
 from tracking_core.environment.settings import load_settings
 from tracking_core.errors import AdapterError, SettingsError, StoreError, TrackingError
 from tracking_core.remote.address import refuse_address
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CSV, PACK = "csv", "pack"
 
 
+@names_nearest
 def import_runs(
     source: str | os.PathLike[str],
     *,

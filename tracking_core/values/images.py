@@ -8,13 +8,13 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from tracking_core.base.text import counted
 from tracking_core.errors import InvalidValueError
-from tracking_core.values.arrays import bounded, describe, is_integral, to_host
+from tracking_core.values.arrays import bounded, describe, is_integral, is_on_device, to_host
 from tracking_core.values.scalars import entries, to_name
 
 CHANNELS = (1, 3, 4)
@@ -52,6 +52,9 @@ class Image:
     """
 
     __slots__ = ("_data", "_pixels", "_png", "caption", "clipped", "value_range")
+
+    any_range: ClassVar[bool] = False
+    """Whether pixels of any range are taken: those on a device come to the host as they are, and to `with_data`."""
 
     def __init__(
         self,
@@ -118,6 +121,10 @@ class Image:
     def data(self) -> Any:
         """The data that the image was made from."""
         return self._data
+
+    def with_data(self, data: Any) -> Image:
+        """The same over other data, such as an array of a device that is on the host by now."""
+        return Image(data, self.caption, value_range=self.value_range)
 
     def digest(self) -> str:
         """sha256 over shape and pixels, hex: two images with one digest look the same."""
@@ -255,6 +262,8 @@ def _from_image(key: str, value: Image, value_range: tuple[float, float] | None,
     if value.is_normal:
         return [value]
     data, caption = value.data, value.caption
+    if value.any_range and is_on_device(data):
+        return _from_image(key, value.with_data(to_host(data, key)), value_range, copy=copy)
     if isinstance(data, (bytes, Path, str)):
         one = _from_file(key, Path(data) if isinstance(data, str) else data, None)
         images = [one]

@@ -131,7 +131,11 @@ def _memory(diagnosis: Diagnosis, settings: dict[str, SettingRow]) -> Advice:
         remedies.append("find the cause in run.health.errors")
     if settings["delivery"].value == "inline":
         seen.append("delivery is inline: a backend's own buffers are in the training process")
+    running = sum(run.status == "running" for run in diagnosis.runs)
+    if running > 1:
+        seen.append(f"{running} of the newest runs are running")
     remedies += [
+        "end each run, with `with start_run(…) as run:` or run.finish(): one that is open keeps its targets open",
         "compare with TRACKING_BACKEND=none: if it still grows, it is not tracking",
         "close matplotlib figures after logging them (plt.close(figure)), and keep no list of logged arrays",
         "compare with TRACKING_BACKEND=local: if that does not grow, it is the backend's own client",

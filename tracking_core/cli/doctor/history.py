@@ -22,6 +22,7 @@ from tracking_core.errors import JournalError, SettingsError, StoreError
 from tracking_core.journal import Event, decode_line
 from tracking_core.journal.liveness import is_alive, is_starting
 from tracking_core.journal.segments import WriterFiles, by_start, find_files
+from tracking_core.layout import fallback
 from tracking_core.layout.runs import RUN_FILE, read_run, run_places
 from tracking_core.naming import printable
 
@@ -93,9 +94,9 @@ def _check_delivery(run: RunLook, target: DeliveryLook, name: str, again: str) -
 
 
 def misplaced_runs() -> list[str]:
-    """Roots in the temporary directory that runs fell back to because their own could not be written."""
-    folder = Path(tempfile.gettempdir())
-    return sorted(str(root) for root in folder.glob("tracking-*") if next(_run_files(root), None) is not None)
+    """Roots that runs fell back to because their own could not be written; earlier versions made one for each run."""
+    roots = {fallback.fallback_root(), *Path(tempfile.gettempdir()).glob("tracking-*")}
+    return sorted(str(root) for root in roots if next(_run_files(root), None) is not None)
 
 
 def _run_files(root: Path) -> Iterator[tuple[float, str]]:

@@ -20,21 +20,27 @@ def check_backends(rows: Sequence[BackendRow]) -> list[Finding]:
     available = [row.name for row in rows if row.status == "available"]
     if available:
         found.append(Finding("ok", f"available are {', '.join(available)}"))
+    # Only who asks for it needs it.
+    lacking = [row for row in rows if row.status == "missing"]
+    if lacking:
+        names = ", ".join(f"{row.name} (needs {', '.join(_lacks(row))})" for row in lacking)
+        found.append(
+            Finding("ok", f"left out, as nothing asks for them: {names}", "; ".join(row.remedy for row in lacking))
+        )
     for row in rows:
-        if row.is_error:
-            finding = Finding("error", row.problem, row.remedy)
-        elif row.status == "missing":
-            # Only who asks for it needs it.
-            finding = Finding("ok", f"{row.name} is not available: {row.problem}", row.remedy)
-        else:
-            continue
-        if finding not in found:
+        finding = Finding("error", row.problem, row.remedy)
+        if row.is_error and finding not in found:
             found.append(finding)
     missing = [name for name in FIRST_PARTY if name not in {row.name for row in rows}]
     if missing:
         message = f"the entry points of tracking-core itself are missing: {', '.join(missing)}"
         found.append(Finding("error", message, "reinstall it: pip install --force-reinstall tracking-core"))
     return [*found, *_damaged()]
+
+
+def _lacks(row: BackendRow) -> list[str]:
+    """The packages that a backend needs, and that are not there."""
+    return [module for module, version in row.packages.items() if version is None]
 
 
 def _damaged() -> list[Finding]:

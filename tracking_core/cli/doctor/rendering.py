@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tracking_core.backends.hooks import Finding
+from tracking_core.base.text import counted
 from tracking_core.cli.doctor.report import SECTIONS, Diagnosis
 from tracking_core.cli.output import STYLES, Output
 
@@ -10,8 +11,13 @@ _INDENT = 2
 _REMEDY = _INDENT + len("warning  ")
 
 
-def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Print what was found, section by section, and how it ended."""
+def print_diagnosis(diagnosis: Diagnosis, *, advice: bool = False) -> None:
+    """Print what was found, section by section, and at the end what is wrong.
+
+    Args:
+        diagnosis: What was found.
+        advice: Whether to print what to do about common complaints as well.
+    """
     output = Output()
     for section in SECTIONS:
         if section != SECTIONS[0]:
@@ -25,14 +31,21 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
             _print_runs(output, diagnosis)
         for finding in diagnosis.findings[section]:
             _print_finding(output, finding)
-    for advice in diagnosis.advice:
-        output.heading(f"If {advice.topic}")
-        for text in advice.seen:
+    for one in diagnosis.advice if advice else ():
+        output.heading(f"If {one.topic}")
+        for text in one.seen:
             output.item("seen: ", text, indent=_INDENT)
-        for text in advice.remedies:
+        for text in one.remedies:
             output.item("-> ", text, indent=_INDENT)
     output.line()
     output.line(_verdict(diagnosis))
+    wrong = [one for found in diagnosis.findings.values() for one in found if one.level != "ok"]
+    for finding in sorted(wrong, key=lambda one: one.level != "error"):
+        _print_finding(output, finding)
+    if not advice:
+        output.line(
+            "tracking doctor --advice says what to do if logging is slow, something is missing or memory grows."
+        )
 
 
 def _print_settings(output: Output, diagnosis: Diagnosis) -> None:
@@ -83,8 +96,4 @@ def _verdict(diagnosis: Diagnosis) -> tuple[str, str]:
     level = "error" if errors else "warning" if warnings else "ok"
     if level == "ok":
         return "Everything is fine.", STYLES[level]
-    return f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}.", STYLES[level]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    return f"{counted(errors, 'error')}, {counted(warnings, 'warning')}:", STYLES[level]

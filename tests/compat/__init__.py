@@ -1,0 +1,1 @@
+"""Tests of the doors for programs that were written for other libraries."""
