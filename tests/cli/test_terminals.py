@@ -27,7 +27,9 @@ def place(tmp_path_factory):
 
 def seen_at(place, columns, *arguments):
     """The lines that a terminal of so many columns shows, without colours."""
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", Terminal(*arguments, cwd=place, columns=columns).end())
+    text = re.sub(
+        r"\x1b\[[0-9;?]*[a-zA-Z]", "", Terminal(*arguments, cwd=place, columns=columns, TMPDIR=str(place)).end()
+    )
     return [line.rstrip() for line in text.replace("\r", "").splitlines()]
 
 

@@ -19,7 +19,7 @@ from tests.support.everything import OTHER, from_journal, killed_training, train
 from tests.support.processes import MARK, marked, wait_until_gone
 from tests.support.programs import run as run_program
 from tests.support.programs import scalar_rows
-from tests.support.replayed import at_server, check_tensorboard, check_wandb, from_tensorboard, from_wandb
+from tests.support.replayed import at_server, check_tensorboard, check_wandb, from_tensorboard, from_wandb, marks_of
 from tests.support.wandb_server import WandbServer
 
 pytestmark = pytest.mark.system
@@ -176,7 +176,12 @@ def test_media_that_a_killed_client_had_not_sent_yet_are_sent(online, tmp_path):
     as_json("sync", "data", "--to", "wandb://team/p", "--root", "runs", cwd=tmp_path, **env)
     server.stall(on="files")
     first = start(tmp_path, "--to", "wandb://team/p", **env)
-    until(lambda: server.hits and "r" in server.runs and len(server.runs["r"].history) == len(journal.marks), first)
+
+    def all_rows() -> bool:
+        found = [marks_of(row) for row in server.runs["r"].history] if server.hits and "r" in server.runs else []
+        return sum(map(len, found)) == len(journal.marks)
+
+    until(all_rows, first)
     while left := marked(env[MARK]):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):

@@ -119,7 +119,6 @@ def test_a_long_text_in_a_summary_is_searched_elsewhere(busy_encoder, threads):
 
 def test_a_table_larger_than_what_may_wait_is_taken_alone(monkeypatch, troubles):
     monkeypatch.setattr("tracking_core.intake.resolver.MEDIA_LIMIT", 10_000)
-    monkeypatch.setattr("tracking_core.intake.media.MEDIA_LIMIT", 10_000)
     with started() as run:
         run.log_table("t", COLUMNS, step=0)
         run.flush(local=True)

@@ -199,7 +199,7 @@ def test_a_call_only_puts_its_values_aside(tmp_path, monkeypatch):
 def test_results_of_device_values_are_taken_where_they_are_written(tmp_path, monkeypatch):
     """Not at the call, where they are not on the host yet."""
     added, real = [], Results.add
-    monkeypatch.setattr("tracking_core.intake.scalars.is_here", lambda values: False)
+    monkeypatch.setattr("tracking_core.intake.scalars.read_ready", lambda named, values: None)
     monkeypatch.setattr(
         Results, "add", lambda self, *a: added.append((threading.current_thread(), a)) or real(self, *a)
     )

@@ -295,7 +295,7 @@ def test_an_unknown_option_is_an_error_that_says_where_it_came_from(file, enviro
     message = str(caught.value)
     assert source in message.partition(": ")[0]
     assert "the backend 'tensorboard' has no option 'hparam': did you mean 'hparams'?" in message
-    assert "its options are every, exclude, hparams, include, media" in message
+    assert "its options are every, exclude, hparams, include, layout, media" in message
 
 
 @pytest.mark.parametrize("name", ["api_key", "token"])

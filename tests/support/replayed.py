@@ -62,6 +62,12 @@ def from_tensorboard(directory: Path, run_id: str) -> Found:
     return found
 
 
+def marks_of(row: dict[str, Any]) -> range:
+    """The numbers of the calls that a row of W&B's history holds."""
+    last = row["_tracking_seq"]
+    return range(row.get("_tracking_first", last), last + 1)
+
+
 def from_wandb(run: OfflineRun) -> Found:
     """What W&B has of a run."""
     stored = wandb.stored(run)
@@ -71,12 +77,11 @@ def from_wandb(run: OfflineRun) -> Found:
         if "_tracking_seq" not in row:
             found.rows["unmarked row", json.dumps(row)] += 1
             continue
-        writer, last = row["_tracking_writer"], row["_tracking_seq"]
-        first = row.get("_tracking_first", last)
-        for seq in range(first, last + 1):
+        writer, numbers = row["_tracking_writer"], marks_of(row)
+        for seq in numbers:
             found.marks[writer, seq] += 1
-            if seq > first:
-                found.joined[writer, seq] = first
+            if seq > numbers[0]:
+                found.joined[writer, seq] = numbers[0]
         column = row.get("_tracking_axis", "step")
         values = {key: value for key, value in row.items() if key != column and not key.startswith("_")}
         if any(isinstance(value, dict) for value in values.values()):

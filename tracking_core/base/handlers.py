@@ -64,7 +64,8 @@ def _callers() -> set[FrameType]:
 def raise_from_handler(error: BaseException) -> None:
     """Raise what an installed signal handler raised, if an error is that, or came of it; otherwise return."""
     trace = error.__traceback__
-    if (trace is None or trace.tb_next is None) and error.__context__ is None and error.__cause__ is None:
+    alone = error is sys.exception() and error.__context__ is None and error.__cause__ is None
+    if alone and (trace is None or trace.tb_next is None):
         # It was raised here, and of nothing else: there is no frame of a handler.
         return
     found = from_handler(error)

@@ -45,7 +45,8 @@ def is_possible() -> bool:
 def is_worth_it(directory: Path) -> bool:
     """Whether the journal of a run is so long that it is compacted when the run ends."""
     try:
-        return sum(entry.stat().st_size for entry in os.scandir(directory / "journal")) >= WORTH
+        with os.scandir(directory / "journal") as entries:
+            return sum(entry.stat().st_size for entry in entries) >= WORTH
     except OSError:
         return False
 

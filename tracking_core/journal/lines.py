@@ -87,9 +87,14 @@ def encode_line(seq: int, low: int, kind: str, time: float, fields: Mapping[str,
         InvalidValueError: It is longer than any line that is read.
     """
     body: dict[str, Any] = {"seq": seq, "low": low, "kind": kind, "t": time, **fields}
-    text = to_json(body)
+    values = fields.get("values") if kind == "scalars" else None
+    try:
+        text = to_json(body)
+    except ValueError:
+        # An odd name is written by what takes nothing that is not finite.
+        text = b"null"
     # What is not finite was written as null, which a name may say as well.
-    if kind == "scalars" and (values := fields.get("values")) and (b"null" in text or not (small or _small(values))):
+    if values and (b"null" in text or not (small or _small(values))):
         body["values"] = {name: number_out(value) for name, value in values.items()}
         text = to_json(body)
     head = text[:-1]

@@ -82,21 +82,21 @@ def lines(scalars: Sequence[ScalarResult], count: int) -> list[str]:
     return found + _more(count, len(rows))
 
 
-def closing(head: str, results: Results, urls: Sequence[str], command: str) -> tuple[str, str]:
+def closing(head: str, results: Results, urls: Sequence[str], hints: Sequence[str]) -> tuple[str, str]:
     """The message at the end of a run, as text and as HTML.
 
     Args:
         head: How it ended.
         results: What its scalars came to.
         urls: Where its targets show it.
-        command: What shows it at the command line.
+        hints: What comes last: the command that shows it, and where it is when it is not where it should be.
     """
     from tracking_core.values.notebook import facts_html
 
     scalars, count = results.scalars(), results.count
-    text = "\n".join([head, *(f"  {line}" for line in (*lines(scalars, count), *urls, command))])
+    text = "\n".join([head, *(f"  {line}" for line in (*lines(scalars, count), *urls, *hints))])
     rows = [(one.name, f"{one.last:.6g}", _best(one), _curve_of(one)) for one in chosen(scalars)]
-    notes = [*_more(count, len(rows)), command]
+    notes = [*_more(count, len(rows)), *hints]
     return text, facts_html(head, columns=("", "last", "best", ""), rows=rows, links=urls, notes=notes)
 
 

@@ -335,8 +335,8 @@ class Run(Recording):
         # What is not well has been said, or is about to be, and once is enough.
         arrived = [str(report) for report in self._report.values() if report.ok]
         where = [self._elsewhere] if self._elsewhere else []
-        head = "; ".join([f"run {self.name} {status}: {self.health.without_troubles()}", *arrived, *where])
-        self._say_results(printable(head, limit=4000))
+        head = "; ".join([f"run {self.name} {status}: {self.health.without_troubles()}", *arrived])
+        self._say_results(printable(head, limit=4000), where)
         if not self._journal.waiting:
             # Otherwise the file system may yet take what waits for it, if the process lives that long.
             self._journal.close()
@@ -352,14 +352,14 @@ class Run(Recording):
         last = self._troubles.last_of(*dropped)
         return why_no_scalar(self._journal.kinds, dropped, last, has_config=bool(self._config))
 
-    def _say_results(self, head: str) -> None:
+    def _say_results(self, head: str, where: list[str]) -> None:
         from tracking_core.delivery.progress import addresses
         from tracking_core.runs.results import closing, command_for
 
         try:
             urls = list(dict.fromkeys(address for _, address in addresses(self._dir)))
             command = command_for(self.id, self._dir.parent.parent)
-            text, page = closing(head, self._recorder.results, urls, command)
+            text, page = closing(head, self._recorder.results, urls, [command, *where])
         except Exception as error:  # noqa: BLE001 - what is only shown must not keep a run from ending
             text, page = f"{head} (its results cannot be shown: {brief(error)})", None
         self._say(text, page)
