@@ -17,6 +17,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.commands import tracking as command
+from tests.support.hurt_stores import delete
 from tests.support.programs import journal_events, only_run, scalar_rows
 from tests.support.programs import run as run_program
 from tracking_core.journal import JournalWriter, read_events
@@ -501,7 +502,7 @@ def test_a_directory_that_is_deleted_under_the_run(troubles, delivery):
     run = tracking.start_run("p", root="runs", delivery=delivery)
     for step in range(50):
         run.log_scalars({"x": float(step)}, step=step)
-    shutil.rmtree("runs")
+    delete("runs")
     for step in range(50, 100):
         run.log_scalars({"x": float(step)}, step=step)
     report = run.finish()

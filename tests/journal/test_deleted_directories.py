@@ -18,6 +18,7 @@ import pytest
 
 import tracking_core as tracking
 from tests.support.commands import tracking as command
+from tests.support.hurt_stores import delete
 from tests.support.programs import journal_events, only_run, scalar_rows
 from tests.support.trackers import Five
 from tracking_core.backends.plugins import find_adapter
@@ -46,12 +47,6 @@ def restored(run, before):
         return os.stat(run.dir / "run.json").st_mtime_ns != before and list((run.dir / "journal").glob("*.jsonl"))
     except OSError:
         return False
-
-
-def delete(place):
-    """Delete a directory that others write into: until it is gone."""
-    while os.path.lexists(place):
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def steps(run_dir, name="x"):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import signal
 import zlib
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -115,3 +118,9 @@ def check_api(directory):
     for name in record.scalar_names():
         record.scalars(name, raw=True)
     return record
+
+
+def delete(place: Path | str) -> None:
+    """Delete a directory that others write into: until it is gone."""
+    while os.path.lexists(place):
+        shutil.rmtree(place, ignore_errors=True)

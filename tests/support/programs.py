@@ -52,6 +52,20 @@ def journal_events(run_dir: Path) -> list[dict]:
 
     Every line must be intact, but for one that a killed process had not come to the end of.
     """
+    while True:
+        # A process that was killed may have been compacting: what it had begun is done, and then nothing changes.
+        before = _names(run_dir)
+        with contextlib.suppress(FileNotFoundError):
+            found = _events_now(run_dir)
+            if _names(run_dir) == before:
+                return found
+
+
+def _names(run_dir: Path) -> list[str]:
+    return sorted(path.name for pattern in ("scalars-*.parquet", "journal/*.jsonl") for path in run_dir.glob(pattern))
+
+
+def _events_now(run_dir: Path) -> list[dict]:
     # What was compacted first: a segment that is in a part may still be there.
     events = [event for path in sorted(run_dir.glob("scalars-*.parquet")) for event in _part_events(path)]
     merged = {(event["writer"], number) for event in events if event["kind"] == "compacted"

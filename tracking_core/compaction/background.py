@@ -124,16 +124,20 @@ class _Process:
         """Ask for a run; one that is gone shows in the answer."""
         self._write({"dir": str(request.directory.absolute()), "over": request.over})
 
-    def answer(self) -> str:
-        """Wait for an answer: what went wrong, or ""."""
+    def answer(self) -> str | None:
+        """Wait for an answer: what went wrong, or ""; None when it has died."""
         line = b""
         while not line.endswith(b"\n"):
             chunk = os.read(self._answers, 1 << 12)
             if not chunk:
-                code = self._child.wait(_PATIENCE)
-                return self._child.last_words() or f"its process ended with {code}"
+                return None
             line += chunk
         return json.loads(line)["problem"]
+
+    def last_words(self) -> str:
+        """Why it has died, as far as it said so."""
+        code = self._child.wait(_PATIENCE)
+        return self._child.last_words() or f"its process ended with {code}"
 
     @property
     def is_alive(self) -> bool:
@@ -288,24 +292,33 @@ class Compaction:
         try:
             if not _is_due(request):
                 return
-            with self._starting:
-                if self._left:
-                    # `leave` saw to it, or it stays for whoever comes next.
-                    return
-                if self._process is not None and not self._process.is_alive:
-                    self._process.end()
-                    self._process = None
-                if self._process is None:
-                    self._process = _Process()
-                self._process.send(request)
-                self._taken = None
-            problem = self._process.answer()
+            problem = self._ask(request)
+            if problem is None and self._process is not None:
+                # It may have died before it read this, of something else.
+                words = self._process.last_words()
+                problem = self._ask(request)
+                problem = words if problem is None else problem
         except Exception as error:  # noqa: BLE001 - one run in trouble must not leave the others alone
             problem = f"{type(error).__name__}: {error}"
         finally:
             self._taken = None
         if problem and not self._left:
             request.say(problem)
+
+    def _ask(self, request: _Request) -> str | None:
+        """Ask for a run and wait for the answer, from a new process if there is none or it has died; see `answer`."""
+        with self._starting:
+            if self._left:
+                # `leave` saw to it, or it stays for whoever comes next.
+                return ""
+            if self._process is not None and not self._process.is_alive:
+                self._process.end()
+                self._process = None
+            if self._process is None:
+                self._process = _Process()
+            self._process.send(request)
+            self._taken = None
+        return self._process.answer()
 
     def _let_go(self) -> None:
         """Nothing was asked for a while."""
